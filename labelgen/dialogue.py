@@ -11,11 +11,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +28,23 @@ PARTS: tuple[Part, Part] = ("request", "response")
 
 
 def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment} in UTC is outside the years 1 to 9999; write null where the time is not known") from None
+
+
+def _plain_json(metadata: dict[str, Any]) -> dict[str, Any]:
+    try:  # what cannot be written must not be read: it would stop a long run at its end
+        json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
+        to_json(metadata)  # its depth is limited
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not plain JSON ({error}); keep text, finite numbers, lists and objects there") from None
+    return metadata
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json)]
 
 
 class Record(BaseModel):
@@ -134,7 +149,7 @@ class Dialogue(Record):
     goals: list[Goal] | None = None
     votes: list[Vote] = Field(default_factory=list)
     labels: list[Label] | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _turns_exist(self) -> Dialogue:
@@ -162,9 +177,8 @@ class Dialogue(Record):
 
     def content(self) -> Dialogue:
         """The dialogue as it was logged: without annotations, votes and labels."""
-        logged = {"request", "response", "timestamp", "categorical", "numerical", "audio"}
-        turns = [turn.model_copy(update={k: v for k, v in _BLANK_TURN.items() if k not in logged}, deep=True) for turn in self.turns]
-        return self.model_copy(update={"turns": turns, "goals": None, "votes": [], "labels": None})
+        turns = [Turn(**{name: getattr(turn, name) for name in _LOGGED}) for turn in self.turns]
+        return Dialogue(id=self.id, turns=turns, user=self.user, metadata=deepcopy(self.metadata))
 
     def fingerprint(self) -> str:
         """Hash of what a model reads (content, not labels): equal content, equal fingerprint. 16 hex digits."""
@@ -172,7 +186,7 @@ class Dialogue(Record):
         return hashlib.sha256(logged.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-_BLANK_TURN: dict[str, Any] = {name: getattr(Turn(), name) for name in Turn.model_fields}
+_LOGGED = ("request", "response", "timestamp", "categorical", "numerical", "audio")
 
 
 class RecordError(ValueError):
@@ -181,6 +195,9 @@ class RecordError(ValueError):
     def __init__(self, source: str, row: int, dialogue_id: str | None, field: str, problem: str) -> None:
         self.source, self.row, self.dialogue_id, self.field, self.problem = source, row, dialogue_id, field, problem
         super().__init__(f"{source}, row {row}, dialogue {dialogue_id!r}, field {field!r}: {problem}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without it the error of a worker process cannot be unpickled
+        return RecordError, (self.source, self.row, self.dialogue_id, self.field, self.problem)
 
     def as_row(self) -> dict[str, Any]:
         """The row for a file of rejected records."""
@@ -224,7 +241,7 @@ class Rejected:
 
     def __call__(self, error: RecordError) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # an unusable id may hold half a surrogate pair
             file.write(json.dumps(error.as_row(), ensure_ascii=False) + "\n")
         self.count += 1
 
@@ -296,16 +313,28 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        yield 0, f"not a Parquet file ({error}); was it cut short?"
-        return
     number = 0
-    for batch in table.iter_batches(batch_size=256):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, _from_arrow(row)
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
+            for row in _batch_rows(batch):
+                number += 1
+                yield number, row if isinstance(row, str) else _from_arrow(row)
+    except (pa.ArrowException, OSError) as error:
+        yield number + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
+
+
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
+    try:
+        yield from batch.to_pylist()
+        return
+    except (ValueError, OverflowError):
+        pass
+    for k in range(batch.num_rows):
+        try:
+            yield batch.slice(k, 1).to_pylist()[0]
+        except (ValueError, OverflowError) as error:
+            yield f"not readable ({error}); write text as UTF-8 and times in microseconds"
 
 
 def _from_arrow(row: dict[str, Any]) -> dict[str, Any] | str:

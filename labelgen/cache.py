@@ -1,0 +1,87 @@
+"""States of texts under frozen layers, computed once and memory-mapped: an epoch above them costs seconds, not minutes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from labelgen.batch import Encoded, group_equal
+from labelgen.encoder import TurnEncoder
+
+log = logging.getLogger(__name__)
+TOKENS_A_STEP = 16_384
+
+
+class LowerStates:
+    """texts -> states [L, D], float16, of the texts in the order given."""
+
+    def __init__(self, states: np.ndarray, rows: Mapping[str, slice]) -> None:
+        self.states, self.rows = states, rows
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        return np.concatenate([np.zeros((0, self.states.shape[1]), self.states.dtype), *(self.states[self.rows[text]] for text in texts)])
+
+    @classmethod
+    def of(cls, turn: TurnEncoder, tokens: Mapping[str, Encoded], folder: Path) -> LowerStates:
+        """Reads the states from `folder`, or computes and keeps them there, under a fingerprint of the texts and the frozen weights."""
+        order = sorted(tokens, key=lambda text: (len(tokens[text].ids), text))
+        ends = np.cumsum([0, *(len(tokens[text].ids) for text in order)])
+        rows = {text: slice(start, end) for text, (start, end) in zip(order, pairwise(ends.tolist()), strict=True)}
+        path = folder / f"{fingerprint(turn, [tokens[text].ids for text in order])}.npy"
+        if not path.exists():
+            size = int(ends[-1]) * turn.width * 2
+            folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(folder).free < 1.1 * size:
+                raise ValueError(f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null")
+            log.info("computing the states under %d frozen layers: %.2f GB into %s", turn.frozen_layers, size / 1e9, path)
+            compute(turn, [tokens[text].ids for text in order], path)
+        return cls(np.load(path, mmap_mode="r"), rows)
+
+
+def fingerprint(turn: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
+    """Hash of everything that the states depend on."""
+    digest = hashlib.sha256(f"lower states 1, {turn.frozen_layers} layers".encode())
+    layers = turn.backbone.layers[turn.frozen_layers :]
+    learning = {id(parameter) for parameter in layers.parameters()}
+    for name, parameter in turn.named_parameters():
+        if id(parameter) not in learning:
+            digest.update(name.encode() + parameter.detach().cpu().float().numpy().tobytes())
+    for row in ids:
+        digest.update(len(row).to_bytes(4, "big") + row.tobytes())
+    return digest.hexdigest()[:32]
+
+
+@torch.no_grad()
+def compute(turn: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
+    """Writes the states of texts, sorted by length, aside and renames them: a killed run leaves no half file under the name."""
+    aside = path.with_suffix(f".{os.getpid()}")
+    total = sum(len(row) for row in ids)
+    states = np.lib.format.open_memmap(aside, "w+", np.float16, (total, turn.width))
+    was_training = turn.training
+    turn.eval()
+    device = next(turn.parameters()).device
+    try:
+        done = start = 0
+        with tqdm(total=total, unit="token", unit_scale=True, desc="frozen layers") as bar:
+            while start < len(ids):
+                end = start + max(1, TOKENS_A_STEP // len(ids[start]))
+                piece = ids[start:end]
+                flat = torch.from_numpy(np.concatenate(piece).astype(np.int64)).to(device)
+                out = turn.lower(flat, group_equal(len(row) for row in piece))
+                states[done : done + len(flat)] = out.half().cpu().numpy()
+                done, start = done + len(flat), end
+                bar.update(len(flat))
+        states.flush()
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+        turn.train(was_training)

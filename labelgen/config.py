@@ -1,0 +1,104 @@
+"""Where the configuration is, and the one place that turns it into objects. `labelgen VERB key=value ...` is `main`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+PACKAGE = Path(__file__).resolve().parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # in a wheel; in a checkout
+WORST = 0.0  # objective of a failed job of a sweep: scores lie in [0, 1], higher is better
+
+log = logging.getLogger(__name__)
+
+
+def verbs() -> dict[str, str]:
+    """The verbs, which are the primary configs, with their first line."""
+    return {file.stem: file.read_text("utf-8").splitlines()[0].lstrip("# ") for file in sorted(CONF.glob("*.yaml"))}
+
+
+def load_config(name: str, *overrides: str) -> DictConfig:
+    """Composes a primary config as the command line would: load_config("train", "corpus=simulated", "encoder=tiny")."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+def run(config: DictConfig) -> Any:
+    """Resolves a config, keeps it as OUTPUT/config.yaml where the verb has an output folder, builds its `call` and returns the result."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
+    if plain.get("keep_config"):
+        folder = Path(plain["output"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(plain), "utf-8")
+    return instantiate(plain["call"], _convert_="all")
+
+
+def main() -> None:
+    """The console command."""
+    known = verbs()
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in {"-h", "--help"}:
+        lines = "\n".join(f"  {name:10} {line}" for name, line in known.items())
+        print(f"labelgen VERB [key=value ...]\n\n{lines}\n\n`labelgen VERB --help` shows a verb's configuration; conf/ is {CONF}")
+        return
+    if verb == "--version":
+        from labelgen import __version__
+
+        print(__version__)
+        return
+    if verb not in known:
+        sys.exit(f"labelgen: no verb {verb!r}; one of {', '.join(known)}")
+    import hydra
+
+    sys.argv = [f"labelgen {verb}", *sys.argv[2:]]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
+
+
+def _job(config: DictConfig) -> float | None:
+    """One job of the command line. Errors that a user can mend are told in a line; a failed job of a sweep does not end the sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import InstantiationException
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    settings = HydraConfig.get()
+    sweep = settings.mode == RunMode.MULTIRUN
+    if sweep:
+        _refuse_relaunching(config)
+        OmegaConf.update(config, "output", settings.runtime.output_dir)
+    try:
+        result = run(config)
+    except (ValueError, InstantiationException, OmegaConfBaseException) as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        cause = error.__cause__ if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError) else error
+        if not sweep:
+            sys.exit(f"labelgen: {cause}")
+        log.exception("the job failed; the sweep goes on with objective %s", WORST)
+        Path(settings.runtime.output_dir, "failed.txt").write_text(f"{cause}\n", "utf-8")
+        return WORST
+    return result if isinstance(result, float) else None
+
+
+def _refuse_relaunching(config: DictConfig) -> None:
+    """Lightning's subprocess DDP starts the whole sweep again for each rank, and each would draw its own trial."""
+    trainer = config.get("trainer") or {}
+    several = str(trainer.get("devices", 1)) not in {"1", "auto"} or trainer.get("num_nodes", 1) != 1
+    launched = "SLURM_NTASKS" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
+    if several and not launched:
+        sys.exit(
+            "labelgen: a sweep (-m) over several devices would train different trials as one model; "
+            "use one device a job (trainer.devices=1), or a launcher that starts all ranks (submitit with tasks_per_node, torchrun)"
+        )

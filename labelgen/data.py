@@ -1,0 +1,194 @@
+"""Training data: a corpus, split by dialogue, as batches of about `batch_tokens` tokens that any step of any epoch can be resumed at."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from labelgen.batch import Batch, Collator, TextEncoder
+from labelgen.cache import LowerStates
+from labelgen.corpora import Corpus
+from labelgen.dialogue import PARTS, Dialogue, Rejected
+from labelgen.encoder import Encoder
+from labelgen.features import Features
+from labelgen.tasks import Task
+
+log = logging.getLogger(__name__)
+
+
+def share(identity: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the id and the salt alone, so that splits survive reordering and growth of a corpus."""
+    return int.from_bytes(hashlib.blake2b(f"{salt}\0{identity}".encode(), digest_size=6).digest(), "big") / 2**48
+
+
+def texts_of(dialogue: Dialogue) -> list[str]:
+    """All texts of a dialogue, in order."""
+    return [text for turn in dialogue.turns for part in PARTS if (text := turn.text(part)) is not None]
+
+
+def deal(weights: Sequence[int], budget: int, order: Sequence[int]) -> list[list[int]]:
+    """Deals items in the given order to ceil(total / budget) hands, each to the lightest: equal weights, a number that never varies."""
+    hands: list[list[int]] = [[] for _ in range(max(1, min(len(weights), -(-sum(weights) // budget))))]
+    heap = [(0, k) for k in range(len(hands))]
+    for item in order:
+        weight, k = heap[0]
+        hands[k].append(item)
+        heapq.heapreplace(heap, (weight + max(weights[item], 1), k))
+    return hands
+
+
+class Batches:
+    """An iterable of batches. Epoch e is shuffled by (seed, e); iteration starts at batch `start` once, then at 0."""
+
+    def __init__(
+        self,
+        dialogues: Sequence[Dialogue],
+        tokens: Sequence[int],
+        collate: Callable[[Sequence[Dialogue]], Batch],
+        budget: int,
+        *,
+        seed: int | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.dialogues, self.tokens, self.collate, self.budget = dialogues, tokens, collate, budget
+        self.seed, self.epoch, self.start, self.rank, self.world = seed, epoch, start, rank, world
+
+    def hands(self, epoch: int) -> list[list[int]]:
+        """The dialogues of each batch of an epoch; without a seed in one fixed order, longest first."""
+        if self.seed is None:
+            order = np.argsort([-n for n in self.tokens], kind="stable")
+        else:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dialogues))
+        hands = deal(self.tokens, self.budget, order.tolist())
+        if self.seed is not None:  # the ranks' steps must be as many; a left-over of fewer than `world` batches waits for the next epoch
+            hands = hands[: max(len(hands) // self.world, 1) * self.world]
+        return hands[self.rank :: self.world]
+
+    def __len__(self) -> int:
+        return len(self.hands(0))
+
+    def __iter__(self) -> Iterator[Batch]:
+        start, self.start = self.start, 0
+        for hand in self.hands(self.epoch())[start:]:
+            yield self.collate([self.dialogues[k] for k in hand])
+
+
+class DialogueData(pl.LightningDataModule):
+    """Reads a corpus, keeps `valid_fraction` of its dialogues out of training, fits label spaces and features on the rest.
+
+    `fraction` trains on a part of the training dialogues (a nested sequence: 3% is contained in 10%). Unusable records go to
+    `output`/rejected.jsonl. Attributes: `train`, `valid` (dialogues), `tasks` (with label spaces), `features` (a FeatureSpace).
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        features: Features,
+        tasks: Mapping[str, Task],
+        output: str | Path,
+        batch_tokens: int = 4096,
+        valid_fraction: float = 0.05,
+        fraction: float = 1.0,
+        cache: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        rejected = Rejected(Path(output) / "rejected.jsonl")
+        dialogues = list(corpus.read(rejected))
+        if rejected.count:
+            log.warning("%d records could not be used; reasons are in %s", rejected.count, rejected.path)
+        held_out = [share(dialogue.id, f"valid {seed}") < valid_fraction for dialogue in dialogues]
+        self.valid = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if out]
+        rest = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if not out]
+        self.train = [dialogue for dialogue in rest if share(dialogue.id, f"train {seed}") < fraction]
+        if not self.train:
+            raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected ({rejected.path})")
+        self.tasks = {name: fit_labels(task, self.train) for name, task in tasks.items()}
+        self.features = features.fit(self.train)
+        self.batch_tokens, self.cache, self.seed = batch_tokens, cache, seed
+        self._collator: Collator | None = None
+        self._lengths: dict[str, int] = {}
+        self._resume = 0
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the model was trained on: numbers of dialogues and a hash of the training records, annotations included."""
+        digest = hashlib.sha256()
+        for dialogue in self.train:
+            digest.update(dialogue.model_dump_json(exclude_defaults=True).encode())
+        return {"train_dialogues": len(self.train), "valid_dialogues": len(self.valid), "sha256": digest.hexdigest()}
+
+    def prepare(self, encoder: Encoder, targets: bool = True) -> None:
+        """Tokenises all texts, and computes the states under the layers that do not learn, once."""
+        texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
+        every = sorted({text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue)})
+        texts.keep(every)
+        tokens = texts(every)
+        self._lengths = {text: len(tokens[text].ids) for text in every}
+        lower = LowerStates.of(encoder.turn, tokens, Path(self.cache)) if encoder.turn.frozen_layers and self.cache else None
+        encode = {name: task.encode for name, task in self.tasks.items()} if targets else {}
+        self._collator = Collator(texts, self.features, encode, lower)
+
+    def collate(self, dialogues: Sequence[Dialogue]) -> Batch:
+        """A batch as the model reads it."""
+        assert self._collator is not None, "prepare(encoder) comes first"
+        return self._collator(dialogues)
+
+    def _batches(self, dialogues: list[Dialogue], **options: Any) -> Batches:
+        cut = [shorten(dialogue, self._lengths, self.batch_tokens) for dialogue in dialogues]
+        tokens = [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in cut]
+        return Batches(cut, tokens, self.collate, self.batch_tokens, **options)
+
+    def train_dataloader(self) -> Batches:
+        trainer = self.trainer
+        assert trainer is not None
+        start, self._resume = self._resume, 0
+        return self._batches(
+            self.train, seed=self.seed, epoch=lambda: trainer.current_epoch, start=start, rank=trainer.global_rank, world=trainer.world_size
+        )
+
+    def val_dataloader(self) -> Batches | list[Any]:
+        trainer = self.trainer
+        assert trainer is not None
+        return self._batches(self.valid, rank=trainer.global_rank, world=trainer.world_size) if self.valid else []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches of the running epoch that are done; a finished epoch is none."""
+        assert self.trainer is not None
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        return {"batch": 0 if done >= self.trainer.num_training_batches else done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume = state_dict["batch"]
+
+
+def fit_labels(task: Task, dialogues: Sequence[Dialogue]) -> Task:
+    """The task with its label space: as configured, else what the annotations hold, sorted."""
+    if task.labels:
+        return task
+    return replace(task, labels=tuple(sorted({value for dialogue in dialogues for value in task.values(dialogue)})))
+
+
+def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:
+    """In training a dialogue longer than a batch is cut after the turns that fit (labelling never cuts)."""
+    total = 0
+    for t, turn in enumerate(dialogue.turns):
+        total += sum(lengths[text] for part in PARTS if (text := turn.text(part)) is not None)
+        if total > budget and t:
+            log.warning("dialogue %s: trained on its first %d of %d turns; data.batch_tokens=%d", dialogue.id, t, len(dialogue.turns), budget)
+            goals = [goal.model_copy(update={"turns": [k for k in goal.turns if k < t]}) for goal in dialogue.goals or ()]
+            ended = [goal.model_copy(update={"outcome": None}) if len(goal.turns) < len(whole.turns) else goal
+                     for goal, whole in zip(goals, dialogue.goals or (), strict=True)]  # fmt: skip
+            kept = [goal for goal in ended if goal.turns] if dialogue.goals is not None else None
+            return dialogue.model_copy(update={"turns": dialogue.turns[:t], "goals": kept, "labels": None})
+    return dialogue

@@ -1,0 +1,376 @@
+"""THE MODEL: tokens -> turn vectors -> dialogue states, in one file.
+
+    ids [L] -> TurnEncoder (RoBERTa or BERT, packed) -> token states [L, D] -> mean -> a vector for each distinct text [N, D]
+    -> laid out as the sides of the turns [S, D], + side, + turn number, + FeatureEncoder -> DialogueEncoder -> states [S, D]
+
+Each distinct text is encoded once. Sequences lie one after another without padding (batch.py has the legend): linear layers run over
+all tokens at once, attention runs once for each group of equal lengths, without a mask, so that the result is exact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce, repeat
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from labelgen.batch import Batch, Group, chunks
+from labelgen.features import FIRST, FeatureSpace
+from labelgen.pretrained import Pretrained, byte_tokenizer, read_pretrained
+
+PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
+TOKENS_AT_ONCE = 4096  # without gradients: more than this leaves the caches and gains nothing
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "gelu_new": partial(F.gelu, approximate="tanh")}
+
+
+class States(NamedTuple):
+    """What heads read: states of the distinct texts' tokens, and of the sides of the turns within their dialogues."""
+
+    tokens: Float[Tensor, "L D"]
+    sides: Float[Tensor, "S D"]
+
+    @property
+    def request(self) -> Float[Tensor, "T D"]:
+        """States of the requests."""
+        return rearrange(self.sides, "(t two) d -> two t d", two=2)[0]
+
+    @property
+    def response(self) -> Float[Tensor, "T D"]:
+        """States of the responses."""
+        return rearrange(self.sides, "(t two) d -> two t d", two=2)[1]
+
+
+def sizes(groups: Sequence[Group]) -> list[int]:
+    """Items in each group."""
+    return [count * length for count, length in groups]
+
+
+def packed_attention(qkv: Float[Tensor, "L E"], groups: Sequence[Group], num_heads: int, causal: bool) -> Float[Tensor, "L D"]:
+    """Attention within each sequence (Vaswani et al. 2017, eq. 1); E = 3 D. `split`, not slices: a slice's gradient is a full-size zero."""
+    mixed = []
+    for (count, _), part in zip(groups, qkv.split(sizes(groups)), strict=True):
+        q, k, v = rearrange(part, "(n l) (three h d) -> three n h l d", n=count, three=3, h=num_heads)
+        mixed.append(rearrange(F.scaled_dot_product_attention(q, k, v, is_causal=causal), "n h l d -> (n l) (h d)"))
+    return torch.cat(mixed)
+
+
+class PackedLayer(nn.Module):
+    """One Transformer layer over packed sequences; norms after the sum (BERT) or before it (`norm_first`)."""
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        inner: int,
+        *,
+        norm_first: bool = False,
+        causal: bool = False,
+        dropout: float = 0.0,
+        activation: str = "gelu",
+        epsilon: float = 1e-12,
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.norm_first, self.causal = num_heads, norm_first, causal
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, epsilon)
+        self.widen = nn.Linear(width, inner)
+        self.narrow = nn.Linear(inner, width)
+        self.feed_norm = nn.LayerNorm(width, epsilon)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = ACTIVATIONS[activation]
+
+    def _attend(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
+        return self.dropout(self.mix(packed_attention(self.qkv(x), groups, self.num_heads, self.causal)))
+
+    def _feed(self, x: Tensor) -> Tensor:
+        return self.dropout(self.narrow(self.activation(self.widen(x))))
+
+    def forward(self, x: Float[Tensor, "L D"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
+        if self.norm_first:
+            x = x + self._attend(self.attention_norm(x), groups)
+            return x + self._feed(self.feed_norm(x))
+        x = self.attention_norm(x + self._attend(x, groups))
+        return self.feed_norm(x + self._feed(x))
+
+
+class PackedBackbone(nn.Module):
+    """BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) over packed texts; takes the published weights."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, epsilon = config["hidden_size"], config.get("layer_norm_eps", 1e-12)
+        self.words = nn.Embedding(config["vocab_size"], width)
+        self.positions = nn.Embedding(config["max_position_embeddings"], width)
+        self.kinds = nn.Embedding(config.get("type_vocab_size", 2), width)
+        self.norm = nn.LayerNorm(width, epsilon)
+        self.first = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa counts from there
+        self.layers = nn.ModuleList(
+            PackedLayer(
+                width,
+                config["num_attention_heads"],
+                config["intermediate_size"],
+                activation=config.get("hidden_act", "gelu"),
+                epsilon=epsilon,
+            )
+            for _ in range(config["num_hidden_layers"])
+        )
+        for table in (self.words, self.positions, self.kinds):
+            nn.init.normal_(table.weight, std=0.02)
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens."""
+        return self.positions.num_embeddings - self.first
+
+    def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
+        """Sum of word, position and kind embeddings, normalised."""
+        places = torch.cat([torch.arange(length, device=ids.device).repeat(count) for count, length in groups])
+        embedded: Tensor = self.norm(self.words(ids) + self.positions(places + self.first) + self.kinds.weight[0])
+        return embedded
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes the weights of a Hugging Face checkpoint, with or without its model prefix."""
+        prefix = next(iter(key.removesuffix("embeddings.word_embeddings.weight") for key in weights if "word_embeddings" in key))
+        source = {key.removeprefix(prefix): value for key, value in weights.items()}
+        names = {"words": "word_embeddings", "positions": "position_embeddings", "kinds": "token_type_embeddings", "norm": "LayerNorm"}
+        parts = {
+            "mix": "attention.output.dense",
+            "attention_norm": "attention.output.LayerNorm",
+            "widen": "intermediate.dense",
+            "narrow": "output.dense",
+            "feed_norm": "output.LayerNorm",
+        }
+        state = {}
+        for key in self.state_dict():
+            owner, kind = key.rsplit(".", 1)
+            if owner in names:
+                state[key] = source[f"embeddings.{names[owner]}.{kind}"]
+                continue
+            _, number, part = owner.split(".")
+            theirs = f"encoder.layer.{number}."
+            if part == "qkv":
+                state[key] = torch.cat([source[f"{theirs}attention.self.{name}.{kind}"] for name in ("query", "key", "value")])
+            else:
+                state[key] = source[f"{theirs}{parts[part]}.{kind}"]
+        self.load_state_dict(state)
+
+
+class OtherBackbone(nn.Module):
+    """Any other Hugging Face encoder, run on groups of equal length; it is one indivisible layer."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoModel
+
+        settings = {key: value for key, value in config.items() if key != "model_type"}
+        self.model = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **settings), trust_remote_code=False)
+        self.layers = nn.ModuleList([_Whole(self.model)])
+        self.max_length = int(config.get("max_position_embeddings") or 512)
+
+    def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Tensor:
+        """Nothing yet: the one layer reads ids."""
+        return ids
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes a Hugging Face checkpoint's weights, with or without its model prefix."""
+        prefix = f"{self.model.base_model_prefix}."
+        own = self.model.state_dict()
+        state = {key.removeprefix(prefix): value for key, value in weights.items()}
+        self.model.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+        missing = sorted(own.keys() - state.keys())
+        if [key for key in missing if "pooler" not in key]:
+            raise ValueError(f"the checkpoint lacks {missing[:3]}; is it of this architecture ({self.model.config.model_type})?")
+
+
+class _Whole(nn.Module):
+    """The layer of OtherBackbone; holds the model in a list, because its parent owns it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = [model]
+
+    def forward(self, ids: Tensor, groups: Sequence[Group]) -> Tensor:
+        parts = zip(groups, ids.split(sizes(groups)), strict=True)
+        outputs = (self.model[0](rearrange(part, "(n l) -> n l", n=group.count)).last_hidden_state for group, part in parts)
+        return torch.cat([rearrange(states, "n l d -> (n l) d") for states in outputs])
+
+
+class TurnEncoder(nn.Module):
+    """Texts -> states of their tokens. Its lowest `frozen_layers` layers (and the embeddings under them) do not learn."""
+
+    def __init__(self, config: Mapping[str, Any], frozen_layers: int) -> None:
+        super().__init__()
+        self.backbone = PackedBackbone(config) if config["model_type"] in PACKED else OtherBackbone(config)
+        if not 0 <= frozen_layers <= len(self.backbone.layers):
+            raise ValueError(f"encoder.frozen_layers={frozen_layers}: the encoder has {len(self.backbone.layers)} layers")
+        self.frozen_layers = frozen_layers
+        self.width = int(config["hidden_size"])
+        if frozen_layers:
+            self.backbone.requires_grad_(False)
+            self.backbone.layers[frozen_layers:].requires_grad_(True)
+
+    def lower(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
+        """States after the frozen layers; they never change, so that they can be kept."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_layers):
+            x = self.backbone.embed(ids, groups)
+            for layer in self.backbone.layers[: self.frozen_layers]:
+                x = layer(x, groups)
+            return x
+
+    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], lower: Tensor | None = None) -> Float[Tensor, "L D"]:
+        def encode(ids: Tensor, groups: Sequence[Group], lower: Tensor | None) -> Tensor:
+            x = self.lower(ids, groups) if lower is None else lower.to(self.dtype)
+            for layer in self.backbone.layers[self.frozen_layers :]:
+                x = layer(x, groups)
+            return x
+
+        if torch.is_grad_enabled():
+            return encode(ids, groups, lower)
+        pieces = list(chunks(groups, TOKENS_AT_ONCE))
+        cut = [sum(sizes(piece)) for piece in pieces]
+        lowers = [None] * len(cut) if lower is None else lower.split(cut)
+        return torch.cat([encode(*piece) for piece in zip(ids.split(cut), pieces, lowers, strict=True)])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
+    def pool(self, tokens: Float[Tensor, "L D"], groups: Sequence[Group]) -> Float[Tensor, "N D"]:
+        """Mean of each text's tokens (Reimers and Gurevych 2019)."""
+        parts = zip(groups, tokens.split(sizes(groups)), strict=True)
+        return torch.cat([reduce(part, "(n l) d -> n d", "mean", n=group.count) for group, part in parts])
+
+
+class FeatureEncoder(nn.Module):
+    """Categorical and numerical features -> one vector a turn. Starts at zero; a missing value has a vector of its own."""
+
+    def __init__(self, space: FeatureSpace, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(FIRST + len(values), width) for values in space.categorical.values())
+        self.numbers = nn.Linear(2 * len(space.numerical), width, bias=False) if space.numerical else None
+        for module in [*self.tables, *([self.numbers] if self.numbers else [])]:
+            nn.init.zeros_(module.weight)
+
+    def forward(self, categorical: Int[Tensor, "T C"], numerical: Float[Tensor, "T F"]) -> Float[Tensor, "T D"] | float:
+        total: Tensor | float = 0.0
+        for table, column in zip(self.tables, categorical.unbind(1), strict=True):
+            total = total + table(column)
+        if self.numbers is not None:
+            present = torch.cat([numerical.nan_to_num(0.0).clamp(-5, 5), numerical.isnan().to(numerical.dtype)], dim=1)
+            total = total + self.numbers(present.to(self.numbers.weight.dtype))
+        return total
+
+
+class DialogueEncoder(nn.Module):
+    """Vectors of the sides -> their states within the dialogue: both ways, or causal (a side sees itself and what came before)."""
+
+    def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, causal: bool) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1, width))  # stands where a turn has no request or no response
+        self.kinds = nn.Embedding(2, width)  # request, response
+        self.place = nn.Linear(width, width, bias=False)  # of the turn number's sinusoids
+        self.enter = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            PackedLayer(width, num_heads, 4 * width, norm_first=True, causal=causal, dropout=dropout, epsilon=1e-5)
+            for _ in range(num_layers)
+        )
+        self.leave = nn.LayerNorm(width)
+        nn.init.normal_(self.kinds.weight, std=0.02)
+        nn.init.normal_(self.place.weight, std=0.02)
+
+    def arrange(self, texts: Float[Tensor, "N D"], sides: Int[Tensor, " S"]) -> Float[Tensor, "S D"]:
+        """Lays the vectors of the distinct texts out as sides of turns."""
+        return torch.cat([self.enter(texts), self.nothing])[sides]
+
+    def forward(self, sides: Float[Tensor, "S D"], turns: Sequence[Group], features: Tensor | float = 0.0) -> Float[Tensor, "S D"]:
+        numbers = torch.cat([torch.arange(length, device=sides.device).repeat(count) for count, length in turns])
+        place = self.place(sinusoids(numbers, sides.shape[1]).to(sides.dtype)) + features
+        x = rearrange(sides, "(t two) d -> t two d", two=2) + self.kinds.weight + rearrange(place, "t d -> t 1 d")
+        x = self.dropout(rearrange(x, "t two d -> (t two) d"))
+        groups = [Group(count, 2 * length) for count, length in turns]
+        for layer in self.layers:
+            x = layer(x, groups)
+        out: Tensor = self.leave(x)
+        return out
+
+
+def sinusoids(places: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
+    """Position features without an upper bound (Vaswani et al. 2017, section 3.5)."""
+    steps = torch.arange(width // 2, device=places.device, dtype=torch.float32)
+    angles = rearrange(places.float(), "t -> t 1") * torch.exp(-9.21 * steps / (width // 2))  # 9.21 = ln 10,000
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class Encoder(nn.Module):
+    """Turn encoder, feature encoder and dialogue encoder in a row.
+
+    `backbone` is a Hugging Face name, a folder, `package:NAME`, or a mapping (an architecture with random weights);
+    `tokenizer` the path of a tokenizer.json (null: the backbone's own; bytes for a mapping).
+    """
+
+    def __init__(
+        self,
+        backbone: str | Mapping[str, Any],
+        features: FeatureSpace,
+        tokenizer: str | None = None,
+        max_tokens: int = 128,
+        frozen_layers: int = 0,
+        dialogue_layers: int = 3,
+        dialogue_heads: int = 6,
+        dropout: float = 0.1,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        files = read_pretrained(backbone) if isinstance(backbone, str) else Pretrained(dict(backbone), byte_tokenizer(), None)
+        self.config = files.config
+        self.tokenizer = Tokenizer.from_str(Path(tokenizer).read_text("utf-8") if tokenizer else files.tokenizer)
+        self.turn = TurnEncoder(files.config, frozen_layers)
+        if files.weights is not None:
+            self.turn.backbone.load(files.weights)
+        if max_tokens > self.turn.backbone.max_length:
+            raise ValueError(f"encoder.max_tokens={max_tokens}: the encoder reads at most {self.turn.backbone.max_length}")
+        self.max_tokens = max_tokens
+        self.settings = {
+            "max_tokens": max_tokens,
+            "frozen_layers": frozen_layers,
+            "dialogue_layers": dialogue_layers,
+            "dialogue_heads": dialogue_heads,
+            "dropout": dropout,
+            "causal": causal,
+        }
+        self.features = FeatureEncoder(features, self.width)
+        self.dialogue = DialogueEncoder(self.width, dialogue_layers, dialogue_heads, dropout, causal)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.turn.width
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values from which the architecture can be built again: `backbone` and settings."""
+        return {"backbone": json.loads(json.dumps(self.config)), **self.settings}
+
+    def forward(self, batch: Batch) -> States:
+        tokens = self.turn(batch.ids, batch.groups, batch.lower)
+        sides = self.dialogue.arrange(self.turn.pool(tokens, batch.groups), batch.sides)
+        features = self.features(batch.categorical, batch.numerical)
+        return States(tokens, self.dialogue(sides, batch.turns, features))
+
+    def parameter_depths(self) -> Iterator[tuple[nn.Parameter, int]]:
+        """Trainable turn-encoder parameters with their distance from the top: 0 the last layer, then 1, ..."""
+        layers = self.turn.backbone.layers
+        top = {id(p): len(layers) - 1 - k for k, layer in enumerate(layers) for p in layer.parameters()}
+        for parameter in self.turn.parameters():
+            if parameter.requires_grad:
+                yield parameter, top.get(id(parameter), len(layers))

@@ -1,0 +1,220 @@
+"""Checkpoint -> a folder that stands alone; Annotator reads it: dialogues in, the same dialogues with labels out.
+
+The folder holds weights (safetensors), tokenizer.json and config.json (architecture, label spaces, feature statistics, versions, data
+fingerprint, resolved training config). Reading it executes nothing, and needs no Lightning, no Hydra and no network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from labelgen.batch import Collator
+from labelgen.dialogue import Dialogue
+from labelgen.encoder import Encoder
+from labelgen.features import FeatureSpace
+from labelgen.metrics import Prediction
+from labelgen.network import Network
+from labelgen.tasks import Task
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint file, or the best (else the last) one of a run folder; weights only. ValueError where there is none or it is broken."""
+    if path.is_dir():
+        candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+        found = [file for file in candidates if file.exists()]
+        if not found:
+            raise ValueError(f"{path}: no checkpoints/best.ckpt and no checkpoints/last.ckpt; give a run folder of `labelgen train` or a .ckpt")
+        path = found[0]
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises what its unpickler raises
+        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+    if "labelgen" not in checkpoint:
+        raise ValueError(f"{path}: not a checkpoint of `labelgen train`")
+    return checkpoint
+
+
+def export(checkpoint: str, output: str) -> None:
+    """Writes the export of a run's best checkpoint (or of a given .ckpt) to the folder `output`, whole or not at all."""
+    read = read_checkpoint(Path(checkpoint))
+    told = dict(read["labelgen"])
+    if "tasks" not in told:
+        raise ValueError(f"{checkpoint}: a pretraining checkpoint has no labels to give; start `labelgen train pretrained=...` from it")
+    mark = "network."
+    weights = {key.removeprefix(mark): value.contiguous() for key, value in read["state_dict"].items() if key.startswith(mark)}
+    folder = Path(output)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        (aside / "tokenizer.json").write_text(told.pop("tokenizer"), "utf-8")
+        save_file(weights, aside / "model.safetensors")
+        told["fingerprint"] = _fingerprint(aside)
+        told["format"] = FORMAT
+        (aside / "config.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
+        (aside / "README.md").write_text(model_card(told), "utf-8")
+        if folder.exists():
+            if not (folder / "config.json").exists() and any(folder.iterdir()):
+                raise ValueError(f"{folder} exists and is not an export; name another folder")
+            shutil.rmtree(folder)
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    log.info("exported to %s (model %s)", folder, told["fingerprint"])
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of the weights and the tokenizer: the model's identity. 16 hex digits."""
+    digest = hashlib.sha256()
+    for name in ("model.safetensors", "tokenizer.json"):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def model_card(told: Mapping[str, Any]) -> str:
+    """The README of an export."""
+    rows = "\n".join(f"| {name} | {', '.join(task['labels']) or 'goal numbers'} |" for name, task in told["tasks"].items())
+    data, encoder = told["data"], told["encoder"]
+    corpus = ((told.get("config") or {}).get("data") or {}).get("corpus") or {}
+    return f"""# A labelgen model
+
+Labels dialogues: `labelgen backfill export=THIS_FOLDER input=... output=...`, or in Python
+`annotator = labelgen.load("THIS_FOLDER"); labelled = annotator(dialogues)`.
+
+| task | labels |
+|---|---|
+{rows}
+
+- model {told["fingerprint"]}, labelgen {told["labelgen"]}, torch {told["versions"]["torch"]}
+- encoder: {encoder["backbone"]["model_type"]}, {encoder["backbone"]["num_hidden_layers"]} layers of width {encoder["backbone"]["hidden_size"]}, \
+{encoder["dialogue_layers"]} dialogue layers, {"causal" if encoder["causal"] else "reading both ways"}, texts cut at {encoder["max_tokens"]} tokens
+- trained on {data["train_dialogues"]} dialogues of {corpus.get("_target_", "a corpus given in Python")} (SHA-256 {data["sha256"][:16]})
+- a label's confidence is the model's own probability; it has not been calibrated on your data. Check a sample before you rely on it.
+- text beyond the cut, and label values that training did not hold, are never labelled.
+"""
+
+
+class Annotator:
+    """Labels dialogues with an exported network. `batch_tokens` bounds the memory; one dialogue is always labelled whole."""
+
+    def __init__(
+        self, network: Network, features: FeatureSpace, fingerprint: str, info: Mapping[str, Any], device: str = "cpu", batch_tokens: int = 16_384
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.info = info
+        self.source = fingerprint
+        self.device, self.batch_tokens = device, batch_tokens
+        self._texts = network.text_encoder()
+        self._collate = Collator(self._texts, features, {})
+
+    def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
+        """The dialogues with their labels, in order."""
+        return list(self.stream(dialogues))
+
+    def stream(self, dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
+        """The same, one by one, without holding them all."""
+        for dialogue, said in self.predict(dialogues):
+            labels = [label for prediction in said.values() for label in prediction.labels]
+            yield dialogue.model_copy(update={"labels": labels})
+
+    @torch.inference_mode()
+    def predict(self, dialogues: Iterable[Dialogue]) -> Iterator[tuple[Dialogue, dict[str, Prediction]]]:
+        """Each dialogue with what each task says of it, labels and probabilities; in order."""
+        for piece in self._pieces(dialogues):
+            batch = self._collate(piece).to(self.device)
+            said = dict(zip((id(d) for d in batch.dialogues), self.network.predict(self.network(batch), batch, self.source), strict=True))
+            for dialogue in piece:
+                yield dialogue, said[id(dialogue)]
+
+    def _pieces(self, dialogues: Iterable[Dialogue]) -> Iterator[Sequence[Dialogue]]:
+        """Runs of dialogues of about `batch_tokens` tokens, counted at four characters a token."""
+        piece: list[Dialogue] = []
+        size = 0
+        for dialogue in dialogues:
+            if not isinstance(dialogue, Dialogue):
+                raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
+            length = sum(len(turn.request or "") + len(turn.response or "") for turn in dialogue.turns) // 4 + 2 * len(dialogue.turns)
+            if piece and size + length > self.batch_tokens:
+                yield piece
+                piece, size = [], 0
+            piece.append(dialogue)
+            size += length
+        if piece:
+            yield piece
+
+
+def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None = None, device: str = "cpu") -> Annotator:
+    """Reads an export. `tasks` names the classes of tasks that are not labelgen's own: no export can make labelgen import one.
+
+    Raises ValueError, naming the file, where the folder is incomplete, damaged, or does not fit together.
+    """
+    path = Path(folder)
+    missing = [name for name in FILES if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"{path}: not an export, {missing[0]} is missing; `labelgen export checkpoint=RUN output=FOLDER` makes one")
+    try:
+        told = json.loads((path / "config.json").read_text("utf-8"))
+        if told["format"] != FORMAT:
+            raise ValueError(f"{path}/config.json: format {told['format']}, this version reads {FORMAT}; export again")
+        space = FeatureSpace(told["features"]["categorical"], {k: tuple(v) for k, v in told["features"]["numerical"].items()})
+        settings = {key: told["encoder"][key] for key in SETTINGS}
+        encoder = Encoder(told["encoder"]["backbone"], space, str(path / "tokenizer.json"), **settings)
+        built = {name: _task(path, name, dict(spec), dict(tasks or {})) for name, spec in told["tasks"].items()}
+        network = Network(encoder, built)
+        fingerprint = told["fingerprint"]
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}/config.json: damaged ({type(error).__name__}: {error}); export again") from None
+    if fingerprint != (actual := _fingerprint(path)):
+        raise ValueError(f"{path}: weights or tokenizer were changed after the export ({actual}, not {fingerprint}); export again")
+    _load_weights(network, path / "model.safetensors")
+    return Annotator(network, space, fingerprint, told, device)
+
+
+def _load_weights(network: Network, file: Path) -> None:
+    try:
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: damaged ({error}); export again") from None
+    own = network.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys()) or sorted(key for key in own if own[key].shape != weights[key].shape)
+    if wrong:
+        raise ValueError(f"{file}: {wrong[0]} does not fit config.json; export again")
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{file}: {key} holds NaN or infinite weights; the training run diverged or the file was changed")
+    network.load_state_dict(weights)
+
+
+def _task(path: Path, name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task:
+    """A task by its dotted path: only labelgen.tasks.*, or a class that the caller gave."""
+    target = str(spec.pop("_target_"))
+    if name in given:
+        return given[name](**spec)
+    module, _, kind = target.rpartition(".")
+    if not module.startswith("labelgen.tasks.") or not all(part.isidentifier() for part in target.split(".")):
+        raise ValueError(f"{path}: task {name!r} is {target}, not one of labelgen's; give its class: labelgen.load(folder, tasks={{{name!r}: ...}})")
+    try:
+        found = getattr(import_module(module), kind)
+    except (ImportError, AttributeError):
+        raise ValueError(f"{path}: task {name!r} names {target}, which does not exist in this version") from None
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise ValueError(f"{path}: task {name!r} names {target}, which is no task")
+    return found(**spec)

@@ -1,0 +1,49 @@
+"""Losses as functions of flat logits and targets: a sum and a count, so that the mean can be taken over the global batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from labelgen.batch import IGNORE
+
+
+class Loss(NamedTuple):
+    """`total`: the summed loss of what is labelled; `count`: how many items that is. Without labels: zero, and still a function of the logits."""
+
+    total: Tensor
+    count: Tensor
+
+
+def masked_cross_entropy(logits: Float[Tensor, "N K"], target: Int[Tensor, " N"]) -> Loss:
+    """Cross-entropy over items whose target is not IGNORE."""
+    labelled = target != IGNORE
+    total = F.cross_entropy(logits[labelled].float(), target[labelled], reduction="sum") + logits[~labelled].sum() * 0.0
+    return Loss(total, labelled.sum())
+
+
+def marginal_cross_entropy(logits: Float[Tensor, "N K"], right: Bool[Tensor, "N K"], allowed: Bool[Tensor, "N K"]) -> Loss:
+    """-log of the probability that any right choice is taken, among the allowed ones (Lee et al. 2017, section 4).
+
+    Rows without a right choice are not labelled. `logits` may be -inf where a choice does not exist.
+    """
+    labelled = right.any(1)
+    rows = logits[labelled].float()
+    of_right = rows.masked_fill(~right[labelled], float("-inf")).logsumexp(1)
+    of_all = rows.masked_fill(~allowed[labelled], float("-inf")).logsumexp(1)
+    total = (of_all - of_right).sum() + logits[~labelled].nan_to_num(0.0, neginf=0.0).sum() * 0.0
+    return Loss(total, labelled.sum())
+
+
+def info_nce(
+    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "P D"], right: Int[Tensor, " Q"], negative: Bool[Tensor, "Q P"], temperature: float
+) -> Loss:
+    """Contrastive loss of selecting keys[right] among the negatives (van den Oord et al. 2018, eq. 4), on cosines over a temperature."""
+    scores = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T / temperature
+    chosen = F.one_hot(right, keys.shape[0]).bool()
+    scores = scores.masked_fill(~(negative | chosen), float("-inf"))
+    return Loss(F.cross_entropy(scores, right, reduction="sum"), torch.tensor(len(right), device=scores.device))

@@ -1,0 +1,355 @@
+"""Metrics as sums of per-dialogue statistics: one object serves training (on any number of processes), evaluation and the bootstrap.
+
+A dialogue gives a vector of S numbers; vectors add up over dialogues and processes; `value` reads a figure off a sum. Where gold is
+`None` (not annotated) nothing changes, and where nothing is labelled the value is NaN, never 0.0.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torchmetrics import Metric
+
+from labelgen.dialogue import Dialogue, Label
+
+Floats = NDArray[np.float64]
+Gold = TypeVar("Gold")
+Predicted = TypeVar("Predicted")
+
+BOOTSTRAP_CELLS = 2**22  # numbers that a chunk of resamples may hold at once (32 MiB as float64)
+
+
+class Prediction(NamedTuple):
+    """What a model says of one task on one dialogue."""
+
+    labels: list[Label]
+    probabilities: Any  # as the task's decoding takes them
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its bootstrap interval; None where it is undefined (JSON has no NaN)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    count: int  # labelled items
+
+
+class DialogueMetric(Metric):
+    """A figure that depends on dialogues only through the sum of their statistics ([S] float64 each).
+
+    `read` picks the arguments of `statistics` out of a dialogue and its prediction. The state is one vector, summed over processes.
+    In a torchmetrics MetricCollection pass `compute_groups=False`: it merges metrics whose first states happen to be equal.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    sums: torch.Tensor  # [S] float64
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]], size: int) -> None:
+        super().__init__()
+        self.read = read
+        self.add_state("sums", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @abstractmethod
+    def statistics(self, *args: Any, **kwargs: Any) -> Floats:
+        """The statistics [S] of one dialogue."""
+
+    @abstractmethod
+    def value(self, statistics: Floats) -> Floats:
+        """Summed statistics [..., S] -> the figure [...]; NaN where it is undefined."""
+
+    @abstractmethod
+    def items(self, statistics: Floats) -> Floats:
+        """Summed statistics [..., S] -> number of labelled items [...]."""
+
+    def observe(self, dialogue: Dialogue, prediction: Prediction) -> Floats:
+        """Adds one dialogue and returns its statistics [S], which the bootstrap takes.
+
+        Raises:
+            ValueError: gold and prediction do not fit together; names the dialogue.
+        """
+        try:
+            statistics = self.statistics(*self.read(dialogue, prediction))
+        except ValueError as error:
+            raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
+        self.update(statistics)
+        return statistics
+
+    def update(self, statistics: Floats) -> None:
+        """Adds the statistics [S] of one dialogue, or of several already summed."""
+        self.sums += torch.as_tensor(statistics, dtype=torch.float64, device=self.sums.device)
+
+    def compute(self) -> torch.Tensor:
+        """The figure so far (0-dim float64), NaN where nothing was labelled."""
+        return torch.as_tensor(self.value(self.sums.numpy(force=True)), dtype=torch.float64, device=self.sums.device)
+
+
+class F1(DialogueMetric):
+    """Abstract: F1 = 2 tp / (2 tp + fp + fn) over all dialogues; statistics [tp, fp, fn, labelled items].
+
+    Without a true and without a predicted positive F1 is 0/0: NaN, as scikit-learn's `zero_division=nan`. A model that rightly stays
+    silent earns neither 0.0 nor 1.0. Predicted positives alone are false positives: 0.0.
+    """
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
+        super().__init__(read, size=4)
+
+    def value(self, statistics: Floats) -> Floats:
+        return _f1(statistics[..., 0], statistics[..., 1], statistics[..., 2])
+
+    def items(self, statistics: Floats) -> Floats:
+        return statistics[..., 3]
+
+
+class BinaryF1(F1):
+    """F1 of True."""
+
+    def statistics(self, gold: Sequence[bool | None], predicted: Sequence[bool]) -> Floats:
+        return _confusion([(bool(truth), bool(guess)) for truth, guess in _labelled(gold, predicted)])
+
+
+class BoundaryF1(F1):
+    """F1 of goal boundaries; an item is a pair of consecutive labelled turns, a positive one whose goals differ.
+
+    Turns without gold are dropped from both sides. A predicted `None` is a goal of its own. Interleaved goals: every change counts.
+    """
+
+    def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
+        return _confusion(_changes(gold, predicted))
+
+
+class SpanF1(F1):
+    """Micro-F1 of collections of hashable items, compared as multisets within a unit (a side of a turn); an item is a gold one.
+
+    With (name, start, end) it is strict span F1 (CoNLL-2000; seqeval's strict mode), with (name, value) the F1 of values.
+    `None` is a unit that nobody annotated; an empty collection says that there is nothing in it, so what is predicted there is wrong.
+    """
+
+    def statistics(self, gold: Sequence[Collection[Hashable] | None], predicted: Sequence[Collection[Hashable]]) -> Floats:
+        found = guessed = wanted = 0
+        for truth, guess in _labelled(gold, predicted):
+            found += (Counter(truth) & Counter(guess)).total()
+            guessed += len(guess)
+            wanted += len(truth)
+        return np.array([found, guessed - found, wanted - found, wanted], dtype=np.float64)
+
+
+class WindowError(DialogueMetric):
+    """Abstract: the mean over dialogues of the share of windows in which two segmentations disagree; statistics [sum of shares, dialogues].
+
+    Segments are maximal runs of one goal over the labelled turns. A window spans k gaps between turns, k half the mean gold segment's
+    length, rounded half to even, at least 2 (segeval's convention; nltk's on the gaps when given k). A dialogue of two labelled turns has
+    one gap, so its k is 1; one of fewer has none, cannot be scored and is no item.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
+        super().__init__(read, size=2)
+
+    @abstractmethod
+    def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Numbers of boundaries inside each window -> whether the two segmentations disagree there."""
+
+    def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
+        changes = np.array(_changes(gold, predicted), dtype=np.int64)  # [gaps, 2]
+        gaps = len(changes)
+        if gaps == 0:
+            return np.zeros(2)
+        segments = 1 + int(changes[:, 0].sum())
+        k = min(max(2, round((gaps + 1) / segments / 2)), gaps)
+        before = np.concatenate([np.zeros((1, 2), dtype=np.int64), changes.cumsum(0)])  # boundaries before each turn
+        inside = before[k:] - before[:-k]
+        return np.array([self.disagreements(inside[:, 0], inside[:, 1]).mean(), 1.0])
+
+    def value(self, statistics: Floats) -> Floats:
+        return _ratio(statistics[..., 0], statistics[..., 1])
+
+    def items(self, statistics: Floats) -> Floats:
+        return statistics[..., 1]
+
+
+class Pk(WindowError):
+    """Are a window's two ends in one segment? An error where gold and prediction differ (Beeferman, Berger and Lafferty 1999)."""
+
+    def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
+        wrong: NDArray[np.bool_] = (gold > 0) != (predicted > 0)
+        return wrong
+
+
+class WindowDiff(WindowError):
+    """How many boundaries has a window? An error where gold and prediction differ (Pevzner and Hearst 2002)."""
+
+    def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
+        wrong: NDArray[np.bool_] = gold != predicted
+        return wrong
+
+
+class AveragePrecision(DialogueMetric):
+    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, from histograms of scores: [positives per bin, negatives per bin].
+
+    Equal to scikit-learn's `average_precision_score` on `score_bins(score, bins)`; the same in any order and on any number of processes.
+    NaN without positives.
+    """
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]], bins: int = 1000) -> None:
+        super().__init__(read, size=2 * bins)
+        self.bins = bins
+
+    def statistics(self, gold: Sequence[bool | None], score: Sequence[float]) -> Floats:
+        """`score`: the probability of True, in [0, 1].
+
+        Raises:
+            ValueError: a score of a labelled item is outside [0, 1] or NaN.
+        """
+        pairs = _labelled(gold, score)
+        truth = np.array([bool(pair[0]) for pair in pairs], dtype=bool)
+        at = score_bins([float(pair[1]) for pair in pairs], self.bins)
+        counts = [np.bincount(at[truth == positive], minlength=self.bins) for positive in (True, False)]
+        return np.concatenate(counts).astype(np.float64)
+
+    def value(self, statistics: Floats) -> Floats:
+        falling = statistics[..., self.bins - 1 :: -1], statistics[..., : self.bins - 1 : -1]  # highest score first
+        found, wrong = falling[0].cumsum(-1), falling[1].cumsum(-1)
+        precision = found / np.maximum(found + wrong, 1.0)
+        return _ratio((falling[0] * precision).sum(-1), found[..., -1])
+
+    def items(self, statistics: Floats) -> Floats:
+        number: Floats = statistics.sum(-1)
+        return number
+
+
+class Accuracy(DialogueMetric):
+    """Share of labelled items that are right; statistics [right, labelled items]."""
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
+        super().__init__(read, size=2)
+
+    def statistics(self, gold: Sequence[str | None], predicted: Sequence[str]) -> Floats:
+        pairs = _labelled(gold, predicted)
+        return np.array([sum(truth == guess for truth, guess in pairs), len(pairs)], dtype=np.float64)
+
+    def value(self, statistics: Floats) -> Floats:
+        return _ratio(statistics[..., 0], statistics[..., 1])
+
+    def items(self, statistics: Floats) -> Floats:
+        return statistics[..., 1]
+
+
+class MacroF1(DialogueMetric):
+    """Mean F1 over the classes that occur in gold, scikit-learn's `f1_score(average="macro", labels=present)` over all dialogues at once.
+
+    Gold outside `labels` (unseen at training) is one class more, "other", which no prediction can hit: its F1 is 0 and what is predicted
+    there is wrong. A prediction outside `labels` is wrong too. Statistics: per class and other [hits, gold, predicted], K + 1 each.
+    """
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]], labels: Sequence[str]) -> None:
+        super().__init__(read, size=3 * (len(labels) + 1))
+        self.classes = {label: k for k, label in enumerate(labels)}
+        if len(self.classes) != len(labels):
+            twice = [label for label, times in Counter(labels).items() if times > 1]
+            raise ValueError(f"labels {twice} occur more than once; give each class once")
+
+    def statistics(self, gold: Sequence[str | None], predicted: Sequence[str]) -> Floats:
+        other = len(self.classes)
+        counts = np.zeros((3, other + 1))
+        for truth, guess in _labelled(gold, predicted):
+            row, column = self.classes.get(truth, other), self.classes.get(guess, other)
+            counts[0, row] += row == column != other
+            counts[1, row] += 1
+            counts[2, column] += 1
+        return np.concatenate(counts)
+
+    def value(self, statistics: Floats) -> Floats:
+        hits, gold, predicted = np.split(statistics, 3, axis=-1)
+        present = gold > 0
+        f1 = np.where(present, _f1(hits, predicted - hits, gold - hits), 0.0)
+        return _ratio(f1.sum(-1), present.sum(-1).astype(np.float64))
+
+    def items(self, statistics: Floats) -> Floats:
+        number: Floats = np.split(statistics, 3, axis=-1)[1].sum(-1)
+        return number
+
+
+def score_bins(scores: ArrayLike, bins: int) -> NDArray[np.int64]:
+    """Probabilities [N] -> bins [N], 0 to bins - 1, higher for higher; equally wide in the logistic function of a third of the log-odds.
+
+    Scores of rare events crowd near 0, those of a sure model near 1: there these bins are far finer than equal ones (with 1,000 bins
+    1e-6 and 2e-6 differ, and so do 0.500 and 0.505).
+
+    Raises:
+        ValueError: a score outside [0, 1] or NaN.
+    """
+    score = np.asarray(scores, dtype=np.float64)
+    wrong = score[~((score >= 0) & (score <= 1))]
+    if wrong.size:
+        raise ValueError(f"score {wrong[0]} is no probability; give numbers from 0 to 1")
+    odds = np.cbrt(score), np.cbrt(1.0 - score)
+    at: NDArray[np.int64] = np.floor(bins * odds[0] / (odds[0] + odds[1])).astype(np.int64).clip(max=bins - 1)
+    return at
+
+
+def bootstrap(metric: DialogueMetric, statistics: Floats, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
+    """Percentile bootstrap by dialogue: items of one dialogue depend on each other, so dialogues are drawn, not items (Efron 1979).
+
+    Args:
+        metric: reads figures off sums; its state is neither read nor changed.
+        statistics: [N, S], one row a dialogue.
+        resamples: number of resamples; those in which the figure is undefined are dropped.
+        level: share of the resampled figures that the interval holds.
+        seed: of the draws; the same seed on the same number of dialogues draws the same dialogues, so that metrics are comparable.
+    """
+    total = statistics.sum(0)
+    value, count, number = float(metric.value(total)), int(metric.items(total)), len(statistics)
+    if np.isnan(value):
+        return Interval(None, None, None, count)
+    draws, figures = np.random.default_rng(seed), []
+    rows = max(1, BOOTSTRAP_CELLS // (number + statistics.shape[1]))
+    for start in range(0, resamples, rows):
+        chunk = range(start, min(start + rows, resamples))
+        times = [np.bincount(draws.integers(number, size=number), minlength=number) for _ in chunk]
+        figures.append(metric.value(np.stack(times).astype(np.float64) @ statistics))
+    defined = np.concatenate(figures)
+    defined = defined[~np.isnan(defined)]
+    if not defined.size:
+        return Interval(value, None, None, count)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high), count)
+
+
+def _labelled(gold: Sequence[Gold | None], predicted: Sequence[Predicted]) -> list[tuple[Gold, Predicted]]:
+    """The pairs that count: those with gold."""
+    if len(gold) != len(predicted):
+        raise ValueError(f"{len(gold)} gold items, {len(predicted)} predicted; give one prediction an item, also where gold is None")
+    return [(truth, guess) for truth, guess in zip(gold, predicted, strict=True) if truth is not None]
+
+
+def _changes(gold: Sequence[int | None], predicted: Sequence[int | None]) -> list[tuple[bool, bool]]:
+    """For each pair of consecutive labelled turns: does the goal change, in gold and in the prediction?"""
+    return [(old[0] != new[0], old[1] != new[1]) for old, new in pairwise(_labelled(gold, predicted))]
+
+
+def _confusion(pairs: list[tuple[bool, bool]]) -> Floats:
+    """(gold, predicted) -> [tp, fp, fn, number]."""
+    times = Counter(pairs)
+    return np.array([times[True, True], times[False, True], times[True, False], len(pairs)], dtype=np.float64)
+
+
+def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
+    return _ratio(2 * hits, 2 * hits + false + missed)
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """part / whole, NaN where whole is 0."""
+    ratio: Floats = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+    return ratio

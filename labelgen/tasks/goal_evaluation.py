@@ -1,0 +1,64 @@
+"""Goal evaluation: was the goal reached? Read at the turn where segmentation ended the goal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from labelgen.batch import IGNORE, Batch, Encoded
+from labelgen.dialogue import Dialogue, Label
+from labelgen.losses import Loss, masked_cross_entropy
+from labelgen.metrics import AveragePrecision, BinaryF1, DialogueMetric, Prediction
+from labelgen.tasks import ClassHead, Decoded, Task, classes
+from labelgen.tasks.goal_segmentation import GoalSegmentation
+
+
+@dataclass(frozen=True)
+class GoalEvaluation(Task):
+    """Success, success after a failure, or failure; one class a goal, scored at the last turn of the annotated goal."""
+
+    name: ClassVar[str] = "goal_evaluation"
+
+    labels: tuple[str, ...] = ("success", "recovered", "failure")
+
+    def values(self, dialogue: Dialogue) -> Iterable[str]:
+        return (goal.outcome for goal in dialogue.goals or () if goal.outcome is not None)
+
+    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+        ends = {goal.turns[-1]: goal.outcome for goal in dialogue.goals or ()}
+        return classes((ends.get(t) for t in range(len(dialogue.turns))), self.labels, IGNORE)
+
+    def head(self, width: int) -> nn.Module:
+        return ClassHead(width, len(self.labels), "response")
+
+    def loss(self, logits: Tensor, batch: Batch) -> Loss:
+        return masked_cross_entropy(logits, batch.targets[self.name])
+
+    def metrics(self) -> dict[str, DialogueMetric]:
+        return {"failure_f1": BinaryF1(self._failed), "failure_ap": AveragePrecision(self._scores)}
+
+    def _gold(self, dialogue: Dialogue) -> list[bool | None]:
+        return [None if goal.outcome is None else goal.outcome == "failure" for goal in dialogue.goals or ()]
+
+    def _at_ends(self, dialogue: Dialogue, prediction: Prediction) -> np.ndarray:
+        rows: np.ndarray = prediction.probabilities[[goal.turns[-1] for goal in dialogue.goals or ()]]
+        return rows.reshape(-1, len(self.labels))
+
+    def _failed(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[bool]]:
+        failure = self.labels.index("failure")
+        return self._gold(dialogue), [bool(k == failure) for k in self._at_ends(dialogue, prediction).argmax(1)]
+
+    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[float]]:
+        return self._gold(dialogue), self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist()
+
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+        """One label for each goal that segmentation found; confidence given that the goal is right."""
+        labels = []
+        for goal in decoded.get(GoalSegmentation.name, ()):
+            row = probabilities[goal.turns[-1]]
+            labels.append(Label(task=self.name, value=self.labels[row.argmax()], turns=goal.turns, confidence=row.max(), source=""))
+        return labels

@@ -1,0 +1,48 @@
+"""Intent: what the user wants done, Domain/Intent, at each request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from labelgen.batch import IGNORE, Batch, Encoded
+from labelgen.dialogue import Dialogue, Label
+from labelgen.losses import Loss, masked_cross_entropy
+from labelgen.metrics import Accuracy, DialogueMetric, MacroF1, Prediction
+from labelgen.tasks import ClassHead, Decoded, Task, classes
+
+
+@dataclass(frozen=True)
+class Intent(Task):
+    """One class a request. Intents that training never saw are not learned, and count as errors when scored."""
+
+    name: ClassVar[str] = "intent"
+
+    def values(self, dialogue: Dialogue) -> Iterable[str]:
+        return (turn.intent for turn in dialogue.turns if turn.intent is not None)
+
+    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+        return classes((turn.intent for turn in dialogue.turns), self.labels, IGNORE)
+
+    def head(self, width: int) -> nn.Module:
+        return ClassHead(width, len(self.labels), "request")
+
+    def loss(self, logits: Tensor, batch: Batch) -> Loss:
+        return masked_cross_entropy(logits, batch.targets[self.name])
+
+    def metrics(self) -> dict[str, DialogueMetric]:
+        return {"accuracy": Accuracy(self._read), "macro_f1": MacroF1(self._read, self.labels)}
+
+    def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
+        return [turn.intent for turn in dialogue.turns], [self.labels[k] for k in prediction.probabilities.argmax(1)]
+
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+        return [
+            Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="")
+            for t, (turn, row) in enumerate(zip(dialogue.turns, probabilities, strict=True))
+            if turn.request is not None
+        ]

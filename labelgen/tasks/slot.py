@@ -1,0 +1,168 @@
+"""Slots: spans of requests and responses and what they name. BIO over tokens inside, character spans outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from labelgen.batch import IGNORE, Batch, Encoded
+from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
+from labelgen.encoder import States
+from labelgen.losses import Loss, masked_cross_entropy
+from labelgen.metrics import DialogueMetric, Prediction, SpanF1
+from labelgen.tasks import Decoded, Task
+
+
+class TokenHead(nn.Module):
+    """Token states fused with the state of their side of the turn: [M, K]."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.token = nn.Linear(width, width)
+        self.side = nn.Linear(width, width, bias=False)
+        self.activation = nn.GELU()
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(0.1)
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, states: States, batch: Batch) -> Float[Tensor, "M K"]:
+        fused = self.token(states.tokens)[batch.token] + self.side(states.sides)[batch.token_side]
+        logits: Tensor = self.linear(self.dropout(self.norm(self.activation(fused))))
+        return logits
+
+
+@dataclass(frozen=True)
+class SlotTask(Task):
+    """Class 0 is O; slot k has 1 + 2 k to begin and 2 + 2 k to go on. Slots found by value (`categorical`) are not learned nor scored."""
+
+    name: ClassVar[str] = "slot"
+    level: ClassVar = "token"
+
+    def values(self, dialogue: Dialogue) -> Iterable[str]:
+        return (slot.name for turn in dialogue.turns for part in PARTS for slot in marked(turn.slots(part)))
+
+    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+        place = {name: k for k, name in enumerate(self.labels)}
+        rows = [np.zeros(0, np.int64)]
+        annotated = (turn.slots(part) for turn in dialogue.turns for part in PARTS)
+        for slots, side in zip(annotated, sides, strict=True):
+            if side is None:
+                continue
+            special = side.spans[:, 0] == side.spans[:, 1]
+            row = np.where(special | (slots is None), IGNORE, 0)
+            for slot in marked(slots):
+                covered = np.flatnonzero(~special & (side.spans[:, 0] < slot.end) & (side.spans[:, 1] > slot.start))
+                number = place.get(slot.name)
+                row[covered] = IGNORE if number is None else 2 + 2 * number
+                if len(covered) and number is not None:
+                    row[covered[0]] = 1 + 2 * number
+            rows.append(row)
+        return np.concatenate(rows)
+
+    def head(self, width: int) -> nn.Module:
+        return TokenHead(width, 1 + 2 * len(self.labels))
+
+    def loss(self, logits: Tensor, batch: Batch) -> Loss:
+        return masked_cross_entropy(logits, batch.targets[self.name])
+
+    def metrics(self) -> dict[str, DialogueMetric]:
+        return {"span_f1": SpanF1(self._spans), "value_f1": SpanF1(self._values)}
+
+    def _spans(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, int, int]] | None], list[list[tuple]]]:
+        gold = [
+            None if slots is None else [(slot.name, slot.start, slot.end) for slot in marked(slots)] for _, _, slots in _sides(dialogue)
+        ]
+        return gold, [[(k.value, k.start, k.end) for k in found] for found in _by_side(dialogue, prediction.labels)]
+
+    def _values(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, str]] | None], list[list[tuple]]]:
+        gold = [
+            None if slots is None else [(slot.name, plain(slot.value or "")) for slot in marked(slots)] for _, _, slots in _sides(dialogue)
+        ]
+        return gold, [[(k.value, plain(k.text or "")) for k in found] for found in _by_side(dialogue, prediction.labels)]
+
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+        """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent."""
+        labels, start = [], 0
+        for (t, part, _), side in zip(_sides(dialogue), sides, strict=True):
+            if side is None:
+                continue
+            rows = probabilities[start : start + len(side.ids)]
+            start += len(side.ids)
+            real = np.flatnonzero(side.spans[:, 0] != side.spans[:, 1])
+            rows, spans = rows[real], side.spans[real]
+            text = dialogue.turns[t].text(part) or ""
+            for first, last, number, confidence in spans_of(rows):
+                a, b = int(spans[first, 0]), int(spans[last, 1])
+                span = {"part": part, "start": a, "end": b, "text": text[a:b]}
+                labels.append(Label(task=self.name, value=self.labels[number], turns=[t], confidence=confidence, source="", **span))
+        return labels
+
+
+def marked(slots: Sequence[Slot] | None) -> Iterator[Slot]:
+    """The slots whose spans an annotator marked."""
+    return (slot for slot in slots or () if not slot.categorical)
+
+
+def plain(value: str) -> str:
+    """A value without case and spacing."""
+    return " ".join(value.casefold().split())
+
+
+def _sides(dialogue: Dialogue) -> Iterator[tuple[int, Part, list[Slot] | None]]:
+    return ((t, part, turn.slots(part)) for t, turn in enumerate(dialogue.turns) for part in PARTS)
+
+
+def _by_side(dialogue: Dialogue, labels: Sequence[Label]) -> list[list[Label]]:
+    found: list[list[Label]] = [[] for _ in range(2 * len(dialogue.turns))]
+    for label in labels:
+        found[2 * label.turns[0] + PARTS.index(label.part or "request")].append(label)
+    return found
+
+
+def best_tags(scores: np.ndarray) -> np.ndarray:
+    """Viterbi over log-probabilities [n, 1 + 2 k]: the best sequence in which a slot goes on only after itself. O(n k)."""
+    n, width = scores.shape
+    goes_on = np.arange(2, width, 2)
+    back = np.zeros((n, width), np.int64)
+    total = scores[0].copy()
+    total[goes_on] = -np.inf
+    for i in range(1, n):
+        back[i] = total.argmax()
+        step = scores[i] + total.max()
+        begun, on = total[goes_on - 1], total[goes_on]
+        back[i, goes_on] = np.where(begun >= on, goes_on - 1, goes_on)
+        step[goes_on] = scores[i, goes_on] + np.maximum(begun, on)
+        total = step
+    tags = np.zeros(n, np.int64)
+    tags[-1] = total.argmax()
+    for i in range(n - 1, 0, -1):
+        tags[i - 1] = back[i, tags[i]]
+    return tags
+
+
+def spans_of(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
+    """Token probabilities [n, 1 + 2 k] -> (first token, last token, slot number, confidence) of each span."""
+    if not len(probabilities) or not probabilities[:, 1:].size:
+        return
+    if (probabilities.argmax(1) == 0).all():
+        return
+    tags = best_tags(np.log(np.maximum(probabilities, 1e-30)))
+    first = 0
+    while first < len(tags):
+        if tags[first] == 0:
+            first += 1
+            continue
+        number = (tags[first] - 1) // 2
+        last = first
+        while last + 1 < len(tags) and tags[last + 1] == 2 + 2 * number:
+            last += 1
+        confidence = float(np.prod(probabilities[np.arange(first, last + 1), tags[first : last + 1]], dtype=np.float64))
+        if last + 1 < len(tags):
+            confidence *= 1.0 - float(probabilities[last + 1, 2 + 2 * number])
+        yield first, last, int(number), confidence
+        first = last + 1

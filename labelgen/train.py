@@ -1,0 +1,102 @@
+"""Entry: corpus + encoder + model + trainer -> a run folder. Trains everything, pretraining and sibling systems too."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+from labelgen import __version__
+from labelgen.data import DialogueData
+from labelgen.encoder import Encoder
+from labelgen.learner import Learner
+
+log = logging.getLogger(__name__)
+PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "numpy", "hydra-core")
+
+
+def train(
+    output: str,
+    encoder: Callable[..., Encoder],
+    data: Callable[..., DialogueData],
+    model: Callable[..., Learner],
+    trainer: Callable[..., pl.Trainer],
+    callbacks: Mapping[str, pl.Callback],
+    logger: Logger | None = None,
+    seed: int = 0,
+    pretrained: str | None = None,
+    resume: str | None = "auto",
+) -> float:
+    """Fits `model` and returns its best valid/score (0.0 where none was computed).
+
+    `pretrained` is the folder of a run whose encoder weights to start from. `resume`: "auto" goes on from OUTPUT/checkpoints/last.ckpt
+    where that exists; null starts anew; else a checkpoint's path. OUTPUT receives config.yaml, metrics.csv, checkpoints/{best,last}.ckpt.
+    """
+    pl.seed_everything(seed, workers=True)
+    module = data(output=output)
+    network = encoder(features=module.features)
+    if pretrained:
+        load_encoder(network, Path(pretrained))
+    module.prepare(network)
+    learner = model(encoder=network, tasks=module.tasks)
+    learner.description = describe(learner, module, Path(output))
+    loggers: list[Logger] = [CSVLogger(output, name="", version=""), *([logger] if logger else [])]
+    fitter = trainer(default_root_dir=output, callbacks=list(callbacks.values()), logger=loggers)
+    checkpoint = _checkpoint(resume, Path(output))
+    log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
+    fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
+    scores = [callback.best_model_score for callback in fitter.checkpoint_callbacks if getattr(callback, "best_model_score", None) is not None]
+    best = float(scores[0]) if scores else 0.0
+    if not best == best:  # NaN would end a sweep
+        log.error("the best score is not a number; returned as 0")
+        best = 0.0
+    log.info("best valid/score %.4f; `labelgen export checkpoint=%s output=...` makes it usable", best, output)
+    return best
+
+
+def _checkpoint(resume: str | None, output: Path) -> str | None:
+    if resume != "auto":
+        return resume
+    last = output / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return None
+    log.info("going on from %s", last)
+    return str(last)
+
+
+def load_encoder(encoder: Encoder, run: Path) -> None:
+    """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder; features start anew."""
+    from labelgen.export import read_checkpoint
+
+    state = read_checkpoint(run)["state_dict"]
+    marks = ("network.encoder.", "encoder.")
+    own = encoder.state_dict()
+    found = {key.removeprefix(mark): value for mark in marks for key, value in state.items() if key.startswith(mark)}
+    wanted = [key for key in own if not key.startswith("features.")]
+    wrong = [key for key in wanted if key not in found or found[key].shape != own[key].shape]
+    if wrong:
+        raise ValueError(f"pretrained={run}: its encoder is another one ({wrong[0]} does not fit); use the same encoder config")
+    encoder.load_state_dict({key: found[key] for key in wanted}, strict=False)
+    log.info("encoder weights from %s", run)
+
+
+def describe(learner: Learner, data: DialogueData, output: Path) -> dict[str, Any]:
+    """What a checkpoint tells of itself, as plain values."""
+    config = output / "config.yaml"
+    return {
+        "labelgen": __version__,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": {"machine": platform.machine(), "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()},
+        "features": data.features.as_dict(),
+        "data": data.fingerprint(),
+        "config": yaml.safe_load(config.read_text("utf-8")) if config.exists() else None,
+        **learner.describe(),
+    }
