@@ -1,0 +1,20 @@
+"""Users' own logs in labelgen's record: a .jsonl or .parquet file, or a folder of them. `labelgen schema` prints the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from labelgen import dialogue
+from labelgen.dialogue import Dialogue, Reject
+
+
+@dataclass(frozen=True)
+class Records:
+    """Dialogues of the file or folder `path`; the format follows from each file's ending."""
+
+    path: str
+
+    def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+        """Streams the dialogues; bad rows and second uses of an id go to `reject` (without it the first one raises RecordError)."""
+        return dialogue.read(self.path, reject)

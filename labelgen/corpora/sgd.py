@@ -1,0 +1,277 @@
+"""Schema-Guided Dialogue (Rastogi et al. 2020, https://arxiv.org/abs/1909.05855): the publisher's folder -> dialogues.
+
+Where to get it: github.com/google-research-datasets/dstc8-schema-guided-dialogue, licence CC BY-SA 4.0. `root` is the clone, with
+`train/schema.json` and `SPLIT/schema.json`, `SPLIT/dialogues_*.json` for the splits train, dev and test.
+
+A user's utterance and the system's answer to it are one turn. The corpus alternates; a system's utterance without a user's before
+it becomes a turn without a request, a user's without an answer a turn without a response.
+
+What is labelled, and by which rule:
+
+- Intent: the active intent of the user's frame, as domain and intent without the service's version (`Restaurants/FindRestaurants`),
+  so that it carries over services. "NONE": no frame has an active intent (closings, refused offers).
+- Goals: a goal starts at the request whose active (service, intent), NONE aside, differs from the running one. Where two frames
+  are active, the turn belongs to the new goal. NONE turns inherit. Goals never interleave here, and a return is a new goal.
+- Outcome: for a transactional intent the last of NOTIFY_SUCCESS and NOTIFY_FAILURE that the goal's service gave within the goal, for
+  a search the last of OFFER and NOTIFY_FAILURE. Success after an earlier failure is `recovered`; without any of these: unknown.
+- Slots, non-categorical: the publisher's spans, in requests and responses.
+- Slots, categorical: the publisher marks no span. A value that the user informs is located at its first literal occurrence, case
+  ignored (`categorical=True`); about half occur, "four people" for "4" does not and carries no label. A digit may be found within a
+  longer number (1.6% of the located), and such a span may overlap another; responses have no categorical slots. Score them apart.
+- `normalised`: the canonical value, where an act gives one for the words of the span.
+- `metadata`: `services` with their versions; `slice`, by the services that train's schema does not know: "seen" (none), "mixed",
+  "unseen" (all); `retry_after_failure`, where there are any: turns that state the running intent again after a NOTIFY_FAILURE.
+
+Not labelled: defects and votes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, parse
+
+NONE = "NONE"
+FAILURE = "NOTIFY_FAILURE"
+
+Raw = Mapping[str, Any]  # an object of the publisher's JSON
+
+
+class Intent(NamedTuple):
+    """An intent as the publisher names it: the service with its version."""
+
+    service: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{re.sub(r'_[0-9]+$', '', self.service)}/{self.name}"
+
+
+class Exchange(NamedTuple):
+    """A user's utterance and the system's answer, as published; either may be missing."""
+
+    user: Raw | None
+    system: Raw | None
+
+
+@dataclass
+class Run:
+    """A goal while it is being found: its intent and its turns."""
+
+    intent: Intent
+    turns: list[int]
+
+
+@dataclass(frozen=True)
+class SGD:
+    """One split of the corpus below `root`."""
+
+    root: str
+    split: str = "train"
+
+    def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+        """Streams the dialogues in the publisher's order; ids are `sgd:SPLIT/1_00000`.
+
+        Malformed dialogues go to `reject`; without it the first one raises RecordError. ValueError: the folder is not the corpus.
+        """
+        folder = Path(self.root) / self.split
+        files = sorted(folder.glob("dialogues_*.json"))
+        if not files:
+            raise ValueError(
+                f"{folder}: no dialogues_*.json there; clone github.com/google-research-datasets/dstc8-schema-guided-dialogue "
+                "(CC BY-SA 4.0) and give its folder as `root`, train, dev or test as `split`"
+            )
+        seen = {service["service_name"] for service in _schema(Path(self.root) / "train")}
+        transactional = {
+            Intent(service["service_name"], intent["name"]): bool(intent["is_transactional"])
+            for service in _schema(folder)
+            for intent in service["intents"]
+        }
+        for file in files:
+            for number, raw in enumerate(_dialogues(file, reject)):
+                try:
+                    dialogue = self._dialogue(raw, str(file), number, seen, transactional)
+                except RecordError as error:
+                    if reject is None:
+                        raise
+                    reject(error)
+                else:
+                    yield dialogue
+
+    def _dialogue(self, raw: Raw, source: str, number: int, seen: set[str], transactional: Mapping[Intent, bool]) -> Dialogue:
+        name = f"sgd:{self.split}/{raw.get('dialogue_id')}" if isinstance(raw, Mapping) else None
+        try:
+            row = {"id": f"sgd:{self.split}/{raw['dialogue_id']}", **convert(raw, seen, transactional)}
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            field = str(error.args[0]) if isinstance(error, KeyError) else "record"
+            problem = (
+                f"not in the publisher's format ({type(error).__name__}: {error}); unpack the release again, or leave the dialogue out"
+            )
+            raise RecordError(source, number, name, field, problem) from error
+        return parse(row, source, number)
+
+
+def _schema(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "schema.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{file}: no such file; the corpus needs it, see github.com/google-research-datasets/dstc8-schema-guided-dialogue (CC BY-SA 4.0)"
+        )
+    schema: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    return schema
+
+
+def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
+    """The dialogues of one file; a file that is no JSON list is one rejected record."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(rows, list):
+            return rows
+        problem = f"a JSON {type(rows).__name__}, not a list of dialogues"
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        problem = f"not UTF-8 JSON ({error})"
+    failure = RecordError(str(file), 0, None, "file", f"{problem}; unpack the release again")
+    if reject is None:
+        raise failure
+    reject(failure)
+    return []
+
+
+def convert(raw: Raw, seen: set[str], transactional: Mapping[Intent, bool]) -> dict[str, Any]:
+    """One published dialogue -> the fields of our record, without the id.
+
+    `seen`: services of train's schema; `transactional`: per intent of the split's schema whether it acts or only searches.
+    Raises KeyError, TypeError, ... where the dialogue is not in the publisher's format.
+    """
+    exchanges = pair(raw["turns"])
+    active = [active_intents(exchange.user) for exchange in exchanges]
+    runs, owner = find_goals(active)
+    turns = []
+    for exchange, intents, run in zip(exchanges, active, owner, strict=True):
+        turns.append({
+            "request": exchange.user and exchange.user["utterance"],
+            "response": exchange.system and exchange.system["utterance"],
+            "intent": None if intents is None else str(run.intent) if intents and run else NONE,
+            "request_slots": find_slots(exchange.user, categorical=True),
+            "response_slots": find_slots(exchange.system, categorical=False),
+        })  # fmt: skip
+    if unknown := [run.intent for run in runs if run.intent not in transactional]:
+        raise ValueError(f"the split's schema.json has no {unknown[0]}")
+    goals = [{"turns": run.turns, "name": str(run.intent), "outcome": outcome(run, exchanges, transactional[run.intent])} for run in runs]
+    unseen = [service not in seen for service in raw["services"]]
+    metadata = {"services": list(raw["services"]), "slice": "seen" if not any(unseen) else "unseen" if all(unseen) else "mixed"}
+    if retries := find_retries(runs, exchanges):
+        metadata["retry_after_failure"] = retries
+    return {"turns": turns, "goals": None if all(intents is None for intents in active) else goals, "metadata": metadata}
+
+
+def pair(turns: Iterable[Raw]) -> list[Exchange]:
+    """Published turns -> exchanges; a turn whose partner is missing stands alone."""
+    exchanges: list[Exchange] = []
+    for turn in turns:
+        if turn["speaker"] == "USER":
+            exchanges.append(Exchange(turn, None))
+        elif turn["speaker"] != "SYSTEM":
+            raise ValueError(f"speaker {turn['speaker']!r} is neither USER nor SYSTEM")
+        elif exchanges and exchanges[-1].system is None:
+            exchanges[-1] = exchanges[-1]._replace(system=turn)
+        else:
+            exchanges.append(Exchange(None, turn))
+    return exchanges
+
+
+def active_intents(user: Raw | None) -> list[Intent] | None:
+    """The intents that are active in a user's turn, NONE aside; None: not annotated."""
+    frames = (user or {}).get("frames") or []
+    states = [(frame["service"], frame["state"]["active_intent"]) for frame in frames if "state" in frame]
+    return [Intent(service, name) for service, name in states if name != NONE] if states else None
+
+
+def find_goals(active: Iterable[list[Intent] | None]) -> tuple[list[Run], list[Run | None]]:
+    """Per turn its active intents -> the goals in order, and per turn its goal (None before the first)."""
+    runs: list[Run] = []
+    owner: list[Run | None] = []
+    for turn, intents in enumerate(active):
+        running = runs[-1].intent if runs else None
+        fresh = [intent for intent in intents or () if intent != running]
+        if fresh:
+            runs.append(Run(fresh[0], []))
+        if runs:
+            runs[-1].turns.append(turn)
+        owner.append(runs[-1] if runs else None)
+    return runs, owner
+
+
+def _acts(turn: Raw | None, service: str) -> set[str]:
+    frames = (turn or {}).get("frames") or []
+    return {action["act"] for frame in frames if frame["service"] == service for action in frame.get("actions") or ()}
+
+
+def outcome(run: Run, exchanges: list[Exchange], transactional: bool) -> Outcome | None:
+    """What the system's acts say of a goal; None: it says nothing."""
+    success = "NOTIFY_SUCCESS" if transactional else "OFFER"
+    told = [act for turn in run.turns for act in (success, FAILURE) if act in _acts(exchanges[turn].system, run.intent.service)]
+    if not told:
+        return None
+    if told[-1] == FAILURE:
+        return "failure"
+    return "recovered" if FAILURE in told else "success"
+
+
+def find_retries(runs: list[Run], exchanges: list[Exchange]) -> list[int]:
+    """Turns whose request states the running intent again after the system said that it failed."""
+    return [
+        turn
+        for run in runs
+        for turn in run.turns[1:]
+        if "INFORM_INTENT" in _acts(exchanges[turn].user, run.intent.service)
+        and FAILURE in _acts(exchanges[turn - 1].system, run.intent.service)
+    ]
+
+
+def find_slots(turn: Raw | None, categorical: bool) -> list[dict[str, Any]] | None:
+    """The slots of one utterance: the publisher's spans, and with `categorical` the informed values found in it; None: not annotated."""
+    frames = (turn or {}).get("frames") or []
+    if turn is None or not any("slots" in frame for frame in frames):
+        return None
+    text: str = turn["utterance"]
+    found = []
+    for frame in frames:
+        actions = frame.get("actions") or ()
+        spans = frame.get("slots") or ()
+        for span in spans:
+            words = text[span["start"] : span["exclusive_end"]]
+            found.append({
+                "name": span["slot"], "start": span["start"], "end": span["exclusive_end"], "value": words,
+                "normalised": _canonical(actions, span["slot"], words),
+            })  # fmt: skip
+        if categorical:
+            spanned = {span["slot"] for span in spans}
+            found += _located(text, [a for a in actions if a["act"] == "INFORM" and a["slot"] not in spanned])
+    return found
+
+
+def _canonical(actions: Iterable[Raw], slot: str, words: str) -> str | None:
+    for action in actions:
+        if action["slot"] == slot:
+            for value, canonical in zip(action["values"], action.get("canonical_values") or (), strict=False):
+                if value == words:
+                    return str(canonical)
+    return None
+
+
+def _located(text: str, informs: Iterable[Raw]) -> Iterator[dict[str, Any]]:
+    """Values that occur in the text, at their first occurrence, case ignored."""
+    for action in informs:
+        for value in action["values"]:
+            match = re.search(re.escape(value), text, re.IGNORECASE)
+            if match and value:
+                yield {
+                    "name": action["slot"], "start": match.start(), "end": match.end(), "value": match.group(),
+                    "normalised": _canonical([action], action["slot"], value), "categorical": True,
+                }  # fmt: skip
