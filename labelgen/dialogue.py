@@ -325,11 +325,9 @@ def _parquet_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
     """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
-    try:
+    with suppress(ValueError, OverflowError):
         yield from batch.to_pylist()
         return
-    except (ValueError, OverflowError):
-        pass
     for k in range(batch.num_rows):
         try:
             yield batch.slice(k, 1).to_pylist()[0]

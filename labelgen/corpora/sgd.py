@@ -119,9 +119,7 @@ class SGD:
 def _schema(folder: Path) -> list[dict[str, Any]]:
     file = folder / "schema.json"
     if not file.is_file():
-        raise ValueError(
-            f"{file}: no such file; the corpus needs it, see github.com/google-research-datasets/dstc8-schema-guided-dialogue (CC BY-SA 4.0)"
-        )
+        raise ValueError(f"{file}: no such file; see github.com/google-research-datasets/dstc8-schema-guided-dialogue (CC BY-SA 4.0)")
     schema: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
     return schema
 

@@ -1,0 +1,350 @@
+"""Records: what goes out comes back, in both formats, whatever people write; what cannot be used is told and does not stop the run."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelgen.dialogue import (
+    PARTS,
+    Dialogue,
+    Goal,
+    Label,
+    Outcome,
+    RecordError,
+    Rejected,
+    Slot,
+    Turn,
+    Vote,
+    arrow_schema,
+    json_schema,
+    parse,
+    read,
+    write,
+)
+
+ENDINGS = ("jsonl", "parquet")
+FAMILY, ACCENTED, HEBREW, HIDDEN = "👩‍👩‍👧 ok 🇨🇭", "cafe\u0301 nin\u0303o", "\u202bשלום, أهلاً\u202c", "a\u2028b\u0000c\ufeff\r\n"
+
+texts = st.one_of(st.text(max_size=30), st.sampled_from(["", " ", FAMILY, ACCENTED, HEBREW, HIDDEN]))
+names = texts.filter(bool)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+moments = st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1), timezones=st.just(UTC))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | numbers | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=5,
+)
+votes = st.lists(st.builds(Vote, question=names, value=numbers | texts, annotator=st.none() | texts), max_size=2)
+
+
+@st.composite
+def slots(draw: st.DrawFn, text: str | None) -> list[Slot] | None:
+    """Spans that fit the text; None: not annotated."""
+    if draw(st.booleans()):
+        return None
+    found = []
+    for _ in range(draw(st.integers(0, 2)) if text else 0):
+        assert text
+        start = draw(st.integers(0, len(text) - 1))
+        end = draw(st.integers(start + 1, len(text)))
+        found.append(Slot(name=draw(names), start=start, end=end, normalised=draw(st.none() | texts), categorical=draw(st.booleans())))
+    return found
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> Turn:
+    request, response = draw(st.none() | texts), draw(st.none() | texts)
+    return Turn(
+        request=request,
+        response=response,
+        timestamp=draw(st.none() | moments),
+        categorical=draw(st.dictionaries(texts, st.none() | texts, max_size=2)),
+        numerical=draw(st.dictionaries(texts, st.none() | numbers, max_size=2)),
+        audio=draw(st.none() | texts),
+        intent=draw(st.none() | texts),
+        request_slots=draw(slots(request)),
+        response_slots=draw(slots(response)),
+        defect=draw(st.none() | st.booleans()),
+        votes=draw(votes),
+    )
+
+
+@st.composite
+def dialogues(draw: st.DrawFn) -> Dialogue:
+    spoken = draw(st.lists(turns(), min_size=1, max_size=2))
+    indices = range(len(spoken))
+    goals = None
+    if draw(st.booleans()):
+        owner = draw(st.lists(st.none() | st.integers(0, 1), min_size=len(spoken), max_size=len(spoken)))
+        outcomes = st.sampled_from([None, *get_args(Outcome)])
+        members = [[k for k in indices if owner[k] == g] for g in (0, 1)]
+        goals = [Goal(turns=m, name=draw(st.none() | texts), outcome=draw(outcomes)) for m in members if m]
+    label = st.builds(
+        Label, task=texts, value=texts, turns=st.lists(st.sampled_from(indices), max_size=2), confidence=st.floats(0, 1),
+        part=st.none() | st.sampled_from(PARTS), start=st.none() | st.integers(0, 9), text=st.none() | texts, source=texts,
+    )  # fmt: skip
+    return Dialogue(
+        id=draw(names),
+        turns=spoken,
+        user=draw(st.none() | texts),
+        goals=goals,
+        votes=draw(votes),
+        labels=draw(st.none() | st.lists(label, max_size=2)),
+        metadata=draw(st.dictionaries(texts, json_values, max_size=2)),
+    )
+
+
+def back(records: list[Dialogue], folder: Path, ending: str) -> list[Dialogue]:
+    file = folder / f"dialogues.{ending}"
+    assert write(records, file, rows_per_group=1) == len(records)
+    return list(read(file))
+
+
+def rejects(path: Path) -> tuple[list[Dialogue], list[RecordError]]:
+    errors: list[RecordError] = []
+    return list(read(path, errors.append)), errors
+
+
+@settings(max_examples=50, deadline=None)
+@given(records=st.lists(dialogues(), max_size=2, unique_by=lambda dialogue: dialogue.id))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, records: list[Dialogue]) -> None:
+    for ending in ENDINGS:
+        assert back(records, tmp_path_factory.mktemp("records"), ending) == records
+
+
+@settings(max_examples=30, deadline=None)
+@given(record=dialogues())
+def test_written_lines_fit_the_published_schema(tmp_path_factory: pytest.TempPathFactory, record: Dialogue) -> None:
+    file = tmp_path_factory.mktemp("records") / "one.jsonl"
+    write([record], file)
+    row = json.loads(file.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(json_schema())
+    validator.validate(row)
+    assert not validator.is_valid({**row, "turn": []}), "the schema knows no misspelt key"
+    assert not validator.is_valid({key: value for key, value in row.items() if key != "id"})
+
+
+@settings(max_examples=30, deadline=None)
+@given(record=dialogues(), other=dialogues())
+def test_content_and_fingerprint_ignore_what_people_and_models_said(record: Dialogue, other: Dialogue) -> None:
+    said = Label(task="intent", value="Banks/Transfer", turns=[0], confidence=0.5, source="model")
+    goals = [Goal(turns=[0], outcome="failure")]
+    content = record.content()
+    turn = content.turns[0].model_copy(update={"intent": "x", "defect": True, "request_slots": [], "votes": [Vote(question="q", value=1)]})
+    labelled = content.model_copy(update={"labels": [said], "goals": goals, "turns": [turn, *content.turns[1:]], "votes": other.votes})
+    assert labelled.content() == content == content.content()
+    assert labelled.fingerprint() == record.fingerprint()
+    spoken = content.turns[0].model_copy(update={"request": (content.turns[0].request or "") + "!"})
+    assert content.model_copy(update={"turns": [spoken, *content.turns[1:]]}).fingerprint() != record.fingerprint()
+
+
+def test_content_shares_nothing_with_the_dialogue() -> None:
+    record = Dialogue(id="a", turns=[Turn(categorical={"device": "car"}), Turn()], metadata={"tags": ["x"]})
+    content = record.content()
+    content.turns[0].categorical["device"] = "phone"
+    content.turns[0].votes.append(Vote(question="q", value=1))
+    content.metadata["tags"].append("y")
+    assert record.turns[0].categorical == {"device": "car"}
+    assert record.metadata == {"tags": ["x"]}
+    assert content.turns[1].votes == [] == record.content().turns[0].votes
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_missing_is_never_no(tmp_path: Path, ending: str) -> None:
+    unknown = Turn()
+    none = Turn(request="", response="", request_slots=[], response_slots=[], defect=False, intent="NONE")
+    got = back([Dialogue(id="a", turns=[unknown, none], goals=[], labels=[]), Dialogue(id="b", turns=[unknown])], tmp_path, ending)
+    first, second = got
+    assert (first.goals, first.labels) == ([], [])
+    assert (second.goals, second.labels) == (None, None)
+    for turn, slots_, defect, words in ((first.turns[0], None, None, None), (first.turns[1], [], False, "")):
+        assert (turn.request_slots, turn.response_slots, turn.defect) == (slots_, slots_, defect)
+        assert (turn.request, turn.response) == (words, words)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_long_and_system_first_dialogues(tmp_path: Path, ending: str) -> None:
+    words = (FAMILY + ACCENTED + HEBREW) * 400
+    words = words[:10_000]
+    first = Turn(response="Good morning", response_slots=[Slot(name="greeting", start=0, end=4)])
+    huge = Turn(request=words, request_slots=[Slot(name="all", start=0, end=10_000), Slot(name="last", start=9_999, end=10_000)])
+    record = Dialogue(id="long", turns=[first, huge, *(Turn(request=str(k), response="") for k in range(498))])
+    (got,) = back([record], tmp_path, ending)
+    assert got == record
+    assert len(got.turns) == 500
+    assert got.turns[0].request is None
+    assert got.turns[1].request_slots is not None
+    assert [slot.value for slot in got.turns[1].request_slots] == [words, words[-1]]
+
+
+@pytest.mark.parametrize("text", [FAMILY, ACCENTED, HEBREW, HIDDEN])
+def test_offsets_count_code_points(text: str) -> None:
+    turn = {"request": text, "request_slots": [{"name": "end", "start": len(text) - 1, "end": len(text)}]}
+    slots_ = parse({"id": "a", "turns": [turn]}).turns[0].request_slots
+    assert [slot.value for slot in slots_ or ()] == [text[-1]]
+    in_bytes = {"request": text, "request_slots": [{"name": "end", "start": 0, "end": len(text.encode())}]}
+    with pytest.raises(RecordError, match=r"'a'.*turns\.0.*code points"):
+        parse({"id": "a", "turns": [in_bytes]})
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "remedy"),
+    [
+        ({"turns": [{}]}, "id", "add it"),
+        ({"id": "", "turns": [{}]}, "id", "empty"),
+        ({"id": "\ud800", "turns": [{}]}, "id", "string"),
+        ({"id": "a", "turns": []}, "turns", "at least one"),
+        ({"id": "a", "turns": [{"requst": "hi"}]}, "turns.0.requst", "metadata"),
+        ({"id": "a", "turns": [{"numerical": {"confidence": float("nan")}}]}, "turns.0.numerical.confidence", "null"),
+        ({"id": "a", "turns": [{"timestamp": "0001-01-01T00:00:00+05:00"}]}, "turns.0.timestamp", "null"),
+        ({"id": "a", "turns": [{"request_slots": [{"name": "x", "start": 0, "end": 1}]}]}, "turns.0", "leave the slot out"),
+        ({"id": "a", "turns": [{"request": "hi", "request_slots": [{"name": "x", "start": 1, "end": 1}]}]}, "turns.0", "exclusive"),
+        (
+            {"id": "a", "turns": [{"request": "hi", "request_slots": [{"name": "x", "start": 0, "end": 1, "value": "i"}]}]},
+            "turns.0",
+            "normalised",
+        ),
+        ({"id": "a", "turns": [{}], "goals": [{"turns": [1]}]}, "record", "no turn 1"),
+        ({"id": "a", "turns": [{}], "goals": [{"turns": [0]}, {"turns": [0]}]}, "record", "one goal"),
+        ({"id": "a", "turns": [{}], "goals": [{"turns": [0], "outcome": "abandoned"}]}, "goals.0.outcome", "success"),
+        ({"id": "a", "turns": [{}], "metadata": {"score": float("nan")}}, "metadata", "finite"),
+        ({"id": "a", "turns": [{}], "metadata": {"\udfff": 1}}, "metadata", "text"),
+    ],
+)
+def test_bad_rows_are_told_and_reading_goes_on(tmp_path: Path, row: dict[str, Any], field: str, remedy: str) -> None:
+    file = tmp_path / "logs.jsonl"
+    good = {"id": "good", "turns": [{"request": "hi"}]}
+    file.write_text(f"{json.dumps(row)}\n\n{json.dumps(good)}\n", encoding="utf-8")
+    rejected = Rejected(tmp_path / "rejected.jsonl")
+    assert [dialogue.id for dialogue in read(file, rejected)] == ["good"]
+    (told,) = (json.loads(line) for line in rejected.path.read_text(encoding="utf-8").splitlines())
+    assert rejected.count == 1
+    assert (told["source"], told["row"], told["id"], told["field"]) == (str(file), 1, row.get("id"), field)
+    assert remedy in told["problem"]
+    with pytest.raises(RecordError, match="row 1"):
+        list(read(file))
+
+
+def test_rejected_counts_this_run_alone(tmp_path: Path) -> None:
+    for _ in range(2):
+        rejected = Rejected(tmp_path / "below" / "rejected.jsonl")
+        rejected(RecordError("file", 1, None, "id", "gone"))
+    assert rejected.count == len(rejected.path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b"3", b'{"id": "x", "turns"', b"[" * 100_000, '{"id": "é", "turns": [{}]}'.encode("latin-1")]
+)
+def test_lines_that_are_no_json_object_or_not_utf8(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b'{"id": "a", "turns": [{}]}\n' + line + b'\n{"id": "b", "turns": [{}]}')
+    got, errors = rejects(file)
+    assert [dialogue.id for dialogue in got] == ["a", "b"]
+    assert [error.row for error in errors] == [2]
+
+
+def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"id": "a", "turns": [{"request": "\\u2028"}]}\r\n{"id": "b", "turns": [{}]}\r\n')
+    assert [dialogue.id for dialogue in read(file)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ids_are_unique_over_all_files(tmp_path: Path, ending: str) -> None:
+    write([Dialogue(id="a", turns=[Turn()]), Dialogue(id="b", turns=[Turn()])], tmp_path / f"1.{ending}")
+    write([Dialogue(id="b", turns=[Turn(request="again")]), Dialogue(id="c", turns=[Turn()])], tmp_path / f"2.{ending}")
+    got, errors = rejects(tmp_path)
+    assert [dialogue.id for dialogue in got] == ["a", "b", "c"]
+    assert got[1].turns[0].request is None
+    assert [(error.dialogue_id, error.field, Path(error.source).stem) for error in errors] == [("b", "id", "2")]
+    assert "unique" in errors[0].problem
+
+
+def test_parquet_that_is_cut_short_or_damaged(tmp_path: Path) -> None:
+    records = [Dialogue(id=f"{k}", turns=[Turn(request=f"words {k} {k * 7919 % 1000}" * 20)]) for k in range(2000)]
+    file = tmp_path / "a.parquet"
+    write(records, file, rows_per_group=1000)
+    whole = file.read_bytes()
+    write(records[:1], tmp_path / "b.jsonl")
+    for damaged in (whole[: len(whole) // 2], b"", whole[: len(whole) * 2 // 3] + b"\0" * 5000):
+        file.write_bytes(damaged)
+        got, errors = rejects(tmp_path)
+        assert [dialogue.id for dialogue in got] == ["0"], "the file after it is read"
+        assert [Path(error.source).name for error in errors] == ["a.parquet"]
+    middle = len(whole) * 3 // 5  # in the second of two row groups
+    file.write_bytes(whole[:middle] + b"\xff" * 2000 + whole[middle + 2000 :])
+    got, errors = rejects(file)
+    assert [error.row for error in errors] == [len(got) + 1], "a damaged page is told once"
+    assert 0 < len(got) < 2000
+    assert got == records[: len(got)], "what stands before it is read"
+
+
+def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
+    ids = pa.array([b"a", b"\xff\xfe", b"c"], pa.binary()).view(pa.string())
+    columns = [pa.nulls(3, field.type) if field.name != "id" else ids for field in arrow_schema()]
+    turn = pa.array([[{"request": "hi"}]] * 3, arrow_schema().field("turns").type)
+    columns[1] = turn
+    pq.write_table(pa.Table.from_arrays(columns, schema=arrow_schema()), tmp_path / "a.parquet")
+    got, errors = rejects(tmp_path / "a.parquet")
+    assert [dialogue.id for dialogue in got] == ["a", "c"]
+    assert [error.row for error in errors] == [2]
+    assert "UTF-8" in errors[0].problem
+
+
+def test_parquet_with_other_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"], "turns": [["hi"]]}), tmp_path / "a.parquet")
+    got, errors = rejects(tmp_path / "a.parquet")
+    assert not got
+    assert "columns" in errors[0].problem
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, ending: str) -> None:
+    def broken() -> Any:
+        yield Dialogue(id="new", turns=[Turn()])
+        raise RuntimeError("power cut")
+
+    file = tmp_path / f"a.{ending}"
+    write([Dialogue(id="old", turns=[Turn()])], file)
+    with pytest.raises(RuntimeError):
+        write(broken(), file)
+    assert [dialogue.id for dialogue in read(file)] == ["old"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id")
+    for path, told in ((tmp_path / "a.csv", "labelgen schema"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
+        with pytest.raises(ValueError, match=told):
+            list(read(path))
+    with pytest.raises(ValueError, match=r"\.parquet"):
+        write([], tmp_path / "a.csv")
+
+
+def test_times_are_utc() -> None:
+    east, naive = (
+        parse({"id": "a", "turns": [{"timestamp": t}]}).turns[0].timestamp for t in ("2024-05-01T14:00:00+02:00", "2024-05-01T12:00")
+    )
+    assert east == naive == datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def test_an_interleaved_goal_is_a_set_of_turns() -> None:
+    record = Dialogue(id="a", turns=[Turn()] * 4, goals=[Goal(turns=[2, 0, 2]), Goal(turns=[1])])
+    assert record.goal_of_turns() == [0, 1, 0, None]
+
+
+def test_errors_cross_processes() -> None:
+    error = RecordError("file", 3, "a", "id", "twice")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.as_row()) == (str(error), error.as_row())
