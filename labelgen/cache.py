@@ -18,7 +18,7 @@ from labelgen.batch import Encoded, group_equal
 from labelgen.encoder import TurnEncoder
 
 log = logging.getLogger(__name__)
-TOKENS_A_STEP = 16_384
+TOKENS_A_STEP = 2048
 
 
 class LowerStates:

@@ -435,3 +435,12 @@ def arrow_schema() -> pa.Schema:
 def json_schema() -> dict[str, Any]:
     """The published JSON Schema of one line of JSONL."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Dialogue.model_json_schema()}
+
+
+def schema(output: str | None = None) -> None:
+    """Entry: prints the JSON Schema of a record, or writes it to the file `output`."""
+    text = json.dumps(json_schema(), indent=2)
+    if output is None:
+        print(text)
+    else:
+        Path(output).write_text(text + "\n", "utf-8")

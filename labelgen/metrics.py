@@ -85,6 +85,10 @@ class DialogueMetric(Metric):
         self.update(statistics)
         return statistics
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
+        """Follows a module to another device but not to another dtype: `module.to(torch.bfloat16)` would round the counts above 256."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
+
     def update(self, statistics: Floats) -> None:
         """Adds the statistics [S] of one dialogue, or of several already summed."""
         self.sums += torch.as_tensor(statistics, dtype=torch.float64, device=self.sums.device)

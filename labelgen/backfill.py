@@ -1,0 +1,40 @@
+"""Entry: labels a file or folder of dialogues with an export; the same dialogues come out, with labels, confidence and provenance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from labelgen.dialogue import Dialogue, Rejected, read, write
+from labelgen.export import load
+
+log = logging.getLogger(__name__)
+
+
+def backfill(export: str, input: str, output: str, device: str = "cpu") -> None:
+    """Streams `input` (.jsonl, .parquet, or a folder of them) through the Annotator into the file `output` (.jsonl or .parquet).
+
+    Each label's `source` is the model's fingerprint. Unusable records go to OUTPUT.rejected.jsonl with their reasons and the run goes on;
+    ValueError if none is usable. Records keep their annotations; labels of an earlier model are replaced.
+    """
+    rejected = Rejected(f"{output}.rejected.jsonl")
+    if Path(input).resolve() == Path(output).resolve():
+        raise ValueError(f"{output}: the output would overwrite the input; name another file")
+    annotator = load(export, device=device)
+
+    def labelled() -> Iterator[Dialogue]:
+        bar = tqdm(annotator.stream(read(input, rejected)), desc="labelling", unit="dialogue")
+        for done, dialogue in enumerate(bar, 1):
+            yield dialogue
+            if rejected.count and not done % 100:
+                bar.set_postfix(rejected=rejected.count)
+        if not bar.n:
+            raise ValueError(f"{input}: no usable dialogue among {rejected.count} records; reasons in {rejected.path}")
+
+    count = write(labelled(), output)
+    log.info("labelled %d dialogues into %s with model %s", count, output, annotator.source)
+    if rejected.count:
+        log.warning("%d records were not usable; reasons in %s", rejected.count, rejected.path)
