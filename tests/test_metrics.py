@@ -17,7 +17,7 @@ import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import labelgen.metrics as metrics
+from labelgen import metrics
 from labelgen.dialogue import Dialogue, Label, Turn
 from labelgen.metrics import (
     Accuracy,
