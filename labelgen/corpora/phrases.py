@@ -26,6 +26,9 @@ class Intent(NamedTuple):
 
 PLEASE = "[|||can you |could you |please |i want you to |would you |hey, ]"
 
+SKY = "[sunny|cloudy|rainy|windy|foggy|snowy|partly cloudy|stormy|clear|mild|overcast]"
+PRICE = "[cheap|fancy|good|reasonable|quiet|small]"
+
 INTENTS = (
     Intent(
         "Music/PlaySong", "song", ("song",),
@@ -62,10 +65,10 @@ INTENTS = (
          "[will it be|is it] [nice|warm|cold] in {city} {date}", "what will it be like in {city} {date}",
          "tell me [about |]the weather in {city}", "forecast for {date}[| in {city}]", "how [hot|cold] does it get in {city}[ {date}|]",
          "what should i wear in {city} {date}"),
-        ("[It will be|Expect it to be] {condition} in {city}, [with a high of|around] {degrees}.",
-         "{city} will be {condition}[ {date}|], {degrees}.", "The forecast for {city} is {condition} with {degrees}.",
-         "In {city}: {condition}, up to {degrees}.", "Looks {condition} in {city}[|, about {degrees}].",
-         "{degrees} and {condition} in {city}."),
+        ("[It will be|Expect it to be] " + SKY + " in {city}, [with a high of|around] {degrees}.",
+         "{city} will be " + SKY + "[ {date}|], {degrees}.", "The forecast for {city} is " + SKY + " with {degrees}.",
+         "In {city}: " + SKY + ", up to {degrees}.", "Looks " + SKY + " in {city}[|, about {degrees}].",
+         "{degrees} and " + SKY + " in {city}."),
     ),
     Intent(
         "Weather/CheckRain", "rain", ("city", "date"),
@@ -73,7 +76,7 @@ INTENTS = (
          "[any|is there] rain in {city}[| {date}]", "chance of rain in {city} {date}", "is {city} going to be dry {date}",
          "should i take a raincoat to {city}[ {date}|]", "how likely is rain {date}", "will i get wet in {city} {date}"),
         ("[Yes, it will|No, it won't] rain in {city} {date}.", "[No rain|Some rain|Showers] expected in {city} {date}.",
-         "It looks {condition} in {city} {date}.", "There is a small chance of rain in {city} {date}.",
+         "It looks " + SKY + " in {city} {date}.", "There is a small chance of rain in {city} {date}.",
          "{city} should [stay dry|be wet] {date}."),
     ),
     Intent(
@@ -104,13 +107,14 @@ INTENTS = (
     ),
     Intent(
         "Restaurants/FindRestaurant", "place to eat", ("cuisine", "city"),
-        (PLEASE + "find [me |]a[n|] {price} {cuisine} [place|restaurant] in {city}",
+        (PLEASE + "find [me |]a " + PRICE + " {cuisine} [place|restaurant] in {city}",
          "where can i [eat|get] {cuisine}[ food|][ in {city}||]", "i'm [hungry|craving {cuisine}][|, what's good in {city}]",
          "[any|are there] good {cuisine} restaurants in {city}", "i'd like to eat {cuisine}[| in {city}]",
-         PLEASE + "recommend a {cuisine} restaurant[ in {city}|]", "find somewhere to eat in {city}", "looking for {price} {cuisine} food",
+         PLEASE + "recommend a {cuisine} restaurant[ in {city}|]", "find somewhere to eat in {city}",
+         "looking for " + PRICE + " {cuisine} food",
          "what are the best {cuisine} spots in {city}", "suggest a place for dinner[ in {city}|]"),
         ("{restaurant} is a [nice|popular|well rated] {cuisine} place in {city}.", "I found {restaurant}[|, it serves {cuisine} food].",
-         "How about {restaurant}[ in {city}|]?", "You could try {restaurant}, {cuisine}, {price}.",
+         "How about {restaurant}[ in {city}|]?", "You could try {restaurant}, {cuisine}, " + PRICE + ".",
          "[There is|I suggest] {restaurant} in {city}.", "{restaurant} has good reviews[ for {cuisine}|]."),
         ("I found no {cuisine} restaurant in {city}.", "There is nothing {cuisine} near {city}."),
     ),
@@ -144,13 +148,13 @@ INTENTS = (
     Intent(
         "Travel/BookHotel", "hotel", ("city", "date", "nights"),
         (PLEASE + "book [me |]a [room|hotel] in {city}[ for {nights}|][ {date}|]", "i need a [hotel|place to stay] in {city}[| {date}]",
-         "find a {price} hotel in {city}", "reserve {nights} in {city}[| from {date}]", "somewhere to sleep in {city} {date}",
+         "find a " + PRICE + " hotel in {city}", "reserve {nights} in {city}[| from {date}]", "somewhere to sleep in {city} {date}",
          "hotel in {city} for {nights}", "i'm staying in {city} for {nights}[| from {date}], get me a hotel",
          "can i get a room {date}[| in {city}]", "we want {nights} in {city}"),
         ("I booked {hotel} in {city} for {nights}.", "[Done|Confirmed]: {nights} at {hotel}.",
          "Your room at {hotel} is [reserved|booked][| from {date}].", "{hotel}, {city}, {nights}, starting {date}.",
          "You are staying at {hotel} for {nights}."),
-        ("Every {price} hotel in {city} is full {date}.", "I found no room in {city} {date}."),
+        ("Every " + PRICE + " hotel in {city} is full {date}.", "I found no room in {city} {date}."),
         confirms=True,
     ),
     Intent(
@@ -264,8 +268,6 @@ VALUES: dict[str, tuple[str, ...]] = {
               "bossa nova", "disco", "ambient", "salsa", "indie pop", "gospel", "punk", "k-pop"),
     "level": ("three", "five", "ten", "seven", "two", "40 percent", "60 percent", "8", "maximum", "minimum", "half", "one", "25 percent",
               "90 percent", "six"),
-    "condition": ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy", "partly cloudy", "stormy", "clear", "humid", "mild", "overcast",
-                  "icy", "drizzly", "hot"),
     "restaurant": (
         "Blue Fig", "Casa Lupo", "The Copper Pot", "Golden Wok", "Chez Amélie", "Nonna Rosa", "Saffron House", "Green Lantern", "El Toro",
         "Sushi Kaze", "The Hungry Fox", "Olive & Thyme", "Taj Garden", "Harbor Grill", "Pho Station", "La Petite Cour", "Smoke & Oak",
@@ -273,7 +275,6 @@ VALUES: dict[str, tuple[str, ...]] = {
     ),
     "cuisine": ("italian", "thai", "indian", "mexican", "french", "japanese", "greek", "vietnamese", "korean", "ethiopian", "lebanese",
                 "chinese", "spanish", "turkish", "vegan", "peruvian", "moroccan", "american", "seafood", "persian"),
-    "price": ("cheap", "affordable", "fancy", "moderate", "upscale", "budget", "mid-range", "expensive", "reasonable", "high-end"),
     "airline": ("Northwind", "AeroSol", "Skyline Air", "Blue Crane", "Fjord Airways", "Pacific Wing", "TransAlba", "Meridian", "Sunbird",
                 "Polar Jet"),
     "hotel": (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -109,12 +109,12 @@ def _time(rng: random.Random) -> tuple[str, str]:
         part = "in the morning" if hour < 12 else "in the afternoon" if hour < 18 else "in the evening"
         forms = [f"{twelve} {half}", f"{twelve}{half}", f"{_NUMBERS[twelve]} {half}", f"{_NUMBERS[twelve]} {part}", forms[0]]
     elif minute in (15, 30, 45):
-        spoken = {
+        quarters = {
             15: f"quarter past {_NUMBERS[twelve]}",
             30: f"half past {_NUMBERS[twelve]}",
             45: f"quarter to {_NUMBERS[twelve % 12 + 1]}",
         }
-        forms += [spoken[minute], f"{_NUMBERS[twelve]} {_NUMBERS[minute]}"]
+        forms += [quarters[minute], f"{_NUMBERS[twelve]} {_NUMBERS[minute]}"]
     return rng.choice(forms), f"{hour:02d}:{minute:02d}"
 
 
@@ -123,8 +123,7 @@ def _date(rng: random.Random) -> tuple[str, str]:
     if kind < 0.35:
         words = rng.choice(("today", "tomorrow", "tonight", "this weekend", "next week", "the day after tomorrow", "tomorrow morning"))
     elif kind < 0.7:
-        words = rng.choice(("", "this ", "next ", "on ")) + rng.choice(_DAYS)
-        words = words.removeprefix("on ")
+        words = rng.choice(("", "", "this ", "next ")) + rng.choice(_DAYS)
     else:
         ordinal = f"{day}{'th' if 4 <= day <= 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(day % 10, 'th')}"
         month = rng.choice(_MONTHS)
@@ -137,23 +136,26 @@ def _count(rng: random.Random, low: int, high: int, units: Sequence[str], spelt:
     number = rng.randrange(low, high)
     words = _NUMBERS[number] if number in _NUMBERS and rng.random() < spelt else str(number)
     unit = rng.choice(units)
-    return words + (unit.removesuffix("s") if number == 1 else unit), str(number)
+    if number == 1:
+        unit = unit.removesuffix("s")
+    return words + unit, f"{number}{unit}"
 
 
 _NUMBERS = {
-    1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve",
-    13: "thirteen", 14: "fourteen", 15: "fifteen", 17: "seventeen", 20: "twenty", 30: "thirty", 40: "forty", 45: "forty five", 50: "fifty",
+    1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 11: "eleven",
+    12: "twelve", 13: "thirteen", 14: "fourteen", 15: "fifteen", 17: "seventeen", 20: "twenty", 30: "thirty", 40: "forty",
+    45: "forty five", 50: "fifty",
 }  # fmt: skip
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
-_GENERATED = {
+_GENERATED: dict[str, Callable[[random.Random], tuple[str, str]]] = {
     "time": _time,
     "date": _date,
     "duration": lambda rng: _count(rng, 1, 60, (" minutes", " minutes", " seconds", " hours")),
     "degrees": lambda rng: _count(rng, 5, 31, (" degrees", "°C", "")),
     "nights": lambda rng: _count(rng, 1, 10, (" nights",)),
     "party_size": lambda rng: _count(rng, 2, 11, ("", "", " people", " guests")),
-    "quantity": lambda rng: _count(rng, 2, 13, ("", "", " packs of", " boxes of")),
+    "quantity": lambda rng: _count(rng, 2, 13, ("", "", "", " packs")),
 }
 
 
@@ -197,12 +199,17 @@ def _misheard(word: str, rng: random.Random) -> str:
 
 def mistyped(pieces: Sequence[Piece], rng: random.Random) -> list[Piece]:
     """One pair of letters swapped outside the slots."""
-    long = [k for k, piece in enumerate(pieces) if not piece.slot and len(piece.words) > 6]
-    if not long:
+    places = [
+        (k, at)
+        for k, piece in enumerate(pieces)
+        if not piece.slot
+        for at in range(1, len(piece.words) - 1)
+        if piece.words[at].isalpha() and piece.words[at + 1].isalpha()
+    ]
+    if not places:
         return list(pieces)
-    k = rng.choice(long)
+    k, at = rng.choice(places)
     words = pieces[k].words
-    at = rng.randrange(1, len(words) - 2)
     swapped = words[:at] + words[at + 1] + words[at] + words[at + 2 :]
     return [*pieces[:k], Piece(swapped), *pieces[k + 1 :]]
 
