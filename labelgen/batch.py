@@ -53,7 +53,7 @@ def chunks(groups: Sequence[Group], budget: int) -> Iterator[tuple[Group, ...]]:
     room = budget
     for count, length in groups:
         while count:
-            take = min(count, room // length)
+            take = min(count, max(room, 0) // length)
             if not take and piece:
                 yield tuple(piece)
                 piece, room = [], budget
@@ -140,8 +140,8 @@ class Collator:
     def __call__(self, dialogues: Sequence[Dialogue]) -> Batch:
         dialogues = sorted(dialogues, key=lambda dialogue: len(dialogue.turns))
         words = [[turn.text(part) for turn in dialogue.turns for part in PARTS] for dialogue in dialogues]
-        tokens = self.texts(list(dict.fromkeys(text for sides in words for text in sides if text is not None)))
-        order = sorted(tokens, key=lambda text: len(tokens[text].ids))  # distinct texts, shortest first
+        tokens = self.texts(list(dict.fromkeys(text for sides in words for text in sides if text is not None)) or [""])  # never no text
+        order = sorted((text for text in tokens if len(tokens[text].ids)), key=lambda text: len(tokens[text].ids))  # shortest first
         place = {text: n for n, text in enumerate(order)}
         starts = np.cumsum([0, *(len(tokens[text].ids) for text in order)])
         sides = [place.get(text, len(order)) if text is not None else len(order) for row in words for text in row]

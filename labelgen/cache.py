@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -50,6 +51,7 @@ class LowerStates:
 def fingerprint(turn: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
     """Hash of everything that the states depend on."""
     digest = hashlib.sha256(f"lower states 1, {turn.frozen_layers} layers".encode())
+    digest.update(json.dumps(turn.config, sort_keys=True, default=str).encode())
     layers = turn.backbone.layers[turn.frozen_layers :]
     learning = {id(parameter) for parameter in layers.parameters()}
     for name, parameter in turn.named_parameters():

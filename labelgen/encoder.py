@@ -107,7 +107,8 @@ class PackedBackbone(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        width, epsilon = config["hidden_size"], config.get("layer_norm_eps", 1e-12)
+        width, epsilon = int(config["hidden_size"]), config.get("layer_norm_eps", 1e-12)
+        self.width = width
         self.words = nn.Embedding(config["vocab_size"], width)
         self.positions = nn.Embedding(config["max_position_embeddings"], width)
         self.kinds = nn.Embedding(config.get("type_vocab_size", 2), width)
@@ -172,9 +173,17 @@ class OtherBackbone(nn.Module):
         from transformers import AutoConfig, AutoModel
 
         settings = {key: value for key, value in config.items() if key != "model_type"}
-        self.model = AutoModel.from_config(AutoConfig.for_model(config["model_type"], **settings), trust_remote_code=False)
+        known = AutoConfig.for_model(config["model_type"], **settings)
+        for key, value in known.to_dict().items():
+            if "dropout" in key and isinstance(value, float):
+                setattr(known, key, 0.0)  # as in PackedBackbone; a frozen encoder must say the same each time
+        self.model = AutoModel.from_config(known, trust_remote_code=False)
+        for name, parameter in self.model.named_parameters():
+            if "pooler" in name:
+                parameter.requires_grad_(False)  # nothing reads it; distributed training waits for every gradient
+        self.width = int(known.hidden_size)
         self.layers = nn.ModuleList([_Whole(self.model)])
-        self.max_length = int(config.get("max_position_embeddings") or 512)
+        self.max_length = int(getattr(known, "max_position_embeddings", None) or 512)
 
     def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Tensor:
         """Nothing yet: the one layer reads ids."""
@@ -213,13 +222,14 @@ class TurnEncoder(nn.Module):
         if not 0 <= frozen_layers <= len(self.backbone.layers):
             raise ValueError(f"encoder.frozen_layers={frozen_layers}: the encoder has {len(self.backbone.layers)} layers")
         self.frozen_layers = frozen_layers
-        self.width = int(config["hidden_size"])
+        self.width = self.backbone.width
+        self.config = dict(config)
         if frozen_layers:
             self.backbone.requires_grad_(False)
             self.backbone.layers[frozen_layers:].requires_grad_(True)
 
-    def lower(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
-        """States after the frozen layers; they never change, so that they can be kept."""
+    def lower(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"] | Int[Tensor, " L"]:
+        """States after the frozen layers; they never change, so that they can be kept. OtherBackbone, not frozen: ids."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_layers):
             x = self.backbone.embed(ids, groups)
             for layer in self.backbone.layers[: self.frozen_layers]:

@@ -1,0 +1,87 @@
+"""What the tests share: simulated dialogues, the tiny encoder of conf/encoder/tiny.yaml, the five tasks, a network. Shapes are checked."""
+
+import os
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch: threads on busy cores cost more than they give
+    os.environ[name] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+CHECKED = ("batch", "cache", "encoder", "features", "losses", "network", "tasks")
+install_import_hook([f"labelgen.{name}" for name in CHECKED], "beartype.beartype")
+
+from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+import yaml  # noqa: E402
+
+from labelgen.batch import Collator, TextEncoder  # noqa: E402
+from labelgen.config import CONF  # noqa: E402
+from labelgen.corpora.simulated import Simulated  # noqa: E402
+from labelgen.data import fit_labels  # noqa: E402
+from labelgen.dialogue import Dialogue  # noqa: E402
+from labelgen.encoder import Encoder  # noqa: E402
+from labelgen.features import Features, FeatureSpace  # noqa: E402
+from labelgen.network import Network  # noqa: E402
+from labelgen.tasks import Task  # noqa: E402
+from labelgen.tasks.defect import Defect  # noqa: E402
+from labelgen.tasks.goal_evaluation import GoalEvaluation  # noqa: E402
+from labelgen.tasks.goal_segmentation import GoalSegmentation  # noqa: E402
+from labelgen.tasks.intent import Intent  # noqa: E402
+from labelgen.tasks.slot import SlotTask  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def dialogues() -> list[Dialogue]:
+    """A dozen dialogues with all annotations; do not change them."""
+    return list(Simulated(num_dialogues=12, seed=5).read())
+
+
+@pytest.fixture(scope="session")
+def features(dialogues: list[Dialogue]) -> FeatureSpace:
+    """Fitted on the dialogues."""
+    names = ("device_type", "locale"), ("recogniser_confidence", "understanding_confidence")
+    return Features(*names).fit(dialogues)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """The constructor arguments in conf/encoder/tiny.yaml."""
+    settings = yaml.safe_load((CONF / "encoder" / "tiny.yaml").read_text("utf-8"))
+    return {key: value for key, value in settings.items() if not key.startswith("_")}
+
+
+@pytest.fixture(scope="session")
+def make_encoder(tiny: dict[str, Any], features: FeatureSpace) -> Callable[..., Encoder]:
+    """A tiny encoder with seeded random weights; keywords override the settings."""
+
+    def make(**changed: Any) -> Encoder:
+        torch.manual_seed(0)
+        return Encoder(**{"features": features, **tiny, **changed})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tasks(dialogues: list[Dialogue]) -> dict[str, Task]:
+    """All five, with label spaces."""
+    blank: list[Task] = [GoalSegmentation(), GoalEvaluation(), Intent(), SlotTask(), Defect()]
+    return {task.name: fit_labels(task, dialogues) for task in blank}
+
+
+@pytest.fixture
+def network(make_encoder: Callable[..., Encoder], tasks: dict[str, Task]) -> Network:
+    """Tiny, random, in evaluation mode."""
+    return Network(make_encoder(), tasks).eval()
+
+
+@pytest.fixture(scope="session")
+def collate(make_encoder: Callable[..., Encoder], features: FeatureSpace, tasks: dict[str, Task]) -> Collator:
+    """As training collates, for every tiny encoder."""
+    encoder = make_encoder()
+    return Collator(TextEncoder(encoder.tokenizer, encoder.max_tokens), features, {name: task.encode for name, task in tasks.items()})

@@ -1,0 +1,44 @@
+"""Goal evaluation: learned and scored at the last turn of the annotated goal, labelled where segmentation ended one."""
+
+import numpy as np
+
+from labelgen.batch import IGNORE
+from labelgen.dialogue import Dialogue, Goal, Label, Turn
+from labelgen.metrics import Prediction
+from labelgen.tasks.goal_evaluation import GoalEvaluation
+
+TASK = GoalEvaluation()
+GOALS = [Goal(turns=[0, 3], outcome="failure"), Goal(turns=[1, 2], outcome="recovered"), Goal(turns=[4])]
+DIALOGUE = Dialogue(id="a", turns=[Turn(response="x") for _ in range(6)], goals=GOALS)
+ROWS = np.array([[0.8, 0.1, 0.1], [1, 0, 0], [0.1, 0.2, 0.7], [0.1, 0.1, 0.8], [0, 0, 1], [0.2, 0.6, 0.2]])
+
+
+def test_outcomes_stand_at_the_last_turns() -> None:
+    assert TASK.encode(DIALOGUE, []).tolist() == [IGNORE, IGNORE, 1, 2, IGNORE, IGNORE]
+    assert sorted(TASK.values(DIALOGUE)) == ["failure", "recovered"]
+    assert TASK.encode(DIALOGUE.model_copy(update={"goals": None}), []).tolist() == [IGNORE] * 6
+
+
+def test_labels_are_read_at_decoded_ends() -> None:
+    said = [Label(task="goal_segmentation", value=str(k), turns=turns, confidence=0.5, source="") for k, turns in enumerate([[0], [1, 5], [2, 3, 4]])]
+    labels = TASK.decode(ROWS, DIALOGUE, [], {"goal_segmentation": said})
+    assert [(label.value, label.turns) for label in labels] == [("success", [0]), ("recovered", [1, 5]), ("failure", [2, 3, 4])]
+    assert [label.confidence for label in labels] == [0.8, 0.6, 1.0]
+    assert TASK.decode(ROWS, DIALOGUE, [], {}) == [], "without segmentation there is no goal to judge"
+
+
+def test_figures_are_of_failures_at_gold_ends() -> None:
+    metrics = TASK.metrics()
+    for metric in metrics.values():
+        metric.observe(DIALOGUE, Prediction([], ROWS))
+        assert metric.items(metric.sums.numpy()) == 2
+    assert metrics["failure_f1"].compute() == 2 / 3
+    assert metrics["failure_ap"].compute() == 1.0
+
+
+def test_a_dialogue_without_goals_has_no_items() -> None:
+    for goals in (None, []):
+        metrics = TASK.metrics()
+        for metric in metrics.values():
+            metric.observe(DIALOGUE.model_copy(update={"goals": goals}), Prediction([], ROWS))
+            assert metric.compute().isnan()

