@@ -6,37 +6,59 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from labelgen.baselines import BASELINES
 from labelgen.corpora import Corpus
 from labelgen.dialogue import Dialogue, Rejected
-from labelgen.export import Annotator, load
-from labelgen.metrics import Interval, bootstrap
+from labelgen.export import load
+from labelgen.metrics import DialogueMetric, Interval, Prediction, bootstrap
+from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)
 Figures = dict[str, Interval]  # "task/metric" -> figure
 
 
-def evaluate(export: str, corpus: Corpus, output: str, device: str = "cpu", limit: int | None = None) -> float:
+class Scores(NamedTuple):
+    """Figures over all dialogues, and over those of each slice."""
+
+    metrics: Figures
+    slices: dict[str, Figures]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "metrics": {name: vars(figure) for name, figure in self.metrics.items()},
+            "slices": {part: {name: vars(figure) for name, figure in rows.items()} for part, rows in self.slices.items()},
+        }
+
+
+def evaluate(
+    export: str, corpus: Corpus, output: str, reference: Corpus | None = None, device: str = "cpu", limit: int | None = None
+) -> float:
     """Prints the table and writes OUTPUT/metrics.json; returns the mean over tasks of each task's first metric (0.0 without labels).
 
-    `metrics` is over all dialogues; `slices` over those whose metadata names the slice (`metadata["slice"]`, set by the corpus).
+    `metrics` is over all dialogues; `slices` over those whose metadata names the slice (`metadata["slice"]`, set by the corpus);
+    `baselines` holds both for each trivial prediction fitted on `reference`, the corpus that the model was trained on.
     """
     annotator = load(export, device=device)
+    tasks = annotator.network.tasks
     folder = Path(output)
     rejected = Rejected(folder / "rejected.jsonl")
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
-    figures, slices = score(annotator, tqdm(dialogues, desc="evaluating", unit="dialogue"))
+    scores = score(tasks, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
+    known = list(reference.read(lambda error: None)) if reference else []
+    baselines = {name: score(tasks, kind(tasks, known).predict(dialogues)) for name, kind in BASELINES.items() if known}
     told = {
-        "metrics": {name: vars(figure) for name, figure in figures.items()},
-        "slices": {part: {name: vars(figure) for name, figure in rows.items()} for part, rows in slices.items()},
+        **scores.as_dict(),
+        "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
         "dialogues": len(dialogues),
         "rejected": rejected.count,
         "model": annotator.source,
@@ -44,35 +66,52 @@ def evaluate(export: str, corpus: Corpus, output: str, device: str = "cpu", limi
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
-    Console().print(table(figures, slices, f"{len(dialogues)} dialogues of {corpus!r}"))
-    firsts = {name.split("/")[0]: figure.value for name, figure in reversed(figures.items()) if figure.value is not None}
+    Console().print(table(tasks, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
+    firsts = {name.split("/")[0]: figure.value for name, figure in reversed(scores.metrics.items()) if figure.value is not None}
     return float(np.mean(list(firsts.values()))) if firsts else 0.0
 
 
-def score(annotator: Annotator, dialogues: Iterable[Dialogue]) -> tuple[Figures, dict[str, Figures]]:
-    """Figures over all dialogues, and over each slice."""
-    metrics = {f"{name}/{key}": metric for name, task in annotator.network.tasks.items() for key, metric in task.metrics().items()}
+def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:
+    """Annotated dialogues with what was said of them -> figures."""
+    metrics = _metrics(tasks)
     rows: dict[str, list[Any]] = {name: [] for name in metrics}
     parts: list[str | None] = []
-    for dialogue, said in annotator.predict(dialogues):
+    for dialogue, said in predicted:
         parts.append(dialogue.metadata.get("slice"))
         for name, metric in metrics.items():
             rows[name].append(metric.observe(dialogue, said[name.split("/")[0]]))
     statistics = {name: np.stack(values) for name, values in rows.items()}
     where = {part: np.array([p == part for p in parts]) for part in sorted({p for p in parts if p is not None})}
-    return (
+    return Scores(
         {name: bootstrap(metric, statistics[name]) for name, metric in metrics.items()},
         {part: {name: bootstrap(metric, statistics[name][mask]) for name, metric in metrics.items()} for part, mask in where.items()},
     )
 
 
-def table(figures: Figures, slices: Mapping[str, Figures], title: str) -> Table:
-    """Figures with their 95% intervals, a column a slice."""
-    made = Table(title=title)
-    for column in ("metric", "all", *slices, "labelled"):
-        made.add_column(column, justify="left" if column == "metric" else "right")
-    for name, figure in figures.items():
-        made.add_row(name, *(written(column[name]) for column in (figures, *slices.values())), f"{figure.count:,}")
+def _metrics(tasks: Mapping[str, Task]) -> dict[str, DialogueMetric]:
+    return {f"{name}/{key}": metric for name, task in tasks.items() for key, metric in task.metrics().items()}
+
+
+def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Scores], title: str) -> Table:
+    """Figures with their 95% intervals, a column a slice, each beside the best of the baselines."""
+    told = "trivial: the better of the majority's label (one goal, no slots) and of all alarms (failure, defect, new goal, known values)"
+    made = Table(title=title, caption=told if baselines else None)
+    columns = {"all": scores.metrics, **scores.slices}
+    made.add_column("metric", no_wrap=True)
+    for name in columns:
+        made.add_column(name, justify="right", no_wrap=True)
+        if baselines:
+            made.add_column("trivial", justify="right", no_wrap=True)
+    made.add_column("labelled", justify="right", no_wrap=True)
+    for name, metric in _metrics(tasks).items():
+        better = max if metric.higher_is_better else min
+        row = []
+        for part, figures in columns.items():
+            row.append(written(figures[name]))
+            trivial = [(rows.metrics if part == "all" else rows.slices[part])[name].value for rows in baselines.values()]
+            if baselines:
+                row.append(short(better((value for value in trivial if value is not None), default=None)))
+        made.add_row(name if metric.higher_is_better else f"{name} (lower is better)", *row, f"{scores.metrics[name].count:,}")
     return made
 
 
@@ -80,4 +119,9 @@ def written(figure: Interval) -> str:
     """`.934 [.921, .946]`, or `no labels`."""
     if figure.value is None:
         return "no labels"
-    return f"{figure.value:.3f} [{figure.low or 0.0:.3f}, {figure.high or 0.0:.3f}]"
+    return f"{short(figure.value)} [{short(figure.low)}, {short(figure.high)}]"
+
+
+def short(value: float | None) -> str:
+    """`.934`; `-` where it is undefined."""
+    return "-" if value is None else f"{value:.3f}".removeprefix("0") if value < 1 else "1.000"
