@@ -44,8 +44,8 @@ def annotations_as_labels(dialogue: Dialogue) -> list[Label]:
         if turn.intent is not None:
             labels.append(label("intent", turn.intent, [t]))
         for part in PARTS:
-            for slot in turn.slots(part) or ():
-                labels.append(label("slot", slot.name, [t], part=part, start=slot.start, end=slot.end, text=slot.value))
+            slots = turn.slots(part) or ()
+            labels += [label("slot", s.name, [t], part=part, start=s.start, end=s.end, text=s.value) for s in slots]
         if turn.defect is not None:
             labels.append(label("defect", "defect" if turn.defect else "ok", [t]))
     return labels

@@ -91,8 +91,10 @@ def test_the_models_labels_come_before_annotations_and_given_ones_before_both() 
     dialogue = Dialogue(id="a", turns=[Turn(request="x", intent="Human/Said")])
     assert "Human/Said" in to_text(dialogue)
     labelled = dialogue.model_copy(update={"labels": [label("intent", "Model/Said", [0])]})
-    assert "Model/Said" in to_text(labelled) and "Human/Said" not in to_text(labelled)
-    assert "Given/Said" in to_text(labelled, [label("intent", "Given/Said", [0])]) and "Model/Said" not in to_text(labelled, [])
+    assert "Model/Said" in to_text(labelled)
+    assert "Human/Said" not in to_text(labelled)
+    assert "Given/Said" in to_text(labelled, [label("intent", "Given/Said", [0])])
+    assert "Model/Said" not in to_text(labelled, [])
     unlabelled = dialogue.model_copy(update={"labels": []})
     assert "Human/Said" not in to_text(unlabelled), "a model that found nothing is no reason to show annotations"
 
@@ -115,7 +117,8 @@ def test_labels_of_unknown_tasks_stand_at_their_last_turn() -> None:
     labels = [label("satisfaction", "4", [0, 1], 0.75), label("tone", "rude", [2], 0.25, part="response", start=0, end=1, text="x")]
     text = to_text(dialogue, labels, color=False)
     assert text.index("turn 1") < text.index("satisfaction: 4 (0.75)") < text.index("turn 2") < text.index("tone: rude (0.25)")
-    assert "tone: rude (0.25) [response 0:1] “x”" in text and "satisfaction: 4 (0.75)" in to_html(dialogue, labels)
+    assert "tone: rude (0.25) [response 0:1] “x”" in text
+    assert "satisfaction: 4 (0.75)" in to_html(dialogue, labels)
 
 
 # -- goals -----------------------------------------------------------------------------------------------------------------------
@@ -146,18 +149,27 @@ def test_interleaved_goals_have_columns_of_their_own() -> None:
     assert text.count("╭") == text.count("╰") == 3
 
 
+def test_goals_that_overlap_in_part_never_share_a_column() -> None:
+    dialogue = Dialogue(id="a", turns=[Turn(request=word) for word in ("one", "two", "three", "four")])
+    text = to_text(dialogue, [label("goal_segmentation", "0", [0, 2]), label("goal_segmentation", "1", [1, 3])], color=False)
+    assert [lanes(text)[word].rstrip() for word in ("one", "two", "three", "four")] == ["┃", "┊ ┃", "┃ ┊", "  ┃"]
+
+
 def test_goals_that_follow_one_another_share_a_column() -> None:
     dialogue = Dialogue(id="a", turns=[Turn(request="x") for _ in range(500)])
     labels = [label("goal_segmentation", str(k), [k]) for k in range(500)]
     text = to_text(dialogue, labels, color=False)
-    assert max(map(cell_len, text.split("\n"))) < 30 and text.count("╰") == 500
+    assert max(map(cell_len, text.split("\n"))) < 30
+    assert text.count("╰") == 500
 
 
 def test_goals_that_claim_the_same_turn_are_both_shown() -> None:
     dialogue = Dialogue(id="a", turns=[Turn(request="x"), Turn(request="y")])
     labels = [label("goal_segmentation", "0", [0, 1]), label("goal_segmentation", "1", [1, 0]), label("goal_evaluation", "success", [0, 1])]
     text = to_text(dialogue, labels, color=False)
-    assert "goal 0" in text and "goal 1" in text and lanes(text)["x"].split() == ["┃", "┃"]
+    assert "goal 0" in text
+    assert "goal 1" in text
+    assert lanes(text)["x"].split() == ["┃", "┃"]
     Fragment(to_html(dialogue, labels))
 
 
@@ -206,7 +218,8 @@ def test_slot_names_wrap_with_their_words() -> None:
         if "San Francisco" in lines[k - 1] and column_of(lines[k - 1], "San") + len("city 0.50") < width:
             assert column_of(lines[k], "city 0.50") == column_of(lines[k - 1], "San")
         elif "San Francisco" not in lines[k - 1]:
-            assert "Francisco" in lines[k + 1] and "…" in lines[k + 2]
+            assert "Francisco" in lines[k + 1]
+            assert "…" in lines[k + 2]
 
 
 WORDS = st.text(st.characters(exclude_categories=()), max_size=300)
@@ -234,7 +247,8 @@ def test_any_text_is_safe_and_keeps_its_words(request: str, response: str, spans
         assert re.sub(r"\s", "", clean(response, lines=True)) in re.sub(r"\s", "", shown)
     assert ANSI.sub("", to_text(dialogue, labels, color=True, width=width)) == shown
     fragment = Fragment(to_html(dialogue, labels))
-    assert fragment.tags <= {"div", "span"} and fragment.attributes <= {"style", "title", "dir"}
+    assert fragment.tags <= {"div", "span"}
+    assert fragment.attributes <= {"style", "title", "dir"}
     fragment.text.encode("utf-8")
 
 
@@ -254,11 +268,14 @@ def test_a_log_cannot_steer_the_terminal_or_the_page() -> None:
     everywhere = [item.model_copy(update={"source": bad}) for item in everywhere]
     for labels in (None, everywhere):
         shown = ANSI.sub("", to_text(dialogue, labels))
-        assert not set(shown) & {"\x1b", "\x9b", "\x07", "\r", "\u202e"} and "\x1b" not in to_text(dialogue, labels, color=False)
+        assert not set(shown) & {"\x1b", "\x9b", "\x07", "\r", "\u202e"}
+        assert "\x1b" not in to_text(dialogue, labels, color=False)
         html = to_html(dialogue, labels)
-        assert "\x1b" not in html and "\u202e" not in html
+        assert "\x1b" not in html
+        assert "\u202e" not in html
         fragment = Fragment(html)
-        assert fragment.tags <= {"div", "span"} and fragment.attributes <= {"style", "title", "dir"}
+        assert fragment.tags <= {"div", "span"}
+        assert fragment.attributes <= {"style", "title", "dir"}
         assert "<script>alert(1)</script>" in fragment.text
 
 
@@ -267,9 +284,11 @@ def test_missing_empty_and_very_long_turns() -> None:
     turns = [Turn(response="hello"), Turn(request="", response=None), Turn(), Turn(request=long)]
     dialogue = Dialogue(id="a", turns=turns)
     text = to_text(dialogue, color=False, width=80)
-    assert text.count("(missing)") == 5 and text.count("(empty)") == 1
+    assert text.count("(missing)") == 5
+    assert text.count("(empty)") == 1
     assert max(map(cell_len, text.split("\n"))) <= 80
-    assert text.count("word") == 2000 and text.count("x") == 5000
+    assert text.count("word") == 2000
+    assert text.count("x") == 5000
     assert Fragment(to_html(dialogue)).text.count("(missing)") == text.count("(missing)")
 
 

@@ -36,7 +36,8 @@ def compile_phrasing(text: str) -> Phrasing:
     """`{slot}`, `@` (a slot as well) and nested `[a|b]` -> parts that `fill` walks."""
     tokens = re.findall(r"\{[^}]+\}|[\[\]|@]|[^\[\]|{}@]+", text)
     parsed, end = _parse(tokens, 0)
-    assert end == len(tokens) and len(parsed) == 1, text
+    assert end == len(tokens), text
+    assert len(parsed) == 1, text
     return parsed[0]
 
 
@@ -76,9 +77,8 @@ def fill(phrasing: Phrasing, rng: random.Random, values: Values, split: str, pie
 def join(pieces: Sequence[Piece]) -> tuple[str, list[Slot]]:
     """Pieces -> the text and its slots, in code points; doubled spaces of left-out alternatives go."""
     text, slots = "", []
-    for words, name, normalised in pieces:
-        if not text or text[-1] == " ":
-            words = words.lstrip(" ")
+    for piece, name, normalised in pieces:
+        words = piece.lstrip(" ") if not text or text[-1] == " " else piece
         if name and words:
             slots.append(Slot(name=name, start=len(text), end=len(text) + len(words), value=words, normalised=normalised))
         text += words
