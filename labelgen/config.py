@@ -62,7 +62,11 @@ def main() -> None:
     import hydra
 
     sys.argv = [f"labelgen {verb}", *sys.argv[2:]]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
+    except KeyboardInterrupt:
+        print("labelgen: stopped; files already written are whole", file=sys.stderr)
+        sys.exit(130)
 
 
 def _job(config: DictConfig) -> float | None:

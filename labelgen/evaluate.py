@@ -94,8 +94,8 @@ def _metrics(tasks: Mapping[str, Task]) -> dict[str, DialogueMetric]:
 
 def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Scores], title: str) -> Table:
     """Figures with their 95% intervals, a column a slice, each beside the best of the baselines."""
-    told = "trivial: the better of the majority's label (one goal, no slots) and of all alarms (failure, defect, new goal, known values)"
-    made = Table(title=title, caption=told if baselines else None)
+    told = "\ntrivial: the better of the majority's labels and of saying always failure, defect, new goal, known value" if baselines else ""
+    made = Table(title=title, caption=f"95% intervals; ↓ lower is better{told}", title_justify="left", caption_justify="left")
     columns = {"all": scores.metrics, **scores.slices}
     made.add_column("metric", no_wrap=True)
     for name in columns:
@@ -111,7 +111,7 @@ def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Sco
             trivial = [(rows.metrics if part == "all" else rows.slices[part])[name].value for rows in baselines.values()]
             if baselines:
                 row.append(short(better((value for value in trivial if value is not None), default=None)))
-        made.add_row(name if metric.higher_is_better else f"{name} (lower is better)", *row, f"{scores.metrics[name].count:,}")
+        made.add_row(name if metric.higher_is_better else f"{name} ↓", *row, f"{scores.metrics[name].count:,}")
     return made
 
 

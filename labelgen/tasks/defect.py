@@ -24,7 +24,7 @@ class Defect(Task):
 
     name: ClassVar[str] = "defect"
 
-    labels: tuple[str, ...] = ("ok", "defect")
+    labels: Sequence[str] = ("ok", "defect")
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (VALUES[turn.defect] for turn in dialogue.turns if turn.defect is not None)

@@ -23,7 +23,7 @@ class GoalEvaluation(Task):
 
     name: ClassVar[str] = "goal_evaluation"
 
-    labels: tuple[str, ...] = ("success", "recovered", "failure")
+    labels: Sequence[str] = ("success", "recovered", "failure")
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (goal.outcome for goal in dialogue.goals or () if goal.outcome is not None)

@@ -1,0 +1,84 @@
+"""Entry: everything once, on simulated dialogues and without network: write, train, export, label, evaluate, look."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from tqdm import tqdm
+
+from labelgen.backfill import backfill
+from labelgen.corpora import Corpus
+from labelgen.corpora.records import Records
+from labelgen.dialogue import Dialogue, read, write
+from labelgen.evaluate import evaluate
+from labelgen.export import export
+from labelgen.render import to_text
+
+WIDTH = 100  # cells; of a printed dialogue
+TURNS = range(3, 7)  # of the dialogues that are shown: enough to see something, few enough for a screen
+
+
+def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], shown: int = 2) -> float:
+    """Trains on `train` with `fit` (which reads OUTPUT/train.jsonl), and shows what comes of it on `test`; returns evaluate's mean figure.
+
+    OUTPUT receives train.jsonl, test.jsonl (annotated), raw.jsonl (the test dialogues as they would be logged), the run, export/,
+    labelled.jsonl and metrics.json. Each is replaced by the next demo; `shown` labelled dialogues are printed.
+    """
+    folder = Path(output)
+    say = Console(highlight=False)
+    with quiet():
+        say.rule("1. simulated dialogues", align="left")
+        for name, corpus in (("train", train), ("test", test)):
+            write(tqdm(corpus.read(), f"writing {name}.jsonl", unit="dialogue"), folder / f"{name}.jsonl")
+        write((dialogue.content() for dialogue in read(folder / "test.jsonl")), folder / "raw.jsonl")
+        say.rule("2. training: five tasks, one model", align="left")
+        fit()
+        export(output, str(folder / "export"))
+        say.rule("3. labelling raw dialogues with the export", align="left")
+        backfill(str(folder / "export"), str(folder / "raw.jsonl"), str(folder / "labelled.jsonl"))
+        say.rule("4. against the truth, on phrasings and values that training never saw", align="left")
+        figure = evaluate(str(folder / "export"), Records(str(folder / "test.jsonl")), output, Records(str(folder / "train.jsonl")))
+    say.rule("5. two labelled dialogues" if shown == 2 else f"5. {shown} labelled dialogues", align="left")
+    say.print("[dim]╭ a goal and its outcome · intent · slots under their words · defects; each with the model's confidence[/]\n")
+    for dialogue in islice(_worth_seeing(folder / "labelled.jsonl"), shown):
+        print(to_text(dialogue, color=sys.stdout.isatty(), width=min(say.width, WIDTH)), end="\n\n")
+    say.rule("next", align="left")
+    print(
+        f"label your own logs       labelgen backfill export={folder / 'export'} input=LOGS.jsonl output=LABELLED.jsonl\n"
+        "see their format          labelgen schema\n"
+        "train on your annotations labelgen train corpus=jsonl corpus.path=ANNOTATED.jsonl output=runs/mine"
+    )
+    return figure
+
+
+def _worth_seeing(path: Path) -> Iterator[Dialogue]:
+    """Short dialogues first: those of several goals that did not all go well, then those of several goals, then any."""
+
+    def rank(dialogue: Dialogue) -> tuple[bool, bool, bool]:
+        outcomes = [label.value for label in dialogue.labels or () if label.task == "goal_evaluation"]
+        return len(dialogue.turns) not in TURNS, len(outcomes) < 2, set(outcomes) <= {"success"}
+
+    yield from sorted(read(path), key=rank)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Progress bars and results only: no log lines below a warning, none of Lightning's advice."""
+    levels = {"labelgen": logging.WARNING, "pytorch_lightning": logging.ERROR, "lightning_fabric": logging.ERROR}
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
