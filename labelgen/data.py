@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 
-from labelgen.batch import Batch, Collator, TextEncoder
+from labelgen.batch import Batch, Collator, Encode, TextEncoder
 from labelgen.cache import LowerStates
 from labelgen.corpora import Corpus
 from labelgen.dialogue import PARTS, Dialogue, Rejected
@@ -45,6 +45,20 @@ def deal(weights: Sequence[int], budget: int, order: Sequence[int]) -> list[list
     return hands
 
 
+class Augment(Protocol):
+    """Makes other records of dialogues, anew each epoch, and the targets that belong to them (pretraining).
+
+    A dialogue's record depends on the dialogue and the epoch alone, so that any step can be resumed at; its texts are those of the corpus.
+    """
+
+    @property
+    def targets(self) -> Mapping[str, Encode]:
+        """Name -> how a record that was made gives its targets."""
+
+    def __call__(self, dialogue: Dialogue, epoch: int) -> Dialogue:
+        """The record of a dialogue in an epoch; validation reads that of epoch 0."""
+
+
 class Batches:
     """An iterable of batches. Epoch e is shuffled by (seed, e); iteration starts at batch `start` once, then at 0."""
 
@@ -55,6 +69,7 @@ class Batches:
         collate: Callable[[Sequence[Dialogue]], Batch],
         budget: int,
         *,
+        augment: Augment | None = None,
         seed: int | None = None,
         epoch: Callable[[], int] = lambda: 0,
         start: int = 0,
@@ -62,7 +77,7 @@ class Batches:
         world: int = 1,
     ) -> None:
         self.dialogues, self.tokens, self.collate, self.budget = dialogues, tokens, collate, budget
-        self.seed, self.epoch, self.start, self.rank, self.world = seed, epoch, start, rank, world
+        self.augment, self.seed, self.epoch, self.start, self.rank, self.world = augment, seed, epoch, start, rank, world
 
     def hands(self, epoch: int) -> list[list[int]]:
         """The dialogues of each batch of an epoch; without a seed in one fixed order, longest first."""
@@ -80,15 +95,18 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         start, self.start = self.start, 0
-        for hand in self.hands(self.epoch())[start:]:
-            yield self.collate([self.dialogues[k] for k in hand])
+        epoch = self.epoch()
+        for hand in self.hands(epoch)[start:]:
+            dialogues = [self.dialogues[k] for k in hand]
+            yield self.collate(dialogues if self.augment is None else [self.augment(dialogue, epoch) for dialogue in dialogues])
 
 
 class DialogueData(pl.LightningDataModule):
     """Reads a corpus, keeps `valid_fraction` of its dialogues out of training, fits label spaces and features on the rest.
 
-    `fraction` trains on a part of the training dialogues (a nested sequence: 3% is contained in 10%). Unusable records go to
-    `output`/rejected.jsonl. Attributes: `train`, `valid` (dialogues), `tasks` (with label spaces), `features` (a FeatureSpace).
+    `fraction` trains on a part of the training dialogues (a nested sequence: 3% is contained in 10%). `augment` is built from all
+    dialogues and makes what batches hold. Unusable records go to `output`/rejected.jsonl. Attributes: `train`, `valid` (dialogues),
+    `tasks` (with label spaces), `features` (a FeatureSpace).
     """
 
     def __init__(
@@ -101,6 +119,7 @@ class DialogueData(pl.LightningDataModule):
         valid_fraction: float = 0.05,
         fraction: float = 1.0,
         cache: str | Path | None = None,
+        augment: Callable[[Sequence[Dialogue]], Augment] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -116,6 +135,7 @@ class DialogueData(pl.LightningDataModule):
             raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected ({rejected.path})")
         self.tasks = {name: fit_labels(task, self.train) for name, task in tasks.items()}
         self.features = features.fit(self.train)
+        self.augment = augment([*self.train, *self.valid]) if augment else None
         self.batch_tokens, self.cache, self.seed = batch_tokens, cache, seed
         self._collator: Collator | None = None
         self._lengths: dict[str, int] = {}
@@ -136,7 +156,9 @@ class DialogueData(pl.LightningDataModule):
         tokens = texts(every)
         self._lengths = {text: len(tokens[text].ids) for text in every}
         lower = LowerStates.of(encoder.turn, tokens, Path(self.cache)) if encoder.turn.frozen_layers and self.cache else None
-        encode = {name: task.encode for name, task in self.tasks.items()} if targets else {}
+        encode: dict[str, Encode] = {name: task.encode for name, task in self.tasks.items()} if targets else {}
+        if self.augment:
+            encode |= self.augment.targets
         self._collator = Collator(texts, self.features, encode, lower)
 
     def collate(self, dialogues: Sequence[Dialogue]) -> Batch:
@@ -147,7 +169,7 @@ class DialogueData(pl.LightningDataModule):
     def _batches(self, dialogues: list[Dialogue], **options: Any) -> Batches:
         cut = [shorten(dialogue, self._lengths, self.batch_tokens) for dialogue in dialogues]
         tokens = [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in cut]
-        return Batches(cut, tokens, self.collate, self.batch_tokens, **options)
+        return Batches(cut, tokens, self.collate, self.batch_tokens, augment=self.augment, **options)
 
     def train_dataloader(self) -> Batches:
         trainer = self.trainer
