@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 
-from labelgen.batch import Batch, Collator, Encode, TextEncoder
+from labelgen.batch import IGNORE, Batch, Collator, Encode, TextEncoder
 from labelgen.cache import LowerStates
 from labelgen.corpora import Corpus
 from labelgen.dialogue import PARTS, Dialogue, Rejected
@@ -34,9 +34,15 @@ def texts_of(dialogue: Dialogue) -> list[str]:
     return [text for turn in dialogue.turns for part in PARTS if (text := turn.text(part)) is not None]
 
 
-def deal(weights: Sequence[int], budget: int, order: Sequence[int]) -> list[list[int]]:
-    """Deals items in the given order to ceil(total / budget) hands, each to the lightest: equal weights, a number that never varies."""
-    hands: list[list[int]] = [[] for _ in range(max(1, min(len(weights), -(-sum(weights) // budget))))]
+def deal(weights: Sequence[int], budget: int, order: Sequence[int], world: int = 1) -> list[list[int]]:
+    """Deals items in the given order to ceil(total / budget) hands, each to the lightest: equal weights, a number that never varies.
+
+    The number is a multiple of `world`, so that each rank makes as many steps.
+    """
+    if len(weights) < world:
+        raise ValueError(f"{len(weights)} dialogues cannot be dealt to {world} processes; use fewer devices or more dialogues")
+    rounds = min(-(-sum(weights) // (budget * world)), len(weights) // world)
+    hands: list[list[int]] = [[] for _ in range(max(1, rounds) * world)]
     heap = [(0, k) for k in range(len(hands))]
     for item in order:
         weight, k = heap[0]
@@ -60,7 +66,7 @@ class Augment(Protocol):
 
 
 class Batches:
-    """An iterable of batches. Epoch e is shuffled by (seed, e); iteration starts at batch `start` once, then at 0."""
+    """An iterable of batches. Epoch e is shuffled by (seed, e); after `load_state_dict` the saved epoch starts at the batch that is next."""
 
     def __init__(
         self,
@@ -72,12 +78,12 @@ class Batches:
         augment: Augment | None = None,
         seed: int | None = None,
         epoch: Callable[[], int] = lambda: 0,
-        start: int = 0,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.dialogues, self.tokens, self.collate, self.budget = dialogues, tokens, collate, budget
-        self.augment, self.seed, self.epoch, self.start, self.rank, self.world = augment, seed, epoch, start, rank, world
+        self.augment, self.seed, self.epoch, self.rank, self.world = augment, seed, epoch, rank, world
+        self._at = self._resume = {"epoch": 0, "batch": 0}
 
     def hands(self, epoch: int) -> list[list[int]]:
         """The dialogues of each batch of an epoch; without a seed in one fixed order, longest first."""
@@ -85,20 +91,26 @@ class Batches:
             order = np.argsort([-n for n in self.tokens], kind="stable")
         else:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dialogues))
-        hands = deal(self.tokens, self.budget, order.tolist())
-        if self.seed is not None:  # the ranks' steps must be as many; a left-over of fewer than `world` batches waits for the next epoch
-            hands = hands[: max(len(hands) // self.world, 1) * self.world]
-        return hands[self.rank :: self.world]
+        return deal(self.tokens, self.budget, order.tolist(), self.world)[self.rank :: self.world]
 
     def __len__(self) -> int:
         return len(self.hands(0))
 
     def __iter__(self) -> Iterator[Batch]:
-        start, self.start = self.start, 0
         epoch = self.epoch()
-        for hand in self.hands(epoch)[start:]:
+        start = self._resume["batch"] if self._resume["epoch"] == epoch else 0
+        for number, hand in enumerate(self.hands(epoch)[start:], start + 1):
+            self._at = {"epoch": epoch, "batch": number}
             dialogues = [self.dialogues[k] for k in hand]
             yield self.collate(dialogues if self.augment is None else [self.augment(dialogue, epoch) for dialogue in dialogues])
+
+    def state_dict(self) -> dict[str, int]:
+        """The running epoch and how many of its batches were handed out."""
+        return self._at
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on after them."""
+        self._at = self._resume = state_dict
 
 
 class DialogueData(pl.LightningDataModule):
@@ -133,13 +145,17 @@ class DialogueData(pl.LightningDataModule):
         self.train = [dialogue for dialogue in rest if share(dialogue.id, f"train {seed}") < fraction]
         if not self.train:
             raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected ({rejected.path})")
-        self.tasks = {name: fit_labels(task, self.train) for name, task in tasks.items()}
+        fitted = {name: fit_labels(task, self.train) for name, task in tasks.items()}
+        self.tasks = {name: task for name, task in fitted.items() if any(annotated(task, dialogue) for dialogue in self.train)}
+        if unlabelled := sorted(fitted.keys() - self.tasks.keys()):
+            log.warning("left out, no training dialogue is annotated for it: %s", ", ".join(unlabelled))
         self.features = features.fit(self.train)
         self.augment = augment([*self.train, *self.valid]) if augment else None
         self.batch_tokens, self.cache, self.seed = batch_tokens, cache, seed
         self._collator: Collator | None = None
         self._lengths: dict[str, int] = {}
-        self._resume = 0
+        self._loader: Batches | None = None
+        self._resume: dict[str, int] = {}
 
     def fingerprint(self) -> dict[str, Any]:
         """What the model was trained on: numbers of dialogues and a hash of the training records, annotations included."""
@@ -174,10 +190,11 @@ class DialogueData(pl.LightningDataModule):
     def train_dataloader(self) -> Batches:
         trainer = self.trainer
         assert trainer is not None
-        start, self._resume = self._resume, 0
-        return self._batches(
-            self.train, seed=self.seed, epoch=lambda: trainer.current_epoch, start=start, rank=trainer.global_rank, world=trainer.world_size
-        )
+        ranks = {"rank": trainer.global_rank, "world": trainer.world_size}
+        self._loader = self._batches(self.train, seed=self.seed, epoch=lambda: trainer.current_epoch, **ranks)
+        if self._resume:
+            self._loader.load_state_dict(self._resume)
+        return self._loader
 
     def val_dataloader(self) -> Batches | list[Any]:
         trainer = self.trainer
@@ -185,13 +202,11 @@ class DialogueData(pl.LightningDataModule):
         return self._batches(self.valid, rank=trainer.global_rank, world=trainer.world_size) if self.valid else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches of the running epoch that are done; a finished epoch is none."""
-        assert self.trainer is not None
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        return {"batch": 0 if done >= self.trainer.num_training_batches else done}
+        """Where training is. Lightning keeps the loader's state too, but gives it back when training has already asked for a batch."""
+        return dict(self._loader.state_dict()) if self._loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resume = state_dict["batch"]
+        self._resume = state_dict
 
 
 def fit_labels(task: Task, dialogues: Sequence[Dialogue]) -> Task:
@@ -199,6 +214,13 @@ def fit_labels(task: Task, dialogues: Sequence[Dialogue]) -> Task:
     if task.labels:
         return task
     return replace(task, labels=tuple(sorted({value for dialogue in dialogues for value in task.values(dialogue)})))
+
+
+def annotated(task: Task, dialogue: Dialogue) -> bool:
+    """Is there something in the dialogue that the task learns from? An untrained head would give labels that mean nothing."""
+    if task.level == "token":
+        return any(value in task.labels for value in task.values(dialogue))
+    return bool((task.encode(dialogue, [None] * (2 * len(dialogue.turns))) != IGNORE).any())
 
 
 def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:

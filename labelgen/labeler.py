@@ -33,6 +33,8 @@ class Labeler(Learner):
         layer_decay: float = 0.9,
         warmup: float = 0.05,
     ) -> None:
+        if not tasks:
+            raise ValueError("tasks: there is none to train; configure one that the training dialogues are annotated for")
         super().__init__(encoder, optimizer, lr, encoder_rate, layer_decay, warmup)
         self.network = Network(encoder, tasks)
         self.metrics = nn.ModuleDict({name: nn.ModuleDict(dict(task.metrics())) for name, task in tasks.items()})
@@ -63,12 +65,12 @@ class Labeler(Learner):
             for metric in metrics.values():
                 metric.reset()
             known = {key: value for key, value in values.items() if not value.isnan()}
-            self.log_dict({f"valid/{name}/{key}": value for key, value in known.items()}, batch_size=1)
+            self.log_dict({f"valid/{name}/{key}": value for key, value in known.items()}, batch_size=1, sync_dist=True)
             first += [value for key, value in known.items() if key == next(iter(metrics))]
         if not first:
             log.warning("validation: nothing is labelled; valid/score is 0")
         score = torch.stack(first).mean() if first else torch.tensor(0.0)
-        self.log("valid/score", score.float(), prog_bar=True, batch_size=1)
+        self.log("valid/score", score.float(), prog_bar=True, batch_size=1, sync_dist=True)
 
 
 def plain(task: Task) -> dict[str, Any]:

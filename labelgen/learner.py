@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Learner(pl.LightningModule):
         super().__init__()
         self._encoder = [encoder]  # in a list: the owner registers it
         self.make_optimizer, self.lr, self.encoder_rate, self.layer_decay, self.warmup = optimizer, lr, encoder_rate, layer_decay, warmup
+        self._seed = 0
         self.description: dict[str, Any] = {}  # what a checkpoint tells of itself, beside the weights
 
     def configure_optimizers(self) -> Any:
@@ -54,11 +56,19 @@ class Learner(pl.LightningModule):
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, warm_up_and_decay(self.warmup, total)), "interval": "step"},
         }
 
+    def on_fit_start(self) -> None:
+        self._seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Each step draws its own random numbers, so that a resumed run goes on as if it had never stopped."""
+        step = np.random.SeedSequence([self._seed, self.current_epoch, batch_idx, self.global_rank])
+        torch.manual_seed(int(step.generate_state(1)[0]))
+
     def mean(self, loss: Loss) -> Tensor:
         """The mean over the labelled items of the global batch, scaled so that averaging gradients over ranks keeps it."""
         if self.trainer.world_size == 1:
             return loss.total / loss.count.clamp(min=1)
-        count = self.all_gather(loss.count).sum()
+        count = self.trainer.strategy.reduce(loss.count.clone(), reduce_op="sum")
         mean: Tensor = loss.total * self.trainer.world_size / count.clamp(min=1)
         return mean
 
@@ -67,8 +77,8 @@ class Learner(pl.LightningModule):
         means = {name: self.mean(loss) for name, loss in losses.items()}
         total = torch.stack([weights[name] * mean for name, mean in means.items()]).sum()
         size = len(batch.dialogues)
-        self.log_dict({f"train/{name}_loss": mean.detach() for name, mean in means.items()}, batch_size=size)
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}_loss": mean.detach() for name, mean in means.items()}, batch_size=size, sync_dist=True)
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size, sync_dist=True)
         return total
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

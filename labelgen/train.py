@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import platform
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from labelgen import __version__
 from labelgen.data import DialogueData
@@ -48,11 +51,15 @@ def train(
     module.prepare(network)
     learner = model(encoder=network, tasks=module.tasks)
     learner.description = describe(learner, module, Path(output))
-    loggers: list[Logger] = [CSVLogger(output, name="", version=""), *([logger] if logger else [])]
-    fitter = trainer(default_root_dir=output, callbacks=list(callbacks.values()), logger=loggers)
     checkpoint = _checkpoint(resume, Path(output))
+    loggers: list[Logger] = [metrics_log(output, checkpoint), *([logger] if logger else [])]
+    skip = {} if module.valid else {"limit_val_batches": 0}
+    fitter = trainer(default_root_dir=output, callbacks=usable(callbacks, bool(module.valid)), logger=loggers, **skip)
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
-    fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run goes on in its own folder
+        fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
+    fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
     scores = [callback.best_model_score for callback in fitter.checkpoint_callbacks if getattr(callback, "best_model_score", None) is not None]
     best = float(scores[0]) if scores else 0.0
     if not best == best:  # NaN would end a sweep
@@ -70,6 +77,36 @@ def _checkpoint(resume: str | None, output: Path) -> str | None:
         return None
     log.info("going on from %s", last)
     return str(last)
+
+
+def usable(callbacks: Mapping[str, pl.Callback], validates: bool) -> list[pl.Callback]:
+    """The callbacks; without validation those that wait for one of its figures are left out."""
+    left_out = [] if validates else [name for name, callback in callbacks.items() if getattr(callback, "monitor", None)]
+    if left_out:
+        log.warning("no dialogue to validate on (data.valid_fraction): the last weights count, without %s", ", ".join(left_out))
+    return [callback for name, callback in callbacks.items() if name not in left_out]
+
+
+def metrics_log(output: str, checkpoint: str | None) -> CSVLogger:
+    """OUTPUT/metrics.csv. Lightning deletes an earlier one; a resumed run keeps its rows up to the checkpoint."""
+    logger = CSVLogger(output, name="", version="", flush_logs_every_n_steps=1)
+    if rank_zero_only.rank == 0:
+        rows = _rows_before(Path(output, "metrics.csv"), checkpoint) if checkpoint else []
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*exists and is not empty")
+            logger.experiment.metrics.extend(rows)
+        logger.save()
+    return logger
+
+
+def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:
+    from labelgen.export import read_checkpoint
+
+    if not file.exists():
+        return []
+    step = read_checkpoint(Path(checkpoint))["global_step"]
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines) if int(row["step"]) < step]
 
 
 def load_encoder(encoder: Encoder, run: Path) -> None:
