@@ -42,7 +42,9 @@ class LowerStates:
             size = int(ends[-1]) * turn.width * 2
             folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(folder).free < 1.1 * size:
-                raise ValueError(f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null")
+                raise ValueError(
+                    f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null"
+                )
             log.info("computing the states under %d frozen layers: %.2f GB into %s", turn.frozen_layers, size / 1e9, path)
             compute(turn, [tokens[text].ids for text in order], path)
         return cls(np.load(path, mmap_mode="r"), rows)

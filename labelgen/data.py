@@ -66,7 +66,7 @@ class Augment(Protocol):
 
 
 class Batches:
-    """An iterable of batches. Epoch e is shuffled by (seed, e); after `load_state_dict` the saved epoch starts at the batch that is next."""
+    """An iterable of batches. Epoch e is shuffled by (seed, e); after `load_state_dict` the saved epoch starts at the next batch."""
 
     def __init__(
         self,
@@ -229,7 +229,9 @@ def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dial
     for t, turn in enumerate(dialogue.turns):
         total += sum(lengths[text] for part in PARTS if (text := turn.text(part)) is not None)
         if total > budget and t:
-            log.warning("dialogue %s: trained on its first %d of %d turns; data.batch_tokens=%d", dialogue.id, t, len(dialogue.turns), budget)
+            log.warning(
+                "dialogue %s: trained on its first %d of %d turns; data.batch_tokens=%d", dialogue.id, t, len(dialogue.turns), budget
+            )
             goals = [goal.model_copy(update={"turns": [k for k in goal.turns if k < t]}) for goal in dialogue.goals or ()]
             ended = [goal.model_copy(update={"outcome": None}) if len(goal.turns) < len(whole.turns) else goal
                      for goal, whole in zip(goals, dialogue.goals or (), strict=True)]  # fmt: skip

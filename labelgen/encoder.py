@@ -10,14 +10,14 @@ all tokens at once, attention runs once for each group of equal lengths, without
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -27,8 +27,10 @@ from labelgen.features import FIRST, FeatureSpace
 from labelgen.pretrained import Pretrained, byte_tokenizer, read_pretrained
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
-TOKENS_AT_ONCE = 4096  # without gradients: more than this leaves the caches and gains nothing
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "gelu_new": partial(F.gelu, approximate="tanh")}
+TOKENS_AT_ONCE = 2048  # without gradients: more leaves the caches (4,096: 6% slower, 8,192: 18%)
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "gelu_new": partial(F.gelu, approximate="tanh")}
+GELU_ = torch._C._nn.gelu_  # type: ignore[attr-defined]
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {"gelu": GELU_, "relu": torch.relu_, "gelu_new": partial(GELU_, approximate="tanh")}
 
 
 class States(NamedTuple):
@@ -62,6 +64,15 @@ def packed_attention(qkv: Float[Tensor, "L E"], groups: Sequence[Group], num_hea
     return torch.cat(mixed)
 
 
+def linear_into(layer: nn.Linear, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
+    """`layer(x)`, written to the start of `memory`: a fresh block of megabytes costs more page faults than the sums take. No gradients."""
+    if type(layer) is not nn.Linear:  # wrapped or quantised: it knows better
+        out: Tensor = layer(x)
+        return out
+    out = rearrange(memory[: len(x) * layer.out_features], "(l e) -> l e", l=len(x))
+    return torch.addmm(layer.bias, x, layer.weight.T, out=out)
+
+
 class PackedLayer(nn.Module):
     """One Transformer layer over packed sequences; norms after the sum (BERT) or before it (`norm_first`)."""
 
@@ -78,6 +89,8 @@ class PackedLayer(nn.Module):
         epsilon: float = 1e-12,
     ) -> None:
         super().__init__()
+        if width % num_heads:
+            raise ValueError(f"{num_heads} attention heads do not divide the width {width}; set encoder.dialogue_heads")
         self.num_heads, self.norm_first, self.causal = num_heads, norm_first, causal
         self.qkv = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
@@ -86,20 +99,35 @@ class PackedLayer(nn.Module):
         self.narrow = nn.Linear(inner, width)
         self.feed_norm = nn.LayerNorm(width, epsilon)
         self.dropout = nn.Dropout(dropout)
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.activate_in_place = ACTIVATIONS[activation], IN_PLACE[activation]
 
     def _attend(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
-        return self.dropout(self.mix(packed_attention(self.qkv(x), groups, self.num_heads, self.causal)))
+        mixed: Tensor = self.dropout(self.mix(packed_attention(self.qkv(x), groups, self.num_heads, self.causal)))
+        return mixed
 
     def _feed(self, x: Tensor) -> Tensor:
-        return self.dropout(self.narrow(self.activation(self.widen(x))))
+        fed: Tensor = self.dropout(self.narrow(self.activation(self.widen(x))))
+        return fed
 
     def forward(self, x: Float[Tensor, "L D"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
         if self.norm_first:
             x = x + self._attend(self.attention_norm(x), groups)
             return x + self._feed(self.feed_norm(x))
+        dropping = self.training and self.dropout.p
+        if x.device.type == "cpu" and not (torch.is_grad_enabled() or dropping or torch.is_autocast_enabled("cpu")):
+            return self._infer(x, groups)
         x = self.attention_norm(x + self._attend(x, groups))
-        return self.feed_norm(x + self._feed(x))
+        fed: Tensor = self.feed_norm(x + self._feed(x))
+        return fed
+
+    def _infer(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
+        """The same without gradients, in place: 1.2 times as fast (experiments/encoder_throughput)."""
+        memory = x.new_empty(len(x) * max(self.qkv.out_features, self.widen.out_features))
+        attended = packed_attention(linear_into(self.qkv, x, memory), groups, self.num_heads, self.causal)
+        x = self.attention_norm(self.mix(attended).add_(x))
+        wide = self.activate_in_place(linear_into(self.widen, x, memory))
+        out: Tensor = self.feed_norm(self.narrow(wide).add_(x))
+        return out
 
 
 class PackedBackbone(nn.Module):
@@ -322,6 +350,14 @@ def sinusoids(places: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def read_tokenizer(own: str, path: str | None) -> Tokenizer:
+    """The tokenizer of a tokenizer.json, by its text, or by its path where there is one."""
+    try:
+        return Tokenizer.from_str(Path(path).read_text("utf-8") if path else own)
+    except Exception as error:  # what tokenizers raises has no type of its own
+        raise ValueError(f"{path or 'tokenizer.json'}: not a tokenizer ({error})") from None
+
+
 class Encoder(nn.Module):
     """Turn encoder, feature encoder and dialogue encoder in a row.
 
@@ -344,7 +380,7 @@ class Encoder(nn.Module):
         super().__init__()
         files = read_pretrained(backbone) if isinstance(backbone, str) else Pretrained(dict(backbone), byte_tokenizer(), None)
         self.config = files.config
-        self.tokenizer = Tokenizer.from_str(Path(tokenizer).read_text("utf-8") if tokenizer else files.tokenizer)
+        self.tokenizer = read_tokenizer(files.tokenizer, tokenizer)
         self.turn = TurnEncoder(files.config, frozen_layers)
         if files.weights is not None:
             self.turn.backbone.load(files.weights)

@@ -30,7 +30,9 @@ from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+UNFIT = (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError, RuntimeError, RecursionError)  # of a damaged config
 SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
 
 
@@ -40,7 +42,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
         found = [file for file in candidates if file.exists()]
         if not found:
-            raise ValueError(f"{path}: no checkpoints/best.ckpt and no checkpoints/last.ckpt; give a run folder of `labelgen train` or a .ckpt")
+            raise ValueError(
+                f"{path}: no checkpoints/best.ckpt and no checkpoints/last.ckpt; give a run folder of `labelgen train` or a .ckpt"
+            )
         path = found[0]
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -71,13 +75,24 @@ def export(checkpoint: str, output: str) -> None:
         (aside / "config.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
         (aside / "README.md").write_text(model_card(told), "utf-8")
         if folder.exists():
-            if not (folder / "config.json").exists() and any(folder.iterdir()):
+            if not _may_be_replaced(folder):
                 raise ValueError(f"{folder} exists and is not an export; name another folder")
             shutil.rmtree(folder)
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     log.info("exported to %s (model %s)", folder, told["fingerprint"])
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Is it an empty folder, or an export and nothing else?"""
+    if not folder.is_dir():
+        return False
+    held = {file.name for file in folder.iterdir()}
+    try:
+        return not held or (held <= {*FILES, "README.md"} and "labelgen" in json.loads((folder / "config.json").read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _fingerprint(folder: Path) -> str:
@@ -93,6 +108,8 @@ def model_card(told: Mapping[str, Any]) -> str:
     """The README of an export."""
     rows = "\n".join(f"| {name} | {', '.join(task['labels']) or 'goal numbers'} |" for name, task in told["tasks"].items())
     data, encoder = told["data"], told["encoder"]
+    backbone = encoder["backbone"]
+    layers, width = (next((backbone[key] for key in keys if key in backbone), "?") for keys in LAYERS_AND_WIDTH)
     corpus = ((told.get("config") or {}).get("data") or {}).get("corpus") or {}
     return f"""# A labelgen model
 
@@ -104,8 +121,9 @@ Labels dialogues: `labelgen backfill export=THIS_FOLDER input=... output=...`, o
 {rows}
 
 - model {told["fingerprint"]}, labelgen {told["labelgen"]}, torch {told["versions"]["torch"]}
-- encoder: {encoder["backbone"]["model_type"]}, {encoder["backbone"]["num_hidden_layers"]} layers of width {encoder["backbone"]["hidden_size"]}, \
-{encoder["dialogue_layers"]} dialogue layers, {"causal" if encoder["causal"] else "reading both ways"}, texts cut at {encoder["max_tokens"]} tokens
+- encoder: {backbone["model_type"]}, {layers} layers of width {width}, \
+{encoder["dialogue_layers"]} dialogue layers, {"causal" if encoder["causal"] else "reading both ways"}, \
+texts cut at {encoder["max_tokens"]} tokens
 - trained on {data["train_dialogues"]} dialogues of {corpus.get("_target_", "a corpus given in Python")} (SHA-256 {data["sha256"][:16]})
 - a label's confidence is the model's own probability; it has not been calibrated on your data. Check a sample before you rely on it.
 - text beyond the cut, and label values that training did not hold, are never labelled.
@@ -116,7 +134,13 @@ class Annotator:
     """Labels dialogues with an exported network. `batch_tokens` bounds the memory; one dialogue is always labelled whole."""
 
     def __init__(
-        self, network: Network, features: FeatureSpace, fingerprint: str, info: Mapping[str, Any], device: str = "cpu", batch_tokens: int = 16_384
+        self,
+        network: Network,
+        features: FeatureSpace,
+        fingerprint: str,
+        info: Mapping[str, Any],
+        device: str = "cpu",
+        batch_tokens: int = 16_384,
     ) -> None:
         self.network = network.eval().to(device)
         self.info = info
@@ -173,19 +197,25 @@ def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None 
     try:
         told = json.loads((path / "config.json").read_text("utf-8"))
         if told["format"] != FORMAT:
-            raise ValueError(f"{path}/config.json: format {told['format']}, this version reads {FORMAT}; export again")
-        space = FeatureSpace(told["features"]["categorical"], {k: tuple(v) for k, v in told["features"]["numerical"].items()})
-        settings = {key: told["encoder"][key] for key in SETTINGS}
-        encoder = Encoder(told["encoder"]["backbone"], space, str(path / "tokenizer.json"), **settings)
-        built = {name: _task(path, name, dict(spec), dict(tasks or {})) for name, spec in told["tasks"].items()}
-        network = Network(encoder, built)
+            raise ValueError(f"format {told['format']}, this version reads {FORMAT}; export again")
         fingerprint = told["fingerprint"]
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}/config.json: damaged ({type(error).__name__}: {error}); export again") from None
-    if fingerprint != (actual := _fingerprint(path)):
-        raise ValueError(f"{path}: weights or tokenizer were changed after the export ({actual}, not {fingerprint}); export again")
+        if fingerprint != (actual := _fingerprint(path)):
+            raise ValueError(f"model.safetensors or tokenizer.json were changed since ({actual}, not {fingerprint}); export again")
+        network, space = _build(path, told, dict(tasks or {}))
+    except UNFIT as error:
+        what = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error}); export again"
+        raise ValueError(f"{path}/config.json: {what}") from None
     _load_weights(network, path / "model.safetensors")
     return Annotator(network, space, fingerprint, told, device)
+
+
+def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) -> tuple[Network, FeatureSpace]:
+    """The network that config.json tells of, with random weights, and its features."""
+    numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in told["features"]["numerical"].items()}
+    space = FeatureSpace(told["features"]["categorical"], numerical)
+    settings = {key: told["encoder"][key] for key in SETTINGS}
+    encoder = Encoder(told["encoder"]["backbone"], space, str(path / "tokenizer.json"), **settings)
+    return Network(encoder, {name: _task(name, dict(spec), tasks) for name, spec in told["tasks"].items()}), space
 
 
 def _load_weights(network: Network, file: Path) -> None:
@@ -203,18 +233,22 @@ def _load_weights(network: Network, file: Path) -> None:
     network.load_state_dict(weights)
 
 
-def _task(path: Path, name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task:
+def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task:
     """A task by its dotted path: only labelgen.tasks.*, or a class that the caller gave."""
     target = str(spec.pop("_target_"))
+    if not all(isinstance(label, str) for label in spec["labels"]) or isinstance(spec["labels"], str):
+        raise ValueError(f"the labels of task {name!r} are not a list of texts; export again")
     if name in given:
         return given[name](**spec)
     module, _, kind = target.rpartition(".")
     if not module.startswith("labelgen.tasks.") or not all(part.isidentifier() for part in target.split(".")):
-        raise ValueError(f"{path}: task {name!r} is {target}, not one of labelgen's; give its class: labelgen.load(folder, tasks={{{name!r}: ...}})")
+        raise ValueError(
+            f"task {name!r} is {target}, not one of labelgen's; give its class: labelgen.load(folder, tasks={{{name!r}: ...}})"
+        )
     try:
         found = getattr(import_module(module), kind)
     except (ImportError, AttributeError):
-        raise ValueError(f"{path}: task {name!r} names {target}, which does not exist in this version") from None
+        raise ValueError(f"task {name!r} names {target}, which does not exist in this version") from None
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise ValueError(f"{path}: task {name!r} names {target}, which is no task")
+        raise ValueError(f"task {name!r} names {target}, which is no task")
     return found(**spec)

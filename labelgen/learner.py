@@ -1,7 +1,8 @@
-"""Learner: what every model that trains here shares. Layer-wise learning rates, the schedule, means over the global batch, plain checkpoints."""
+"""Learner: what every model that trains here shares. Layer-wise learning rates, schedule, means over the global batch, checkpoints."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -40,12 +41,18 @@ def warm_up_and_decay(warmup: float, total: int) -> Callable[[int], float]:
 class Learner(pl.LightningModule):
     """What the Labeler and the Pretrainer share: an optimizer with layer-wise rates, a schedule, losses averaged over the global batch."""
 
-    def __init__(self, encoder: Encoder, optimizer: MakeOptimizer, lr: float, encoder_rate: float, layer_decay: float, warmup: float) -> None:
+    def __init__(
+        self, encoder: Encoder, optimizer: MakeOptimizer, lr: float, encoder_rate: float, layer_decay: float, warmup: float
+    ) -> None:
         super().__init__()
         self._encoder = [encoder]  # in a list: the owner registers it
         self.make_optimizer, self.lr, self.encoder_rate, self.layer_decay, self.warmup = optimizer, lr, encoder_rate, layer_decay, warmup
         self._seed = 0
         self.description: dict[str, Any] = {}  # what a checkpoint tells of itself, beside the weights
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What was trained, as plain values."""
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self, self._encoder[0], self.lr, self.encoder_rate, self.layer_decay)

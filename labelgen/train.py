@@ -60,9 +60,10 @@ def train(
         warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run goes on in its own folder
         fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
     fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
-    scores = [callback.best_model_score for callback in fitter.checkpoint_callbacks if getattr(callback, "best_model_score", None) is not None]
+    kept = [callback for callback in fitter.checkpoint_callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
+    scores = [callback.best_model_score for callback in kept if callback.best_model_score is not None]
     best = float(scores[0]) if scores else 0.0
-    if not best == best:  # NaN would end a sweep
+    if best != best:  # NaN would end a sweep
         log.error("the best score is not a number; returned as 0")
         best = 0.0
     log.info("best valid/score %.4f; `labelgen export checkpoint=%s output=...` makes it usable", best, output)
@@ -90,7 +91,7 @@ def usable(callbacks: Mapping[str, pl.Callback], validates: bool) -> list[pl.Cal
 def metrics_log(output: str, checkpoint: str | None) -> CSVLogger:
     """OUTPUT/metrics.csv. Lightning deletes an earlier one; a resumed run keeps its rows up to the checkpoint."""
     logger = CSVLogger(output, name="", version="", flush_logs_every_n_steps=1)
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         rows = _rows_before(Path(output, "metrics.csv"), checkpoint) if checkpoint else []
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*exists and is not empty")

@@ -1,5 +1,7 @@
 """Nothing is padded, nothing twice, nothing lost: packed batches hold each distinct text once and say where each token belongs."""
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -28,7 +30,7 @@ def lengths_of(groups: tuple[Group, ...] | list[Group]) -> list[int]:
 def test_groups_are_runs(lengths: list[int]) -> None:
     groups = group_equal(lengths)
     assert lengths_of(groups) == lengths
-    assert all(one.length != other.length for one, other in zip(groups, groups[1:], strict=False))
+    assert all(one.length != other.length for one, other in pairwise(groups))
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 9))), st.integers(1, 20))

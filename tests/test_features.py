@@ -22,7 +22,7 @@ def test_a_name_that_the_data_never_holds_is_left_out() -> None:
 
 
 def test_missing_rare_and_unseen_are_told_apart() -> None:
-    found = SPACE.categories(turns(("car", None), ("tv", None), ("watch", None), ("boat", None), (None, None)) + [Turn()])
+    found = SPACE.categories([*turns(("car", None), ("tv", None), ("watch", None), ("boat", None), (None, None)), Turn()])
     assert found[:, 0].tolist() == [FIRST, FIRST + 1, UNSEEN, UNSEEN, MISSING, MISSING]
 
 

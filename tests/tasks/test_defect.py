@@ -8,7 +8,9 @@ from labelgen.metrics import Prediction
 from labelgen.tasks.defect import Defect
 
 TASK = Defect()
-DIALOGUE = Dialogue(id="a", turns=[Turn(response="a", defect=True), Turn(response="b", defect=False), Turn(response="c"), Turn(request="d")])
+DIALOGUE = Dialogue(
+    id="a", turns=[Turn(response="a", defect=True), Turn(response="b", defect=False), Turn(response="c"), Turn(request="d")]
+)
 
 
 def test_missing_is_ignored_and_never_no() -> None:
@@ -18,7 +20,11 @@ def test_missing_is_ignored_and_never_no() -> None:
 
 def test_only_responses_are_labelled() -> None:
     labels = TASK.decode(np.array([[0.1, 0.9], [0.7, 0.3], [0.4, 0.6], [0.0, 1.0]]), DIALOGUE, [], {})
-    assert [(label.value, label.turns, label.confidence) for label in labels] == [("defect", [0], 0.9), ("ok", [1], 0.7), ("defect", [2], 0.6)]
+    assert [(label.value, label.turns, label.confidence) for label in labels] == [
+        ("defect", [0], 0.9),
+        ("ok", [1], 0.7),
+        ("defect", [2], 0.6),
+    ]
 
 
 def test_figures_are_of_defects() -> None:

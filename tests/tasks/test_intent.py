@@ -10,7 +10,12 @@ from labelgen.tasks.intent import Intent
 TASK = Intent(labels=("Bus/Find", "NONE"))
 DIALOGUE = Dialogue(
     id="a",
-    turns=[Turn(request="a", intent="NONE"), Turn(request="b", intent="Bank/Pay"), Turn(request="c"), Turn(response="d", intent="Bus/Find")],
+    turns=[
+        Turn(request="a", intent="NONE"),
+        Turn(request="b", intent="Bank/Pay"),
+        Turn(request="c"),
+        Turn(response="d", intent="Bus/Find"),
+    ],
 )
 
 
@@ -22,7 +27,11 @@ def test_unknown_and_missing_intents_are_ignored() -> None:
 def test_only_requests_are_labelled() -> None:
     rows = np.array([[0.2, 0.8], [0.6, 0.4], [0.5, 0.5], [1.0, 0.0]])
     labels = TASK.decode(rows, DIALOGUE, [], {})
-    assert [(label.value, label.turns, label.confidence) for label in labels] == [("NONE", [0], 0.8), ("Bus/Find", [1], 0.6), ("Bus/Find", [2], 0.5)]
+    assert [(label.value, label.turns, label.confidence) for label in labels] == [
+        ("NONE", [0], 0.8),
+        ("Bus/Find", [1], 0.6),
+        ("Bus/Find", [2], 0.5),
+    ]
 
 
 def test_unseen_intents_count_as_errors() -> None:

@@ -1,7 +1,7 @@
 """Slots: spans survive encoding and decoding whatever the script; the tag sequence is the best valid one."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def texts_with_slots(draw: st.DrawFn) -> tuple[str, list[Slot]]:
     """Any script, spans side by side or apart, never overlapping."""
     text = "".join(draw(st.lists(st.sampled_from(ALPHABET), max_size=12)))
     cuts = sorted(draw(st.sets(st.integers(0, len(text)), max_size=6)))
-    spans = [span for span in zip(cuts, cuts[1:], strict=False) if draw(st.booleans())]
+    spans = [span for span in pairwise(cuts) if draw(st.booleans())]
     return text, [Slot(name=draw(st.sampled_from(TASK.labels)), start=start, end=end) for start, end in spans]
 
 
