@@ -35,15 +35,6 @@ from labelgen.tasks.slot import SlotTask  # noqa: E402
 
 torch.set_num_threads(1)
 
-THEIRS = (  # warnings of other packages that nothing here can mend
-    "ignore:.isinstance.treespec, LeafSpec.:FutureWarning",  # pytorch_lightning's use of torch's trees
-)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for line in THEIRS:
-        config.addinivalue_line("filterwarnings", line)
-
 
 @pytest.fixture(scope="session")
 def dialogues() -> list[Dialogue]:
