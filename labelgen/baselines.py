@@ -88,7 +88,8 @@ class Eager(Baseline):
     def classes(self, task: Task) -> np.ndarray:
         if RARE.get(task.name) not in task.labels:
             return self.frequencies[task.name]
-        return np.eye(len(task.labels))[task.labels.index(RARE[task.name])]
+        chosen: np.ndarray = np.eye(len(task.labels))[task.labels.index(RARE[task.name])]
+        return chosen
 
     def goals(self, num_turns: int) -> np.ndarray:
         return np.tile(np.eye(1, 1 + num_turns), (num_turns, 1))

@@ -28,7 +28,7 @@ IGNORE = -100  # in a target: not labelled
 class Group(NamedTuple):
     """`count` sequences of `length` items each, one after another."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
     length: int
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from labelgen.batch import Batch
 from labelgen.encoder import Encoder
 from labelgen.learner import Learner, MakeOptimizer
-from labelgen.metrics import DialogueMetric
 from labelgen.network import Network
 from labelgen.tasks import Task
 
@@ -37,7 +36,9 @@ class Labeler(Learner):
             raise ValueError("tasks: there is none to train; configure one that the training dialogues are annotated for")
         super().__init__(encoder, optimizer, lr, encoder_rate, layer_decay, warmup)
         self.network = Network(encoder, tasks)
-        self.metrics = nn.ModuleDict({name: nn.ModuleDict(dict(task.metrics())) for name, task in tasks.items()})
+        self.scored = {name: task.metrics() for name, task in tasks.items()}
+        # the same, where Lightning finds them and moves them to the device
+        self.metrics = nn.ModuleDict({name: nn.ModuleDict(dict(metrics)) for name, metrics in self.scored.items()})
 
     def describe(self) -> dict[str, Any]:
         """The network as plain values: architecture, tokenizer and tasks with their label spaces."""
@@ -53,14 +54,13 @@ class Labeler(Learner):
         predictions = self.network.predict(self.network(batch), batch, "validation")
         for dialogue, said in zip(batch.dialogues, predictions, strict=True):
             for name, prediction in said.items():
-                for metric in self.metrics[name].values():
-                    assert isinstance(metric, DialogueMetric)
+                for metric in self.scored[name].values():
                     metric.observe(dialogue, prediction)
 
     def on_validation_epoch_end(self) -> None:
         """Logs valid/TASK/METRIC where there are labels, and valid/score: the mean over tasks of each task's first metric."""
         first = []
-        for name, metrics in self.metrics.items():
+        for name, metrics in self.scored.items():
             values = {key: metric.compute() for key, metric in metrics.items()}
             for metric in metrics.values():
                 metric.reset()

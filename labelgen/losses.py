@@ -13,10 +13,10 @@ from labelgen.batch import IGNORE
 
 
 class Loss(NamedTuple):
-    """`total`: the summed loss of what is labelled; `count`: how many items that is. Without labels: zero, and still a function of the logits."""
+    """`total`: the summed loss of what is labelled; `count`: how many items that is. Without labels zero, still a function of logits."""
 
     total: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # a tuple has a method of that name
 
 
 def masked_cross_entropy(logits: Float[Tensor, "N K"], target: Int[Tensor, " N"]) -> Loss:

@@ -25,7 +25,7 @@ Decoded = Mapping[str, Sequence[Label]]  # what the tasks before this one said o
 class Task(ABC):
     """A label type: how it is read from a record, predicted, scored and written. Holds no weights and no data.
 
-    `labels` is the label space, kept as a tuple (empty: learned, as the set of `values` over the training dialogues); `weight` scales its loss.
+    `labels` is the label space (empty: learned, as the set of `values` over the training dialogues); `weight` scales its loss.
     """
 
     name: ClassVar[str]

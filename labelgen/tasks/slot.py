@@ -36,6 +36,9 @@ class TokenHead(nn.Module):
         return logits
 
 
+Span = tuple[str, int | None, int | None]  # name, start, end
+
+
 @dataclass(frozen=True)
 class SlotTask(Task):
     """Class 0 is O; slot k has 1 + 2 k to begin and 2 + 2 k to go on. Slots found by value (`categorical`) are not learned nor scored."""
@@ -73,13 +76,13 @@ class SlotTask(Task):
     def metrics(self) -> dict[str, DialogueMetric]:
         return {"span_f1": SpanF1(self._spans), "value_f1": SpanF1(self._values)}
 
-    def _spans(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, int, int]] | None], list[list[tuple]]]:
-        gold = [
+    def _spans(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[Span] | None], list[list[Span]]]:
+        gold: list[list[Span] | None] = [
             None if slots is None else [(slot.name, slot.start, slot.end) for slot in marked(slots)] for _, _, slots in _sides(dialogue)
         ]
         return gold, [[(k.value, k.start, k.end) for k in found] for found in _by_side(dialogue, prediction.labels)]
 
-    def _values(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, str]] | None], list[list[tuple]]]:
+    def _values(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, str]] | None], list[list[tuple[str, str]]]]:
         gold = [
             None if slots is None else [(slot.name, plain(slot.value or "")) for slot in marked(slots)] for _, _, slots in _sides(dialogue)
         ]
@@ -98,8 +101,10 @@ class SlotTask(Task):
             text = dialogue.turns[t].text(part) or ""
             for first, last, number, confidence in spans_of(rows):
                 a, b = int(spans[first, 0]), int(spans[last, 1])
-                span = {"part": part, "start": a, "end": b, "text": text[a:b]}
-                labels.append(Label(task=self.name, value=self.labels[number], turns=[t], confidence=confidence, source="", **span))
+                value, words = self.labels[number], text[a:b]
+                labels.append(
+                    Label(task=self.name, value=value, turns=[t], confidence=confidence, part=part, start=a, end=b, text=words, source="")
+                )
         return labels
 
 

@@ -1,0 +1,187 @@
+"""The configuration: every object of every yaml is what its target takes, everything composes, every verb runs on a tiny case."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from labelgen import dialogue
+from labelgen.config import CONF, load_config, run, verbs
+from labelgen.corpora.simulated import Simulated
+
+SUPPLIED = {  # what train gives to the `_partial_` objects of a group
+    "encoder": {"features"},
+    "data": {"output"},
+    "augment": {"dialogues"},
+    "model": {"encoder", "tasks"},
+    "optimizer": {"params"},
+    "trainer": {"default_root_dir", "callbacks", "logger"},
+}
+HYDRAS_OWN = {"_target_", "_partial_"}
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
+
+
+class Object(NamedTuple):
+    """A mapping with a `_target_`, found at `place` in a file or composed config; `group` is the config group that holds it."""
+
+    place: str
+    group: str
+    settings: dict[str, Any]
+
+
+def objects(node: Any, place: str, group: str) -> Iterator[Object]:
+    """Every object in a tree of plain values."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield Object(place, group, node)
+        for key, value in node.items():
+            yield from objects(value, f"{place}.{key}", group)
+    elif isinstance(node, list):
+        for k, value in enumerate(node):
+            yield from objects(value, f"{place}[{k}]", group)
+
+
+def in_files() -> list[Object]:
+    files = [(file, yaml.safe_load(file.read_text("utf-8"))) for file in sorted(CONF.rglob("*.yaml"))]
+    return [found for file, tree in files for found in objects(tree, str(file.relative_to(CONF)), file.parent.name)]
+
+
+def compose(name: str, *overrides: str) -> dict[str, Any]:
+    """As plain values, interpolations as written: `data.corpus` is `${corpus}`, so each object appears once."""
+    return OmegaConf.to_container(load_config(name, *overrides))  # type: ignore[return-value]
+
+
+def command_of(experiment: Path) -> list[str]:
+    """Verb and overrides in the leading comment of an experiment's file."""
+    found = re.search(rf"^# labelgen (\w+ experiment={experiment.stem}\b.*)$", experiment.read_text("utf-8"), re.MULTILINE)
+    assert found, f"{experiment.name}: the first comment is the command, `# labelgen VERB experiment={experiment.stem} ...`"
+    return [word.rstrip(",;") for word in takewhile(lambda word: word in verbs() or "=" in word, found[1].split())]
+
+
+def check(found: Object) -> None:
+    """The keys are exactly the parameters of a target of ours, and among those of a third party's."""
+    target = found.settings["_target_"]
+    parameters = inspect.signature(get_object(target)).parameters
+    keys = found.settings.keys() - HYDRAS_OWN
+    assert keys <= parameters.keys(), f"{found.place}: {target} does not take {sorted(keys - parameters.keys())}"
+    partial = found.settings.get("_partial_", False)
+    supplied = SUPPLIED.get(found.group, set()) if partial else set()
+    assert not keys & supplied, f"{found.place}: train gives {sorted(keys & supplied)}"
+    left_out = parameters.keys() - keys - supplied if target.startswith("labelgen.") else set()
+    assert not left_out, f"{found.place}: {target} has {sorted(left_out)} too; every parameter stands in the yaml"
+
+
+@pytest.mark.parametrize("found", in_files(), ids=lambda found: found.place)
+def test_keys_are_parameters(found: Object) -> None:
+    check(found)
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*/*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_an_option_is_one_object(file: Path) -> None:
+    tree = yaml.safe_load(file.read_text("utf-8"))
+    if file.parent.name == "experiment":
+        assert "# @package _global_" in file.read_text("utf-8")
+        assert not list(objects(tree, file.name, "experiment")), "an experiment holds overrides alone"
+    elif file.parent.name == "callbacks":  # several by name
+        assert all("_target_" in value for value in tree.values())
+    else:
+        assert "_target_" in tree
+
+
+def test_the_check_finds_what_is_wrong() -> None:
+    right = {"_target_": "labelgen.corpora.simulated.Simulated", "num_dialogues": 1, "seed": 0, "split": "train", "labelled": 1.0}
+    check(Object("right", "corpus", right))
+    for wrong in ({**right, "sede": 0}, {key: value for key, value in right.items() if key != "seed"}):
+        with pytest.raises(AssertionError):
+            check(Object("wrong", "corpus", wrong))
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_a_primary_composes(verb: str) -> None:
+    config = compose(verb)
+    assert "_target_" in config["call"]
+    for key, value in config.items():
+        for found in objects(value, f"{verb}.{key}", key):
+            check(found)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda file: file.stem)
+def test_an_experiment_composes_with_its_primary(experiment: Path) -> None:
+    verb, *overrides = command_of(experiment)
+    config = compose(verb, *overrides)
+    assert config.keys() == compose(verb).keys(), "an experiment overrides, it adds no keys"
+    for key, value in config.items():
+        for found in objects(value, f"{experiment.stem}.{key}", key):
+            check(found)
+
+
+# -- every verb on a tiny case ---------------------------------------------------------------------------------------------------
+
+TINY = ["encoder=tiny", "corpus.num_dialogues=16", "data.valid_fraction=0.4", "data.cache=null", "features=none"]
+ONE_BATCH = [*TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.log_every_n_steps=1"]
+# verb -> overrides, files that it writes; {made}: a run and its export; {out}: a new folder
+CASES: dict[str, tuple[list[str], list[str]]] = {
+    "train": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
+    "pretrain": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
+    "export": (["checkpoint={made}/run", "output={out}/export"], ["export/model.safetensors", "export/config.json", "export/README.md"]),
+    "evaluate": (["export={made}/export", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
+    "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled.parquet"], ["labelled.parquet"]),
+    "schema": (["output={out}/schema.json"], ["schema.json"]),
+    "demo": (
+        ["encoder=tiny", "encoder.frozen_layers=1", "data.valid_fraction=0.4",
+         "simulated.train.num_dialogues=16", "simulated.test.num_dialogues=4",
+         "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.log_every_n_steps=1", "output={out}"],
+        ["train.jsonl", "export/model.safetensors", "labelled.jsonl", "metrics.json"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with run/, export/ and logs.jsonl."""
+    folder = tmp_path_factory.mktemp("made")
+    run(load_config("train", *ONE_BATCH, f"output={folder}/run"))
+    run(load_config("export", f"checkpoint={folder}/run", f"output={folder}/export"))
+    dialogue.write((said.content() for said in Simulated(num_dialogues=3, seed=1, split="test").read()), folder / "logs.jsonl")
+    return folder
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_a_verb_runs(verb: str, made: Path, tmp_path: Path) -> None:
+    overrides, files = CASES[verb]
+    run(load_config(verb, *(override.format(made=made, out=tmp_path) for override in overrides)))
+    missing = [name for name in files if not (tmp_path / name).exists()]
+    assert not missing, sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+
+
+def test_evaluation_writes_what_it_promises(made: Path, tmp_path: Path) -> None:
+    run(load_config("evaluate", f"export={made}/export", "corpus.num_dialogues=4", f"output={tmp_path}"))
+    told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    expected = {
+        "goal_segmentation": ["boundary_f1", "pk", "window_diff"],
+        "goal_evaluation": ["failure_f1", "failure_ap"],
+        "intent": ["accuracy", "macro_f1"],
+        "slot": ["span_f1", "value_f1"],
+        "defect": ["f1", "ap"],
+    }
+    assert {f"{task}/{name}" for task, names in expected.items() for name in names} <= told["metrics"].keys()
+    assert all({"value", "low", "high", "count"} <= figure.keys() for figure in told["metrics"].values())
+
+
+OPTIONS = [file for group in ("optimizer", "features") for file in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda file: file.stem)
+def test_an_option_trains(option: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELGEN_CACHE", str(tmp_path / "cache"))
+    chosen = [override for override in ONE_BATCH if not override.startswith(f"{option.parent.name}=")]
+    score = run(load_config("train", *chosen, f"{option.parent.name}={option.stem}", f"output={tmp_path}"))
+    assert isinstance(score, float)
