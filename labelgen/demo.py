@@ -70,15 +70,12 @@ def _worth_seeing(path: Path) -> Iterator[Dialogue]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Progress bars and results only: no log lines below a warning, none of Lightning's advice."""
-    levels = {"labelgen": logging.WARNING, "pytorch_lightning": logging.ERROR, "lightning_fabric": logging.ERROR}
-    before = {name: logging.getLogger(name).level for name in levels}
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    """Progress bars, results and warnings of labelgen's own: no log lines below a warning, nothing of what libraries warn of."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)  # not by logger: Lightning sets its own level when it is first imported
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(before)
