@@ -182,7 +182,7 @@ class Dialogue(Record):
 
     def fingerprint(self) -> str:
         """Hash of what a model reads (content, not labels): equal content, equal fingerprint. 16 hex digits."""
-        logged = json.dumps(self.content().model_dump(mode="json", exclude={"metadata"}), sort_keys=True, ensure_ascii=False)
+        logged = json.dumps(self.content().model_dump(mode="json", exclude={"id", "user", "metadata"}), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(logged.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

@@ -66,7 +66,10 @@ def evaluate(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
-    Console().print(table(tasks, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
+    made = table(tasks, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}")
+    screen = Console()
+    wide = max(screen.width, screen.measure(made, options=screen.options.update(max_width=1000)).maximum)
+    Console(width=wide).print(made)  # wider than the screen rather than cut
     firsts = {name.split("/")[0]: figure.value for name, figure in reversed(scores.metrics.items()) if figure.value is not None}
     return float(np.mean(list(firsts.values()))) if firsts else 0.0
 
@@ -116,9 +119,9 @@ def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Sco
 
 
 def written(figure: Interval) -> str:
-    """`.934 [.921, .946]`, or `no labels`."""
+    """`.934 [.921, .946]`, `no labels`, or `undefined` (nothing positive among the labels nor predicted)."""
     if figure.value is None:
-        return "no labels"
+        return "undefined" if figure.count else "no labels"
     return f"{short(figure.value)} [{short(figure.low)}, {short(figure.high)}]"
 
 
