@@ -23,6 +23,7 @@ from labelgen.encoder import Encoder
 from labelgen.learner import Learner
 
 log = logging.getLogger(__name__)
+ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads", "causal")  # what weights must agree on
 PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "numpy", "hydra-core")
 
 
@@ -66,7 +67,8 @@ def train(
     if best != best:  # NaN would end a sweep
         log.error("the best score is not a number; returned as 0")
         best = 0.0
-    log.info("best valid/score %.4f; `labelgen export checkpoint=%s output=...` makes it usable", best, output)
+    then = "labelgen export checkpoint={} output=..." if module.tasks else "labelgen train pretrained={}"
+    log.info("best valid/score %.4f; next: %s", best, then.format(output))
     return best
 
 
@@ -114,15 +116,14 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder; features start anew."""
     from labelgen.export import read_checkpoint
 
-    state = read_checkpoint(run)["state_dict"]
-    marks = ("network.encoder.", "encoder.")
-    own = encoder.state_dict()
-    found = {key.removeprefix(mark): value for mark in marks for key, value in state.items() if key.startswith(mark)}
-    wanted = [key for key in own if not key.startswith("features.")]
-    wrong = [key for key in wanted if key not in found or found[key].shape != own[key].shape]
-    if wrong:
-        raise ValueError(f"pretrained={run}: its encoder is another one ({wrong[0]} does not fit); use the same encoder config")
-    encoder.load_state_dict({key: found[key] for key in wanted}, strict=False)
+    read = read_checkpoint(run)
+    theirs, ours = read["labelgen"]["encoder"], encoder.describe()
+    other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
+    if other or read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():
+        raise ValueError(f"pretrained={run}: its encoder is another one ({(other or ['tokenizer'])[0]} differs); use the same encoder config")
+    marks = ("network.encoder.", "encoder.")  # of a Labeler, of a Pretrainer
+    state = {key.removeprefix(mark): value for mark in marks for key, value in read["state_dict"].items() if key.startswith(mark)}
+    encoder.load_state_dict({key: value for key, value in state.items() if not key.startswith("features.")}, strict=False)
     log.info("encoder weights from %s", run)
 
 

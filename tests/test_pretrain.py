@@ -304,7 +304,7 @@ def test_checkpoint_starts_training(run: Path, encoder: Encoder) -> None:
 
 
 def test_another_encoder_is_refused(run: Path, make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
-    for change in ({"dialogue_layers": 2}, {"backbone": {**tiny["backbone"], "hidden_size": 16}}):
+    for change in ({"dialogue_layers": 2}, {"dialogue_heads": 4}, {"causal": True}, {"backbone": {**tiny["backbone"], "hidden_size": 16}}):
         with pytest.raises(ValueError, match="another one"):
             load_encoder(make_encoder(features=FeatureSpace(), **change), run)
 
