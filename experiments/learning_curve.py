@@ -38,8 +38,11 @@ def main(run: str, figure: str) -> None:
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
             if points:
                 steps, values = zip(*points, strict=True)
-                training = title == "training loss"
-                axis.plot(steps, smooth(list(values)) if training else values, marker=None if training else "o", label=name.split("/", 1)[1])
+                if title == "training loss":
+                    values, marker = smooth(list(values)), None
+                else:
+                    marker = "o"
+                axis.plot(steps, values, marker=marker, label=name.split("/", 1)[1])
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)

@@ -246,7 +246,7 @@ class Pretrainer(Learner):
     def on_validation_epoch_end(self) -> None:
         """Logs valid/swap/ap, valid/selection/accuracy and valid/score: the mean of those that there are."""
         metrics = {"valid/swap/ap": self.swap_precision, "valid/selection/accuracy": self.selection_accuracy}
-        values = {name: metric.compute().float() for name, metric in metrics.items()}
+        values = {name: metric.compute().float() for name, metric in metrics.items() if metric.update_called}
         for metric in metrics.values():
             metric.reset()
         known = {name: value for name, value in values.items() if not value.isnan()}

@@ -119,8 +119,10 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     read = read_checkpoint(run)
     theirs, ours = read["labelgen"]["encoder"], encoder.describe()
     other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
-    if other or read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():
-        raise ValueError(f"pretrained={run}: its encoder is another one ({(other or ['tokenizer'])[0]} differs); use the same encoder config")
+    if read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():
+        other.append("tokenizer")
+    if other:
+        raise ValueError(f"pretrained={run}: its encoder is another one ({', '.join(other)}); use the same encoder config")
     marks = ("network.encoder.", "encoder.")  # of a Labeler, of a Pretrainer
     state = {key.removeprefix(mark): value for mark in marks for key, value in read["state_dict"].items() if key.startswith(mark)}
     encoder.load_state_dict({key: value for key, value in state.items() if not key.startswith("features.")}, strict=False)

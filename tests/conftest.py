@@ -12,6 +12,8 @@ CHECKED = ("batch", "cache", "encoder", "features", "losses", "network", "tasks"
 install_import_hook([f"labelgen.{name}" for name in CHECKED], "beartype.beartype")
 
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
+from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
@@ -85,3 +87,39 @@ def collate(make_encoder: Callable[..., Encoder], features: FeatureSpace, tasks:
     """As training collates, for every tiny encoder."""
     encoder = make_encoder()
     return Collator(TextEncoder(encoder.tokenizer, encoder.max_tokens), features, {name: task.encode for name, task in tasks.items()})
+
+
+@pytest.fixture(scope="session")
+def save_checkpoint() -> Callable[..., str]:
+    """Writes a labeler as a checkpoint, as training leaves it, to a path."""
+
+    def save(labeler: Any, space: FeatureSpace, path: Path) -> str:
+        told = {"labelgen": "0", "versions": {"torch": "0"}, "features": space.as_dict(), "config": None}
+        told["data"] = {"train_dialogues": 1, "valid_dialogues": 0, "sha256": "0" * 64}
+        torch.save({"state_dict": labeler.state_dict(), "labelgen": {**told, **labeler.describe()}}, path)
+        return str(path)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def labeler(make_encoder: Callable[..., Encoder], tasks: dict[str, Task]) -> Any:
+    """A Labeler with random weights, large enough that labels differ."""
+    from labelgen.labeler import Labeler  # Lightning: seconds to import
+
+    made = Labeler(make_encoder(), tasks, partial(torch.optim.AdamW)).eval()
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in made.network.heads.parameters():
+            parameter.normal_()
+    return made
+
+
+@pytest.fixture(scope="session")
+def exported(labeler: Any, save_checkpoint: Callable[..., str], features: FeatureSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its export; do not change it."""
+    from labelgen.export import export
+
+    folder = tmp_path_factory.mktemp("exported")
+    export(save_checkpoint(labeler, features, folder / "x.ckpt"), str(folder / "export"))
+    return folder / "export"

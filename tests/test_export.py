@@ -22,7 +22,6 @@ from labelgen.encoder import Encoder
 from labelgen.export import export, load
 from labelgen.features import FeatureSpace
 from labelgen.labeler import Labeler
-from labelgen.tasks import Task
 from labelgen.tasks.defect import Defect
 
 ALONE = """
@@ -36,32 +35,6 @@ labelgen.write(annotator(labelgen.read(logs)), output)
 heavy = {"pytorch_lightning", "lightning", "hydra", "omegaconf", "wandb"} & sys.modules.keys()
 assert not heavy, heavy
 """
-
-
-def checkpoint_of(labeler: Labeler, space: FeatureSpace, path: Path) -> str:
-    """A checkpoint as training leaves it."""
-    told = {"labelgen": "0", "versions": {"torch": "0"}, "features": space.as_dict(), "config": None}
-    told["data"] = {"train_dialogues": 1, "valid_dialogues": 0, "sha256": "0" * 64}
-    torch.save({"state_dict": labeler.state_dict(), "labelgen": {**told, **labeler.describe()}}, path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def labeler(make_encoder: Callable[..., Encoder], tasks: dict[str, Task]) -> Labeler:
-    """Random weights, large enough that labels differ."""
-    made = Labeler(make_encoder(), tasks, partial(torch.optim.AdamW)).eval()
-    torch.manual_seed(7)
-    with torch.no_grad():
-        for parameter in made.network.heads.parameters():
-            parameter.normal_()
-    return made
-
-
-@pytest.fixture(scope="module")
-def exported(labeler: Labeler, features: FeatureSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    export(checkpoint_of(labeler, features, folder / "x.ckpt"), str(folder / "export"))
-    return folder / "export"
 
 
 @pytest.fixture
@@ -234,18 +207,21 @@ class Fault(Defect):
 
 
 def test_a_users_own_task_is_loaded_by_the_class_they_give(
+    save_checkpoint: Callable[..., str],
     make_encoder: Callable[..., Encoder], features: FeatureSpace, dialogues: list[Dialogue], tmp_path: Path
 ) -> None:
     labeler = Labeler(make_encoder(), {"fault": Fault()}, partial(torch.optim.AdamW))
-    export(checkpoint_of(labeler, features, tmp_path / "x.ckpt"), str(tmp_path / "export"))
+    export(save_checkpoint(labeler, features, tmp_path / "x.ckpt"), str(tmp_path / "export"))
     with pytest.raises(ValueError, match=r"not one of labelgen's; give its class: labelgen\.load\(folder, tasks=\{'fault': \.\.\.\}\)"):
         load(tmp_path / "export")
     labelled = load(tmp_path / "export", tasks={"fault": Fault})(dialogues[:1])
     assert {label.task for label in labelled[0].labels or ()} == {"fault"}
 
 
-def test_exports_replace_exports_and_nothing_else(exported: Path, labeler: Labeler, features: FeatureSpace, tmp_path: Path) -> None:
-    checkpoint = checkpoint_of(labeler, features, tmp_path / "x.ckpt")
+def test_exports_replace_exports_and_nothing_else(
+    exported: Path, save_checkpoint: Callable[..., str], labeler: Labeler, features: FeatureSpace, tmp_path: Path
+) -> None:
+    checkpoint = save_checkpoint(labeler, features, tmp_path / "x.ckpt")
     for held in ("notes.txt", "config.json"):
         other = tmp_path / held.partition(".")[0]
         other.mkdir()
