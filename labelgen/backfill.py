@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tqdm import tqdm
 
 from labelgen.dialogue import Dialogue, Rejected, read, write
-from labelgen.export import load
+from labelgen.export import load, task_classes
 
 log = logging.getLogger(__name__)
 
 
-def backfill(export: str, input: str, output: str, device: str = "cpu") -> None:
+def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: Mapping[str, str] | None = None) -> None:
     """Streams `input` (.jsonl, .parquet, or a folder of them) through the Annotator into the file `output` (.jsonl or .parquet).
 
     Each label's `source` is the model's fingerprint. Unusable records go to OUTPUT.rejected.jsonl with their reasons and the run goes on;
     ValueError if none is usable. Records keep their annotations; labels of an earlier model are replaced.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
     """
+    source = Path(input).resolve()
+    if source in (Path(output).resolve(), *Path(output).resolve().parents):
+        raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
+    annotator = load(export, task_classes(tasks or {}), device)
     rejected = Rejected(f"{output}.rejected.jsonl")
-    if Path(input).resolve() == Path(output).resolve():
-        raise ValueError(f"{output}: the output would overwrite the input; name another file")
-    annotator = load(export, device=device)
 
     def labelled() -> Iterator[Dialogue]:
         bar = tqdm(annotator.stream(read(input, rejected)), desc="labelling", unit="dialogue")
+        done = 0
         for done, dialogue in enumerate(bar, 1):
             yield dialogue
             if rejected.count and not done % 100:
                 bar.set_postfix(rejected=rejected.count)
-        if not bar.n:
+        if not done:
             raise ValueError(f"{input}: no usable dialogue among {rejected.count} records; reasons in {rejected.path}")
 
     count = write(labelled(), output)

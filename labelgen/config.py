@@ -32,16 +32,27 @@ def load_config(name: str, *overrides: str) -> DictConfig:
 
 
 def run(config: DictConfig) -> Any:
-    """Resolves a config, keeps it as OUTPUT/config.yaml where the verb has an output folder, builds its `call` and returns the result."""
+    """Resolves a config, keeps it as OUTPUT/config.yaml where the verb has an output folder, builds its `call` and returns the result.
+
+    A call that is refused leaves the config.yaml of the run that the folder holds.
+    """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-    if plain.get("keep_config"):
-        folder = Path(plain["output"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(plain), "utf-8")
-    return instantiate(plain["call"], _convert_="all")
+    if not plain.get("keep_config"):
+        return instantiate(plain["call"], _convert_="all")
+    file = Path(plain["output"], "config.yaml")
+    before = file.read_text("utf-8") if file.exists() else None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(OmegaConf.to_yaml(plain), "utf-8")
+    try:
+        return instantiate(plain["call"], _convert_="all")
+    except (ValueError, InstantiationException):
+        if before is not None:
+            file.write_text(before, "utf-8")
+        raise
 
 
 def main() -> None:
@@ -84,24 +95,27 @@ def _job(config: DictConfig) -> float | None:
         OmegaConf.update(config, "output", settings.runtime.output_dir)
     try:
         result = run(config)
-    except (ValueError, InstantiationException, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        cause = error.__cause__ if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError) else error
-        if not sweep:
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if sweep:
+            log.exception("the job failed; the sweep goes on with objective %s", WORST)
+            Path(settings.runtime.output_dir, "failed.txt").write_text(f"{type(cause).__name__}: {cause}\n", "utf-8")
+            return WORST
+        mendable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
+        if mendable and not os.environ.get("HYDRA_FULL_ERROR"):
             sys.exit(f"labelgen: {cause}")
-        log.exception("the job failed; the sweep goes on with objective %s", WORST)
-        Path(settings.runtime.output_dir, "failed.txt").write_text(f"{cause}\n", "utf-8")
-        return WORST
+        raise
     return result if isinstance(result, float) else None
 
 
 def _refuse_relaunching(config: DictConfig) -> None:
     """Lightning's subprocess DDP starts the whole sweep again for each rank, and each would draw its own trial."""
     trainer = config.get("trainer") or {}
-    several = str(trainer.get("devices", 1)) not in {"1", "auto"} or trainer.get("num_nodes", 1) != 1
+    devices = trainer.get("devices", 1)
+    one = str(devices) == "1" or (not isinstance(devices, (str, int)) and len(devices) == 1)
+    one = one or (devices == "auto" and trainer.get("accelerator") == "cpu")
     launched = "SLURM_NTASKS" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
-    if several and not launched:
+    if (not one or trainer.get("num_nodes", 1) != 1) and not launched:
         sys.exit(
             "labelgen: a sweep (-m) over several devices would train different trials as one model; "
             "use one device a job (trainer.devices=1), or a launcher that starts all ranks (submitit with tasks_per_node, torchrun)"

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from labelgen.baselines import BASELINES
 from labelgen.corpora import Corpus
 from labelgen.dialogue import Dialogue, Rejected
-from labelgen.export import load
+from labelgen.export import load, task_classes
 from labelgen.metrics import DialogueMetric, Interval, Prediction, bootstrap
 from labelgen.tasks import Task
 
@@ -39,23 +39,30 @@ class Scores(NamedTuple):
 
 
 def evaluate(
-    export: str, corpus: Corpus, output: str, reference: Corpus | None = None, device: str = "cpu", limit: int | None = None
+    export: str,
+    corpus: Corpus,
+    output: str,
+    reference: Corpus | None = None,
+    device: str = "cpu",
+    limit: int | None = None,
+    tasks: Mapping[str, str] | None = None,
 ) -> float:
     """Prints the table and writes OUTPUT/metrics.json; returns the mean over tasks of each task's first metric (0.0 without labels).
 
     `metrics` is over all dialogues; `slices` over those whose metadata names the slice (`metadata["slice"]`, set by the corpus);
     `baselines` holds both for each trivial prediction fitted on `reference`, the corpus that the model was trained on.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
     """
-    annotator = load(export, device=device)
-    tasks = annotator.network.tasks
+    annotator = load(export, task_classes(tasks or {}), device)
+    own = annotator.network.tasks
     folder = Path(output)
     rejected = Rejected(folder / "rejected.jsonl")
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
-    scores = score(tasks, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
+    scores = score(own, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
     known = list(reference.read(lambda error: None)) if reference else []
-    baselines = {name: score(tasks, kind(tasks, known).predict(dialogues)) for name, kind in BASELINES.items() if known}
+    baselines = {name: score(own, kind(own, known).predict(dialogues)) for name, kind in BASELINES.items() if known}
     told = {
         **scores.as_dict(),
         "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
@@ -66,12 +73,13 @@ def evaluate(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
-    made = table(tasks, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}")
+    made = table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}")
     screen = Console()
     wide = max(screen.width, screen.measure(made, options=screen.options.update(max_width=1000)).maximum)
     Console(width=wide).print(made)  # wider than the screen rather than cut
-    firsts = {name.split("/")[0]: figure.value for name, figure in reversed(scores.metrics.items()) if figure.value is not None}
-    return float(np.mean(list(firsts.values()))) if firsts else 0.0
+    firsts = [scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in tasks.items()]
+    known_firsts = [value for value in firsts if value is not None]
+    return float(np.mean(known_firsts)) if known_firsts else 0.0
 
 
 def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:
@@ -80,7 +88,8 @@ def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping
     rows: dict[str, list[Any]] = {name: [] for name in metrics}
     parts: list[str | None] = []
     for dialogue, said in predicted:
-        parts.append(dialogue.metadata.get("slice"))
+        part = dialogue.metadata.get("slice")
+        parts.append(part if isinstance(part, str) else None)
         for name, metric in metrics.items():
             rows[name].append(metric.observe(dialogue, said[name.split("/")[0]]))
     statistics = {name: np.stack(values) for name, values in rows.items()}

@@ -20,9 +20,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from labelgen import __version__
 from labelgen.data import DialogueData
 from labelgen.encoder import Encoder
+from labelgen.export import read_checkpoint
 from labelgen.learner import Learner
 
 log = logging.getLogger(__name__)
+SETTINGS = ("seed", "lr", "model", "optimizer", "augment", "pretrained")  # of the resolved config: what a resumed run must agree on
 ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads", "causal")  # what weights must agree on
 PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "numpy", "hydra-core")
 
@@ -52,7 +54,7 @@ def train(
     module.prepare(network)
     learner = model(encoder=network, tasks=module.tasks)
     learner.description = describe(learner, module, Path(output))
-    checkpoint = _checkpoint(resume, Path(output))
+    checkpoint = _checkpoint(resume, Path(output), learner.description)
     loggers: list[Logger] = [metrics_log(output, checkpoint), *([logger] if logger else [])]
     skip = {} if module.valid else {"limit_val_batches": 0}
     fitter = trainer(default_root_dir=output, callbacks=usable(callbacks, bool(module.valid)), logger=loggers, **skip)
@@ -72,14 +74,29 @@ def train(
     return best
 
 
-def _checkpoint(resume: str | None, output: Path) -> str | None:
-    if resume != "auto":
+def _checkpoint(resume: str | None, output: Path, description: Mapping[str, Any]) -> str | None:
+    """What to go on from. A run that starts anew takes the checkpoints of an earlier one away: they would be exported as its own."""
+    if resume is not None and resume != "auto":
         return resume
     last = output / "checkpoints" / "last.ckpt"
-    if not last.exists():
-        return None
-    log.info("going on from %s", last)
-    return str(last)
+    if resume == "auto" and last.exists():
+        _same_run(last, description)
+        log.info("going on from %s", last)
+        return str(last)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        for name in ("best.ckpt", "last.ckpt"):
+            (output / "checkpoints" / name).unlink(missing_ok=True)
+    return None
+
+
+def _same_run(last: Path, description: Mapping[str, Any]) -> None:
+    """ValueError where the checkpoint is of another model, other data or other settings than asked for now; its length may differ."""
+    theirs = read_checkpoint(last)["labelgen"]
+    there, here = theirs.get("config") or {}, description["config"] or {}
+    other = [key for key in ("encoder", "tasks", "features", "data") if theirs.get(key) != description.get(key)]
+    other += [key for key in SETTINGS if there and here and there.get(key) != here.get(key)]
+    if other:
+        raise ValueError(f"{last}: is of another run ({', '.join(other)} differ); name another output, or start anew with resume=null")
 
 
 def usable(callbacks: Mapping[str, pl.Callback], validates: bool) -> list[pl.Callback]:
@@ -103,8 +120,6 @@ def metrics_log(output: str, checkpoint: str | None) -> CSVLogger:
 
 
 def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:
-    from labelgen.export import read_checkpoint
-
     if not file.exists():
         return []
     step = read_checkpoint(Path(checkpoint))["global_step"]
@@ -114,8 +129,6 @@ def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:
 
 def load_encoder(encoder: Encoder, run: Path) -> None:
     """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder; features start anew."""
-    from labelgen.export import read_checkpoint
-
     read = read_checkpoint(run)
     theirs, ours = read["labelgen"]["encoder"], encoder.describe()
     other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]

@@ -42,3 +42,18 @@ def test_the_input_is_never_overwritten(exported: Path, dialogues: list[Dialogue
     write(dialogues[:1], tmp_path / "logs.jsonl")
     with pytest.raises(ValueError, match="overwrite"):
         backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "logs.jsonl"))
+
+
+def test_the_output_is_never_the_next_input(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    write(dialogues[:1], tmp_path / "logs" / "a.jsonl")
+    with pytest.raises(ValueError, match="read as input the next time"):
+        backfill(str(exported), str(tmp_path / "logs"), str(tmp_path / "logs" / "out.jsonl"))
+    assert [file.name for file in (tmp_path / "logs").iterdir()] == ["a.jsonl"]
+
+
+def test_without_a_progress_bar(exported: Path, dialogues: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    write(dialogues[:2], tmp_path / "logs.jsonl")
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out.jsonl"))
+    assert len(list(read(tmp_path / "out.jsonl"))) == 2

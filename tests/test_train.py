@@ -205,3 +205,29 @@ def two_steps(folder: Path, encoder: Encoder, tasks: dict[str, Task], devices: i
     )  # fmt: skip
     trainer.fit(labeler, datamodule=module)
     return {key: value.clone() for key, value in labeler.state_dict().items()}, start
+
+
+@pytest.mark.parametrize("change", ["lr=0.01", "encoder.causal=true", "corpus.seed=3", "model.warmup=0.5"])
+def test_another_run_in_the_same_folder_is_refused(whole: Path, change: str) -> None:
+    before = (whole / "config.yaml").read_text("utf-8"), rows(whole), checkpoint(whole)["global_step"]
+    with pytest.raises(ValueError, match=r"another run.*resume=null"):
+        train(whole, change)
+    assert before == ((whole / "config.yaml").read_text("utf-8"), rows(whole), checkpoint(whole)["global_step"])
+
+
+def test_a_run_that_starts_anew_leaves_no_earlier_best(tmp_path: Path) -> None:
+    train(tmp_path, "trainer.max_epochs=1")
+    assert (tmp_path / "checkpoints" / "best.ckpt").exists()
+    train(tmp_path, "trainer.max_epochs=1", "call.resume=null", "data.valid_fraction=0.0", "lr=0.01")
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_wandb_mirrors_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train(tmp_path, "logger=wandb", "trainer.max_epochs=1")
+    import wandb
+
+    wandb.finish()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert with_loss(tmp_path)
