@@ -19,7 +19,11 @@ from labelgen.tasks.goal_segmentation import GoalSegmentation
 
 @dataclass(frozen=True)
 class GoalEvaluation(Task):
-    """Success, success after a failure, or failure; one class a goal, scored at the last turn of the annotated goal."""
+    """Success, success after a failure, or failure; one class a goal, scored at the last turn of the annotated goal.
+
+    The metrics read the last turns of annotated goals: they score as if segmentation were right. Labelling reads the last turns of the
+    goals that segmentation found (`decode`), so its outcomes can be worse than the metrics say.
+    """
 
     name: ClassVar[str] = "goal_evaluation"
 

@@ -105,17 +105,23 @@ class GoalSegmentation(Task):
         return dialogue.goal_of_turns(), predicted
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
-        """Turn by turn the most probable goal; a goal's confidence is the probability that each of its turns is assigned right."""
+        """Turn by turn the most probable goal. A goal's confidence: the probability that exactly these turns are its turns.
+
+        That takes the turns' choices as independent and the earlier turns as decoded: the opening turn opens a goal, each later turn
+        of the goal joins it, and each later turn outside does not.
+        """
         goals: list[list[int]] = []
         confidences: list[float] = []
         for t, row in enumerate(probabilities):
             to_goals = [float(row[[1 + turn for turn in goal]].sum()) for goal in goals]
             best = max(range(len(goals)), key=to_goals.__getitem__, default=-1)
-            if t == 0 or row[0] >= to_goals[best]:
+            opens = t == 0 or row[0] >= to_goals[best]
+            for g, joins in enumerate(to_goals):
+                confidences[g] *= joins if g == best and not opens else max(1.0 - joins, 0.0)
+            if opens:
                 goals.append([t])
                 confidences.append(1.0 if t == 0 else float(row[0]))
             else:
                 goals[best].append(t)
-                confidences[best] *= to_goals[best]
         pairs = enumerate(zip(goals, confidences, strict=True))
         return [Label(task=self.name, value=str(g), turns=goal, confidence=min(c, 1.0), source="") for g, (goal, c) in pairs]

@@ -117,6 +117,27 @@ def test_decoding_partitions_the_turns(turns: int, seed: int) -> None:
     assert all(0 <= label.confidence <= 1 for label in labels)
 
 
+def test_what_may_belong_to_a_goal_lowers_its_confidence() -> None:
+    rows = np.array([[1.0, 0.0, 0.0], [0.51, 0.49, 0.0]])
+    first, second = TASK.decode(rows, Dialogue(id="a", turns=[Turn(), Turn()]), [], {})
+    assert (first.turns, second.turns) == ([0], [1])
+    assert (first.confidence, second.confidence) == pytest.approx((0.51, 0.51))
+
+
+@given(st.integers(1, 6), st.integers(0, 999))
+def test_confidence_equals_brute_force_over_all_assignments(turns: int, seed: int) -> None:
+    """Every turn joins a goal decoded before it, or opens one, by itself: how often are a goal's turns the very ones?"""
+    rows = scores(turns, seed).softmax(1).numpy()
+    labels = TASK.decode(rows, Dialogue(id="a", turns=[Turn() for _ in range(turns)]), [], {})
+    for label in labels:
+        total = 0.0
+        for pointers in product(*(range(t + 1) for t in range(turns))):
+            joined = [t for t in range(label.turns[0] + 1, turns) if pointers[t] and pointers[t] - 1 in label.turns]
+            if pointers[label.turns[0]] == 0 and [label.turns[0], *joined] == label.turns:
+                total += math.prod(rows[t, pointer] for t, pointer in enumerate(pointers))
+        assert label.confidence == pytest.approx(total, abs=1e-9)
+
+
 def test_annotations_round_trip_through_encode() -> None:
     dialogue = Dialogue(id="a", turns=[Turn() for _ in range(5)], goals=[Goal(turns=[0, 3]), Goal(turns=[1, 2])])
     assert TASK.encode(dialogue, []).tolist() == [0, 1, 1, 0, IGNORE]
