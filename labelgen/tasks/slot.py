@@ -41,7 +41,11 @@ Span = tuple[str, int | None, int | None]  # name, start, end
 
 @dataclass(frozen=True)
 class SlotTask(Task):
-    """Class 0 is O; slot k has 1 + 2 k to begin and 2 + 2 k to go on. Slots found by value (`categorical`) are not learned nor scored."""
+    """Class 0 is O; slot k has 1 + 2 k to begin and 2 + 2 k to go on.
+
+    Slots found by value (`categorical`) count as no slot: their tokens are learned as O, and a span predicted there as a false positive.
+    Of nested slots the inner is learned; the outer up to the inner's beginning, the rest of it is not labelled.
+    """
 
     name: ClassVar[str] = "slot"
     level: ClassVar = "token"
@@ -58,12 +62,15 @@ class SlotTask(Task):
                 continue
             special = side.spans[:, 0] == side.spans[:, 1]
             row = np.where(special | (slots is None), IGNORE, 0)
-            for slot in marked(slots):
+            taken = np.zeros(len(row), bool)
+            for slot in sorted(marked(slots), key=lambda slot: (slot.start, -slot.end)):  # the outer first
                 covered = np.flatnonzero(~special & (side.spans[:, 0] < slot.end) & (side.spans[:, 1] > slot.start))
                 number = place.get(slot.name)
                 row[covered] = IGNORE if number is None else 2 + 2 * number
                 if len(covered) and number is not None:
                     row[covered[0]] = 1 + 2 * number
+                taken[covered] = True
+                row[taken & (side.spans[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
             rows.append(row)
         return np.concatenate(rows)
 
@@ -89,7 +96,10 @@ class SlotTask(Task):
         return gold, [[(k.value, plain(k.text or "")) for k in found] for found in _by_side(dialogue, prediction.labels)]
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
-        """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent."""
+        """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent.
+
+        Tokens that share characters (an emoji in several pieces) count as one, with the first one's probabilities: spans never overlap.
+        """
         labels, start = [], 0
         for (t, part, _), side in zip(_sides(dialogue), sides, strict=True):
             if side is None:
@@ -97,7 +107,8 @@ class SlotTask(Task):
             rows = probabilities[start : start + len(side.ids)]
             start += len(side.ids)
             real = np.flatnonzero(side.spans[:, 0] != side.spans[:, 1])
-            rows, spans = rows[real], side.spans[real]
+            firsts, spans = without_overlap(side.spans[real])
+            rows = rows[real][firsts]
             text = dialogue.turns[t].text(part) or ""
             for first, last, number, confidence in spans_of(rows):
                 a, b = int(spans[first, 0]), int(spans[last, 1])
@@ -111,6 +122,16 @@ class SlotTask(Task):
 def marked(slots: Sequence[Slot] | None) -> Iterator[Slot]:
     """The slots whose spans an annotator marked."""
     return (slot for slot in slots or () if not slot.categorical)
+
+
+def without_overlap(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spans [n, 2] in order -> the first token of each run that shares characters, and the run's span [runs, 2]."""
+    ends = np.maximum.accumulate(spans[:, 1])
+    shares = np.zeros(len(spans), bool)
+    shares[1:] = spans[1:, 0] < ends[:-1]
+    firsts = np.flatnonzero(~shares)
+    lasts = np.append(firsts[1:], len(spans)) - 1 if len(firsts) else firsts
+    return firsts, np.stack([spans[firsts, 0], ends[lasts]], axis=1)
 
 
 def plain(value: str) -> str:

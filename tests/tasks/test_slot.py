@@ -13,7 +13,7 @@ from labelgen.batch import IGNORE, Encoded, TextEncoder
 from labelgen.dialogue import PARTS, Dialogue, Slot, Turn
 from labelgen.metrics import Prediction
 from labelgen.pretrained import byte_tokenizer, read_pretrained
-from labelgen.tasks.slot import SlotTask, best_tags, spans_of
+from labelgen.tasks.slot import SlotTask, best_tags, spans_of, without_overlap
 
 TASK = SlotTask(labels=("city", "time"))
 BYTES = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 400)
@@ -95,6 +95,39 @@ def test_what_is_not_annotated_is_ignored() -> None:
         *(IGNORE,) * 4,
     ]
     assert len(TASK.encode(Dialogue(id="a", turns=[Turn()]), [None, None])) == 0
+
+
+def test_what_follows_an_inner_slot_of_the_outer_is_ignored() -> None:
+    outer, inner = Slot(name="city", start=0, end=6), Slot(name="time", start=2, end=4)
+    after = Slot(name="time", start=7, end=8)
+    dialogue = Dialogue(id="a", turns=[Turn(request="abcdef g", request_slots=[inner, outer, after])])
+    row = TASK.encode(dialogue, sides_of(dialogue, BYTES)).tolist()
+    assert row == [IGNORE, 1, 2, 3, 4, IGNORE, IGNORE, 0, 3, IGNORE]
+    assert decoded(dialogue) == [(0, "request", "city", 0, 2), (0, "request", "time", 2, 4), (0, "request", "time", 7, 8)]
+
+
+@given(st.text(st.sampled_from(["a", " ", "é", "🙏", "👨"]), max_size=8), st.integers(0, 9999))
+def test_decoded_spans_never_share_a_character(text: str, seed: int) -> None:
+    """Whatever is said of the bytes of a character, it has one label."""
+    dialogue = Dialogue(id="a", turns=[Turn(request=text, response=text[::-1])])
+    sides = sides_of(dialogue, BYTES)
+    probabilities = np.random.default_rng(seed).dirichlet([0.2, 1, 0.5, 1, 0.5], sum(len(side.ids) for side in sides if side))
+    labels = TASK.decode(probabilities, dialogue, sides, {})
+    for part in PARTS:
+        spans = [(label.start or 0, label.end or 0) for label in labels if label.part == part]
+        assert all(start < end for start, end in spans)
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_tokens_that_overlap_in_part_become_one() -> None:
+    spans = np.array([[0, 2], [2, 5], [4, 5], [4, 5], [5, 6]])
+    firsts, merged = without_overlap(spans)
+    assert firsts.tolist() == [0, 1, 4]
+    assert merged.tolist() == [[0, 2], [2, 5], [5, 6]]
+    apart = np.array([[0, 2], [2, 5], [6, 7]])
+    assert without_overlap(apart)[0].tolist() == [0, 1, 2]
+    assert without_overlap(apart)[1].tolist() == apart.tolist(), "words are left as they are"
+    assert [len(part) for part in without_overlap(apart[:0])] == [0, 0]
 
 
 def valid(tags: tuple[int, ...]) -> bool:
