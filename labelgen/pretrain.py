@@ -227,8 +227,7 @@ class Pretrainer(Learner):
         """Loss of each objective."""
         logits, (queries, keys, right) = self(batch)
         if len(queries):
-            everything = torch.ones(len(queries), len(keys), dtype=torch.bool, device=keys.device)
-            selection = info_nce(queries, keys, right, everything, self.temperature)
+            selection = info_nce(queries, keys, right, self.temperature)
         else:
             selection = Loss((queries.sum() + keys.sum()) * 0.0, torch.zeros((), dtype=torch.long, device=queries.device))
         return {"swap": masked_cross_entropy(logits, batch.targets[SWAPPED]), "selection": selection}
