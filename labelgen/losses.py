@@ -39,9 +39,7 @@ def marginal_cross_entropy(logits: Float[Tensor, "N K"], right: Bool[Tensor, "N 
     return Loss(total, labelled.sum())
 
 
-def info_nce(
-    queries: Float[Tensor, "Q D"], keys: Float[Tensor, "P D"], right: Int[Tensor, " Q"], temperature: float
-) -> Loss:
+def info_nce(queries: Float[Tensor, "Q D"], keys: Float[Tensor, "P D"], right: Int[Tensor, " Q"], temperature: float) -> Loss:
     """Contrastive loss of selecting keys[right] among all keys (van den Oord et al. 2018, eq. 4), on cosines over a temperature."""
     scores = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T / temperature
     return Loss(F.cross_entropy(scores, right, reduction="sum"), torch.tensor(len(right), device=scores.device))

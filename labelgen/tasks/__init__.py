@@ -80,5 +80,3 @@ def classes(values: Iterable[str | None], labels: Sequence[str], ignore: int) ->
     """Label values -> class numbers; `ignore` for None and for values outside the label space."""
     place = {label: k for k, label in enumerate(labels)}
     return np.array([ignore if value is None else place.get(value, ignore) for value in values], np.int64)
-
-
