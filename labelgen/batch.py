@@ -143,16 +143,17 @@ class Collator:
         tokens = self.texts(list(dict.fromkeys(text for sides in words for text in sides if text is not None)) or [""])  # never no text
         order = sorted((text for text in tokens if len(tokens[text].ids)), key=lambda text: len(tokens[text].ids))  # shortest first
         place = {text: n for n, text in enumerate(order)}
-        starts = np.cumsum([0, *(len(tokens[text].ids) for text in order)])
-        sides = [place.get(text, len(order)) if text is not None else len(order) for row in words for text in row]
-        present = [(s, n) for s, n in enumerate(sides) if n < len(order)]
+        ids = [tokens[text].ids for text in order] or [np.zeros(1, np.int32)]  # never no token; this one is of no side
+        starts = np.cumsum([0, *map(len, ids)])
+        sides = [place.get(text, len(ids)) if text is not None else len(ids) for row in words for text in row]
+        present = [(s, n) for s, n in enumerate(sides) if n < len(ids)]
         encoded = tuple(tuple(None if text is None else tokens[text] for text in row) for row in words)
         turns = [turn for dialogue in dialogues for turn in dialogue.turns]
         return Batch(
             dialogues=tuple(dialogues),
             encoded=encoded,
-            ids=_integers([tokens[text].ids for text in order]),
-            groups=group_equal(len(tokens[text].ids) for text in order),
+            ids=_integers(ids),
+            groups=group_equal(map(len, ids)),
             turns=group_equal(len(dialogue.turns) for dialogue in dialogues),
             sides=torch.tensor(sides, dtype=torch.long),
             token=_integers([np.arange(starts[n], starts[n + 1]) for _, n in present]),
@@ -163,8 +164,13 @@ class Collator:
                 name: _integers([encode(dialogue, row) for dialogue, row in zip(dialogues, encoded, strict=True)])
                 for name, encode in self.targets.items()
             },
-            lower=None if self.lower is None else torch.from_numpy(self.lower(order)),
+            lower=None if self.lower is None else torch.from_numpy(_one_row(self.lower(order))),
         )
+
+
+def _one_row(states: np.ndarray) -> np.ndarray:
+    """The states, of the token of no side where there are none."""
+    return states if len(states) else np.zeros((1, *states.shape[1:]), states.dtype)
 
 
 def _integers(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -41,12 +42,13 @@ class LowerStates:
         if not path.exists():
             size = int(ends[-1]) * turn.width * 2
             folder.mkdir(parents=True, exist_ok=True)
+            _remove_stale(path)
             if shutil.disk_usage(folder).free < 1.1 * size:
                 raise ValueError(
                     f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null"
                 )
             log.info("computing the states under %d frozen layers: %.2f GB into %s", turn.frozen_layers, size / 1e9, path)
-            compute(turn, [tokens[text].ids for text in order], path)
+            compute(turn, [tokens[text].ids for text in order if len(tokens[text].ids)], path)
         return cls(np.load(path, mmap_mode="r"), rows)
 
 
@@ -67,7 +69,7 @@ def fingerprint(turn: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
 @torch.no_grad()
 def compute(turn: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
     """Writes the states of texts, sorted by length, aside and renames them: a killed run leaves no half file under the name."""
-    aside = path.with_suffix(f".{os.getpid()}")
+    aside = _aside(path, os.getpid())
     total = sum(len(row) for row in ids)
     states = np.lib.format.open_memmap(aside, "w+", np.float16, (total, turn.width))
     was_training = turn.training
@@ -81,7 +83,10 @@ def compute(turn: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
                 piece = ids[start:end]
                 flat = torch.from_numpy(np.concatenate(piece).astype(np.int64)).to(device)
                 out = turn.lower(flat, group_equal(len(row) for row in piece))
-                states[done : done + len(flat)] = out.half().cpu().numpy()
+                half = out.half()
+                if not half.isfinite().all():
+                    raise ValueError("the states under the frozen layers exceed 16 bits; set data.cache=null")
+                states[done : done + len(flat)] = half.cpu().numpy()
                 done, start = done + len(flat), end
                 bar.update(len(flat))
         states.flush()
@@ -89,3 +94,29 @@ def compute(turn: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
     finally:
         aside.unlink(missing_ok=True)
         turn.train(was_training)
+
+
+def _aside(path: Path, process: int | str) -> Path:
+    """Where a process of this machine writes (others may share the folder)."""
+    return path.with_name(f"{path.stem}.{platform.node()}.{process}")
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes what killed processes of this machine left beside `path`."""
+    for file in path.parent.glob(_aside(path, "*").name):
+        number = file.suffix.removeprefix(".")
+        if number.isdecimal() and not _alive(int(number)):
+            log.info("removing %s: process %s is gone", file, number)
+            file.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":
+        return True  # no way to ask there that does no harm
+    try:
+        os.kill(process, 0)  # signal 0 asks, and sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True

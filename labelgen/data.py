@@ -167,7 +167,7 @@ class DialogueData(pl.LightningDataModule):
     def prepare(self, encoder: Encoder, targets: bool = True) -> None:
         """Tokenises all texts, and computes the states under the layers that do not learn, once."""
         texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
-        every = sorted({text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue)})
+        every = sorted({"", *(text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue))})  # "": of a batch of none
         texts.keep(every)
         tokens = texts(every)
         self._lengths = {text: len(tokens[text].ids) for text in every}
@@ -183,15 +183,15 @@ class DialogueData(pl.LightningDataModule):
         return self._collator(dialogues)
 
     def _batches(self, dialogues: list[Dialogue], **options: Any) -> Batches:
-        cut = [shorten(dialogue, self._lengths, self.batch_tokens) for dialogue in dialogues]
-        tokens = [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in cut]
-        return Batches(cut, tokens, self.collate, self.batch_tokens, augment=self.augment, **options)
+        tokens = [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in dialogues]
+        return Batches(dialogues, tokens, self.collate, self.batch_tokens, augment=self.augment, **options)
 
     def train_dataloader(self) -> Batches:
         trainer = self.trainer
         assert trainer is not None
         ranks = {"rank": trainer.global_rank, "world": trainer.world_size}
-        self._loader = self._batches(self.train, seed=self.seed, epoch=lambda: trainer.current_epoch, **ranks)
+        cut = [shorten(dialogue, self._lengths, self.batch_tokens) for dialogue in self.train]
+        self._loader = self._batches(cut, seed=self.seed, epoch=lambda: trainer.current_epoch, **ranks)
         if self._resume:
             self._loader.load_state_dict(self._resume)
         return self._loader
@@ -224,7 +224,7 @@ def annotated(task: Task, dialogue: Dialogue) -> bool:
 
 
 def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:
-    """In training a dialogue longer than a batch is cut after the turns that fit (labelling never cuts)."""
+    """In training a dialogue longer than a batch is cut after the turns that fit (validation and labelling never cut)."""
     total = 0
     for t, turn in enumerate(dialogue.turns):
         total += sum(lengths[text] for part in PARTS if (text := turn.text(part)) is not None)

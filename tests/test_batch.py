@@ -1,5 +1,6 @@
 """Nothing is padded, nothing twice, nothing lost: packed batches hold each distinct text once and say where each token belongs."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer
 
 from labelgen.batch import IGNORE, Collator, Group, TextEncoder, chunks, group_equal
 from labelgen.dialogue import PARTS, Dialogue, Turn
+from labelgen.encoder import Encoder
 from labelgen.features import FeatureSpace
 from labelgen.pretrained import byte_tokenizer
 
@@ -85,6 +87,21 @@ def test_texts_without_any_token_count_as_absent() -> None:
     batch = bare(records([[("", "yes"), ("", None)]]))
     assert batch.groups == (Group(1, 3),)
     assert batch.sides.tolist() == [1, 0, 1, 1]
+
+
+def test_a_batch_without_a_single_token_still_has_states(make_encoder: Callable[..., Encoder], collate: Collator) -> None:
+    tokenizer = Tokenizer.from_str(byte_tokenizer())
+    tokenizer.post_processor = None
+    bare = Collator(TextEncoder(tokenizer, 16), collate.features, {})
+    batch = bare(records([[(None, ""), ("", None)]]))
+    encoder = make_encoder().eval()
+    states = encoder(batch)
+    assert len(batch.token) == sum(batch.num_tokens) == 0
+    with_text = bare(records([[(None, None), (None, None)], [("yes", None), (None, None)]]))
+    torch.testing.assert_close(states.sides, encoder(with_text).sides[: len(states.sides)])
+    cached = Collator(bare.texts, bare.features, {}, lambda texts: np.zeros((len(texts), 32), np.float16))(batch.dialogues)
+    assert cached.lower is not None
+    assert len(cached.lower) == len(cached.ids)
 
 
 def test_kept_texts_are_cut_alike() -> None:

@@ -1,6 +1,10 @@
 """Cached lower states: as computed, computed once, under the fingerprint of all they depend on, never half written."""
 
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ import pytest
 import torch
 
 from labelgen import cache
-from labelgen.batch import Batch, Collator
+from labelgen.batch import Batch, Collator, Encoded
 from labelgen.cache import LowerStates
 from labelgen.data import texts_of
 from labelgen.dialogue import Dialogue
@@ -108,3 +112,38 @@ def test_a_full_disk_is_told_before_the_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(ValueError, match=r"do not fit; set data\.cache"):
         lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+
+
+def test_states_beyond_sixteen_bits_are_refused(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    encoder = make_encoder(frozen_layers=1)
+    hook = encoder.turn.backbone.layers[0].register_forward_hook(lambda module, given, out: out * 1e9)
+    with pytest.raises(ValueError, match="data.cache=null"):
+        lower_states(encoder, collate, dialogues[:1], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    hook.remove()
+
+
+def test_files_of_dead_processes_are_removed_and_no_others(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    [path] = tmp_path.iterdir()
+    path.unlink()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale, running = (path.with_name(f"{path.stem}.{platform.node()}.{number}") for number in (ended.pid, os.getppid()))
+    other = path.with_name(f"{path.stem}.another-machine.{ended.pid}")
+    for file in (stale, running, other):
+        file.touch()
+    lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    assert set(tmp_path.iterdir()) == {path, running, other}
+
+
+def test_texts_without_any_token_have_no_states(make_encoder: Callable[..., Encoder], collate: Collator, tmp_path: Path) -> None:
+    encoder = make_encoder(frozen_layers=1)
+    tokens = dict(collate.texts(["yes"])) | {"": Encoded(np.zeros(0, np.int32), np.zeros((0, 2), np.int32))}
+    lower = LowerStates.of(encoder.turn, tokens, tmp_path)
+    assert lower([""]).shape == (0, encoder.turn.width)
+    assert len(lower(["", "yes"])) == len(tokens["yes"].ids)

@@ -151,8 +151,19 @@ def test_a_dialogue_longer_than_a_batch_is_cut_in_training(tmp_path: Path, make_
     module.trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1)  # type: ignore[assignment]
     [batch] = list(module.train_dataloader())
     assert batch.num_turns == [len(cut.turns)]
+    module.valid = [long]
+    [batch] = list(module.val_dataloader())
+    assert batch.num_turns == [50], "validation has no gradients to keep: its figures are of whole dialogues"
     huge = Dialogue(id="one", turns=[Turn(request="x" * 500)])
     assert shorten(huge, {"x" * 500: 502}, 100) is huge, "one turn at least"
+
+
+def test_a_batch_without_any_text_is_read_from_the_cache_too(tmp_path: Path, make_encoder: Callable[..., Encoder]) -> None:
+    module = data(tmp_path, MANY[:6], valid_fraction=0.0, cache=tmp_path / "cache")
+    module.prepare(make_encoder(frozen_layers=1))
+    batch = module.collate([Dialogue(id="silent", turns=[Turn(), Turn()])])
+    assert batch.lower is not None
+    assert len(batch.lower) == len(batch.ids)
 
 
 def test_unusable_records_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
