@@ -71,11 +71,12 @@ def test_nothing_to_evaluate_is_an_error(exported: Path, tmp_path: Path) -> None
 def test_the_objective_is_the_mean_of_first_metrics(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
     value = evaluate(str(exported), Given(tuple(dialogues)), str(tmp_path))
     told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["metrics"]
-    firsts = [told[name]["value"] for name in ("goal_segmentation/boundary_f1", "goal_evaluation/failure_f1", "intent/accuracy", "slot/span_f1")]
-    known = [figure for figure in (*firsts, told["defect/f1"]["value"]) if figure is not None]
+    names = "goal_segmentation/boundary_f1", "goal_evaluation/failure_f1", "intent/accuracy", "slot/span_f1", "defect/f1"
+    known = [told[name]["value"] for name in names if told[name]["value"] is not None]
     assert value == pytest.approx(sum(known) / len(known))
 
 
 def test_a_slice_that_is_no_name_is_none(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    odd = [dialogue.model_copy(update={"metadata": {"slice": value}}) for dialogue, value in zip(dialogues, (["a"], 3, None, {}), strict=False)]
+    values: list[object] = [["a"], 3, None, {}]
+    odd = [dialogue.model_copy(update={"metadata": {"slice": value}}) for dialogue, value in zip(dialogues, values, strict=False)]
     assert figures(exported, odd, tmp_path)["slices"] == {}
