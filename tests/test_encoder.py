@@ -17,7 +17,7 @@ from labelgen.dialogue import PARTS, Dialogue, Turn
 from labelgen.encoder import Encoder, OtherBackbone, PackedBackbone, PackedLayer, TurnEncoder, sizes
 from labelgen.features import FIRST, FeatureSpace
 from labelgen.network import Network
-from labelgen.pretrained import byte_tokenizer
+from labelgen.pretrained import byte_tokenizer, read_pretrained
 
 SMALL = {"vocab_size": 259, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}
 GROUPS = [Group(2, 3), Group(1, 5), Group(3, 11), Group(1, 40)]
@@ -101,6 +101,50 @@ def test_wrong_settings_are_refused(make_encoder: Callable[..., Encoder]) -> Non
     with pytest.raises(ValueError, match="max_tokens=513: the encoder reads at most 512"):
         make_encoder(max_tokens=513)
     make_encoder(max_tokens=512)
+
+
+def test_weights_under_their_old_names_are_read() -> None:
+    theirs = make_theirs("bert")
+    new = theirs.state_dict()
+    old = {key.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): new[key] for key in new}
+    assert old.keys() != new.keys()
+    ours = [TurnEncoder(theirs.config.to_dict(), 0) for _ in range(2)]
+    for turn, weights in zip(ours, (old, new), strict=True):
+        turn.backbone.load(weights)
+    torch.testing.assert_close(ours[0].state_dict(), ours[1].state_dict(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"no embeddings\.word_embeddings\.weight"):
+        ours[0].backbone.load({key.replace("word_embeddings", "words"): value for key, value in new.items()})
+
+
+def test_architectures_that_would_be_computed_wrongly_are_refused() -> None:
+    config = make_theirs("bert").config.to_dict()
+    TurnEncoder({**config, "position_embedding_type": "absolute"}, 0)
+    with pytest.raises(ValueError, match="relative_key"):
+        TurnEncoder({**config, "position_embedding_type": "relative_key"}, 0)
+    with pytest.raises(ValueError, match="t5 is an encoder with a decoder"):
+        TurnEncoder({"model_type": "t5", "is_encoder_decoder": True}, 0)
+    with pytest.raises(ValueError, match="t5 is an encoder with a decoder"):
+        TurnEncoder({"model_type": "t5", "d_model": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2, "d_ff": 8, "vocab_size": 9}, 0)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
+def test_a_config_chooses_no_attention(key: str) -> None:
+    """Names with a slash are kernels on the hub: code."""
+    config = {**make_theirs("distilbert").config.to_dict(), key: "attacker/kernel"}
+    backbone = TurnEncoder(config, 0).backbone
+    assert isinstance(backbone, OtherBackbone)
+    assert backbone.model.config._attn_implementation in ("sdpa", "eager")
+
+
+def test_a_tokenizer_larger_than_the_word_table_is_refused(make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="the tokenizer has 259 tokens, the encoder 258"):
+        make_encoder(backbone={**tiny["backbone"], "vocab_size": 258})
+
+
+def test_weights_in_several_files_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"several files; merge them into one model\.safetensors"):
+        read_pretrained(str(tmp_path))
 
 
 def reference(encoder: Encoder, vectors: Tensor, features: Tensor) -> Tensor:
