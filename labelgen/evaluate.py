@@ -77,7 +77,7 @@ def evaluate(
     screen = Console()
     wide = max(screen.width, screen.measure(made, options=screen.options.update(max_width=1000)).maximum)
     Console(width=wide).print(made)  # wider than the screen rather than cut
-    firsts = [scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in tasks.items()]
+    firsts = [scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in own.items()]
     known_firsts = [value for value in firsts if value is not None]
     return float(np.mean(known_firsts)) if known_firsts else 0.0
 

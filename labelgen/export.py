@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from labelgen.batch import Collator
-from labelgen.dialogue import Dialogue
+from labelgen.dialogue import PARTS, Dialogue
 from labelgen.encoder import Encoder
 from labelgen.features import FeatureSpace
 from labelgen.metrics import Prediction
@@ -29,10 +29,10 @@ from labelgen.network import Network
 from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)
-FORMAT = 1
+FORMAT = 2
 LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
-UNFIT = (KeyError, TypeError, AttributeError, ValueError, IndexError, ArithmeticError, RuntimeError, RecursionError)  # of a damaged config
+TOLD = ("format", "encoder", "features", "tasks")  # of config.json: what the weights mean
 SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
 
 
@@ -70,8 +70,8 @@ def export(checkpoint: str, output: str) -> None:
     try:
         (aside / "tokenizer.json").write_text(told.pop("tokenizer"), "utf-8")
         save_file(weights, aside / "model.safetensors")
-        told["fingerprint"] = _fingerprint(aside)
         told["format"] = FORMAT
+        told["fingerprint"] = _fingerprint(aside, told)
         (aside / "config.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")
         (aside / "README.md").write_text(model_card(told), "utf-8")
         if folder.exists():
@@ -95,9 +95,12 @@ def _may_be_replaced(folder: Path) -> bool:
         return False
 
 
-def _fingerprint(folder: Path) -> str:
-    """Hash of the weights and the tokenizer: the model's identity. 16 hex digits."""
-    digest = hashlib.sha256()
+def _fingerprint(folder: Path, told: Mapping[str, Any]) -> str:
+    """Hash of weights, tokenizer and of what the weights mean: the model's identity. 16 hex digits.
+
+    Keys in the order written, which is that of the features' columns.
+    """
+    digest = hashlib.sha256(json.dumps([told.get(key) for key in TOLD]).encode())
     for name in ("model.safetensors", "tokenizer.json"):
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -169,13 +172,15 @@ class Annotator:
                 yield dialogue, said[id(dialogue)]
 
     def _pieces(self, dialogues: Iterable[Dialogue]) -> Iterator[Sequence[Dialogue]]:
-        """Runs of dialogues of about `batch_tokens` tokens, counted at four characters a token."""
+        """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue; a text counts as its bytes and two ends, up to the cut."""
+        limit = self.network.encoder.max_tokens
         piece: list[Dialogue] = []
         size = 0
         for dialogue in dialogues:
             if not isinstance(dialogue, Dialogue):
                 raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
-            length = sum(len(turn.request or "") + len(turn.response or "") for turn in dialogue.turns) // 4 + 2 * len(dialogue.turns)
+            texts = (turn.text(part) or "" for turn in dialogue.turns for part in PARTS)
+            length = sum(min(len(text.encode()) + 2, limit) for text in texts)
             if piece and size + length > self.batch_tokens:
                 yield piece
                 piece, size = [], 0
@@ -199,22 +204,39 @@ def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None 
         if told["format"] != FORMAT:
             raise ValueError(f"format {told['format']}, this version reads {FORMAT}; export again")
         fingerprint = told["fingerprint"]
-        if fingerprint != (actual := _fingerprint(path)):
-            raise ValueError(f"model.safetensors or tokenizer.json were changed since ({actual}, not {fingerprint}); export again")
+        if fingerprint != (actual := _fingerprint(path, told)):
+            raise ValueError(f"it, model.safetensors or tokenizer.json were changed since ({actual}, not {fingerprint}); export again")
         network, space = _build(path, told, dict(tasks or {}))
-    except UNFIT as error:
+    except Exception as error:  # what a damaged config makes the libraries raise has no type of its own
         what = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error}); export again"
         raise ValueError(f"{path}/config.json: {what}") from None
     _load_weights(network, path / "model.safetensors")
     return Annotator(network, space, fingerprint, told, device)
 
 
+def task_classes(paths: Mapping[str, str]) -> dict[str, type[Task]]:
+    """Name -> dotted path, as the user wrote it -> name -> class; imports it. ValueError where there is none."""
+    found = {}
+    for name, path in paths.items():
+        module, _, kind = str(path).rpartition(".")
+        try:
+            found[name] = getattr(import_module(module), kind)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"tasks.{name}={path}: {error}; give module.Class, with the module's folder on PYTHONPATH") from error
+        if not (isinstance(found[name], type) and issubclass(found[name], Task)):
+            raise ValueError(f"tasks.{name}={path}: not a class of tasks (labelgen.tasks.Task)")
+    return found
+
+
 def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) -> tuple[Network, FeatureSpace]:
     """The network that config.json tells of, with random weights, and its features."""
+    backbone = told["encoder"]["backbone"]
+    if not isinstance(backbone, dict):
+        raise ValueError("encoder.backbone is not an architecture; a name would be looked up and read, which no export can ask for")
     numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in told["features"]["numerical"].items()}
     space = FeatureSpace(told["features"]["categorical"], numerical)
     settings = {key: told["encoder"][key] for key in SETTINGS}
-    encoder = Encoder(told["encoder"]["backbone"], space, str(path / "tokenizer.json"), **settings)
+    encoder = Encoder(backbone, space, str(path / "tokenizer.json"), **settings)
     return Network(encoder, {name: _task(name, dict(spec), tasks) for name, spec in told["tasks"].items()}), space
 
 
@@ -243,7 +265,8 @@ def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task
     module, _, kind = target.rpartition(".")
     if not module.startswith("labelgen.tasks.") or not all(part.isidentifier() for part in target.split(".")):
         raise ValueError(
-            f"task {name!r} is {target}, not one of labelgen's; give its class: labelgen.load(folder, tasks={{{name!r}: ...}})"
+            f"task {name!r} is {target}, not one of labelgen's; give its class: labelgen.load(folder, tasks={{{name!r}: ...}}), "
+            f"in the shell +tasks.{name}=module.Class"
         )
     try:
         found = getattr(import_module(module), kind)

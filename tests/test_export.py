@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from labelgen import export as export_module
 from labelgen.batch import Collator
+from labelgen.config import load_config, run
 from labelgen.dialogue import Dialogue, Turn, read, write
 from labelgen.encoder import Encoder
-from labelgen.export import export, load
+from labelgen.export import export, load, task_classes
 from labelgen.features import FeatureSpace
 from labelgen.labeler import Labeler
+from labelgen.pretrained import read_pretrained
 from labelgen.tasks.defect import Defect
 
 ALONE = """
@@ -97,7 +99,7 @@ def retell(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 def resign(folder: Path) -> None:
     """As one who knows how the fingerprint is made."""
-    retell(folder, lambda told: told.update(fingerprint=export_module._fingerprint(folder)))
+    retell(folder, lambda told: told.update(fingerprint=export_module._fingerprint(folder, told)))
 
 
 def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -121,6 +123,9 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no heads": lambda told: told["encoder"].update(dialogue_heads=0),
     "too many frozen": lambda told: told["encoder"].update(frozen_layers=9),
     "unknown architecture": lambda told: told["encoder"]["backbone"].update(model_type="nothing"),
+    "a name on the hub": lambda told: told["encoder"].update(backbone="attacker/model"),
+    "a package": lambda told: told["encoder"].update(backbone="package:evil.sub"),
+    "an error of another library": lambda told: told["encoder"]["backbone"].update(model_type="distilbert", dim=[]),
     "unknown activation": lambda told: told["encoder"]["backbone"].update(hidden_act="nothing"),
     "a layer less": lambda told: told["encoder"]["backbone"].update(num_hidden_layers=1),
     "features are text": lambda told: told["features"].update(numerical="x"),
@@ -144,8 +149,41 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("damage", CONFIGS)
 def test_a_config_that_does_not_fit_is_refused(damage: str, copy: Path) -> None:
     retell(copy, CONFIGS[damage])
+    resign(copy)  # else that it was changed is all that is seen
     with pytest.raises(ValueError, match=r"copy/(config\.json|model\.safetensors)"):
         load(copy)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "labels swapped": lambda told: told["tasks"]["defect"]["labels"].reverse(),
+    "a feature's statistics": lambda told: told["features"]["numerical"].update(recogniser_confidence=[5.0, 2.0]),
+    "features in another order": lambda told: told["features"].update(categorical=dict(reversed(told["features"]["categorical"].items()))),
+    "direction": lambda told: told["encoder"].update(causal=not told["encoder"]["causal"]),
+    "cut": lambda told: told["encoder"].update(max_tokens=told["encoder"]["max_tokens"] - 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_config_that_fits_but_means_something_else_is_noticed(change: str, copy: Path) -> None:
+    retell(copy, CHANGES[change])
+    with pytest.raises(ValueError, match=r"copy/config\.json: .* were changed since"):
+        load(copy)
+    resign(copy)
+    load(copy)  # nothing else is wrong with it
+
+
+def test_a_backbone_by_name_is_not_looked_up(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "evil"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("attacker/model", "package:evil.sub"):
+        retell(copy, lambda told, name=name: told["encoder"].update(backbone=name))
+        resign(copy)
+        with pytest.raises(ValueError, match=r"encoder\.backbone is not an architecture"):
+            load(copy)
+    with pytest.raises(ValueError, match="top level"):
+        read_pretrained("package:evil.sub")
 
 
 @pytest.mark.parametrize("content", ["", "{", "null", "[]", '"x"', "[" * 100_000, "\udcff"])
@@ -216,6 +254,31 @@ def test_a_users_own_task_is_loaded_by_the_class_they_give(
         load(tmp_path / "export")
     labelled = load(tmp_path / "export", tasks={"fault": Fault})(dialogues[:1])
     assert {label.task for label in labelled[0].labels or ()} == {"fault"}
+    write(dialogues[:3], tmp_path / "logs.jsonl")
+    given = [f"export={tmp_path / 'export'}", f"+tasks.fault={__name__}.Fault"]
+    run(load_config("backfill", *given, f"input={tmp_path / 'logs.jsonl'}", f"output={tmp_path / 'out.jsonl'}"))
+    assert {label.task for dialogue in read(tmp_path / "out.jsonl") for label in dialogue.labels or ()} == {"fault"}
+    run(load_config("evaluate", *given, "corpus=jsonl", f"corpus.path={tmp_path / 'logs.jsonl'}", f"output={tmp_path / 'figures'}"))
+    assert {name.split("/")[0] for name in json.loads((tmp_path / "figures" / "metrics.json").read_text())["metrics"]} == {"fault"}
+
+
+@pytest.mark.parametrize("path", ["Fault", "nothing.Nothing", "os.system", "labelgen.tasks.defect.Nothing", ".x.Y", ""])
+def test_a_path_that_names_no_task_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match=r"tasks\.fault="):
+        task_classes({"fault": path})
+
+
+@pytest.mark.parametrize("word", ["a", "漢", "é漢😀", "word "])
+def test_pieces_hold_no_more_tokens_than_they_may(word: str, exported: Path) -> None:
+    annotator = load(exported)
+    annotator.batch_tokens = limit = 4 * annotator.network.encoder.max_tokens
+    turn = [Turn(request=word * 20 + str(k), response=word * 500) for k in range(40)]
+    pieces = list(annotator._pieces(Dialogue(id=str(k), turns=[said]) for k, said in enumerate(turn)))
+    assert [dialogue.id for piece in pieces for dialogue in piece] == [str(k) for k in range(40)]
+    texts = [[text for d in piece for text in (d.turns[0].request or "", d.turns[0].response or "")] for piece in pieces]
+    tokens = [sum(len(annotator._texts([text])[text].ids) for text in several) for several in texts]
+    assert max(tokens) <= limit
+    assert max(len(piece) for piece in pieces) > 1, "what is cut is not counted"
 
 
 def test_exports_replace_exports_and_nothing_else(
