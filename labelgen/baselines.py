@@ -5,6 +5,7 @@ A figure means little until one knows what it costs to get: 90% accuracy is noth
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import abstractmethod
 from collections import Counter, defaultdict
@@ -21,16 +22,27 @@ from labelgen.tasks.goal_evaluation import GoalEvaluation
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 from labelgen.tasks.slot import SlotTask, marked
 
+log = logging.getLogger(__name__)
 RARE = {GoalEvaluation.name: "failure", Defect.name: "defect"}  # what one looks for; `Eager` always says it
 WORD = re.compile(r"\w+")
 
 
 class Baseline:
-    """Abstract: says the same of every turn. Average precision of a constant score is the base rate."""
+    """Abstract: says the same of every turn. Average precision of a constant score is the base rate.
+
+    Nothing is said of a task whose targets are not the classes of its labels.
+    """
 
     def __init__(self, tasks: Mapping[str, Task], dialogues: Sequence[Dialogue]) -> None:
         self.tasks = dict(tasks)
-        self.frequencies = {name: frequencies(task, dialogues) for name, task in tasks.items() if _classifies(task)}
+        self.frequencies: dict[str, np.ndarray] = {}
+        for name, task in tasks.items():
+            try:
+                if _classifies(task):
+                    self.frequencies[name] = frequencies(task, dialogues)
+            except ValueError as error:
+                log.warning("no trivial predictions: %s", error)
+                del self.tasks[name]
 
     def predict(self, dialogues: Iterable[Dialogue]) -> Iterator[tuple[Dialogue, dict[str, Prediction]]]:
         """Each dialogue with what is said of each task, as `Annotator.predict` gives it."""
@@ -122,11 +134,19 @@ BASELINES = {"majority": Majority, "eager": Eager}
 
 
 def frequencies(task: Task, dialogues: Iterable[Dialogue]) -> np.ndarray:
-    """Shares [K] of a task's classes among the labelled turns; equal shares where none is labelled."""
+    """Shares [K] of a task's classes among the labelled turns; equal shares where none is labelled.
+
+    Raises:
+        ValueError: the task's targets are not the numbers of its labels, one a turn.
+    """
     counts = np.zeros(len(task.labels))
     for dialogue in dialogues:
         target = task.encode(dialogue, [None] * (2 * len(dialogue.turns)))
-        counts += np.bincount(target[target != IGNORE], minlength=len(counts))
+        known = target[target != IGNORE]
+        fits = target.shape == (len(dialogue.turns),) and np.issubdtype(target.dtype, np.integer)
+        if not fits or not ((known >= 0) & (known < len(counts))).all():
+            raise ValueError(f"task {task.name}: its targets are not the numbers of its {len(counts)} labels, one a turn")
+        counts += np.bincount(known, minlength=len(counts))
     shares: np.ndarray = counts / counts.sum() if counts.any() else np.full(len(counts), 1.0 / max(len(counts), 1))
     return shares
 

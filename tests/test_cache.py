@@ -119,7 +119,7 @@ def test_states_beyond_sixteen_bits_are_refused(
 ) -> None:
     encoder = make_encoder(frozen_layers=1)
     hook = encoder.turn.backbone.layers[0].register_forward_hook(lambda module, given, out: out * 1e9)
-    with pytest.raises(ValueError, match="data.cache=null"):
+    with pytest.raises(ValueError, match=r"data\.cache=null"):
         lower_states(encoder, collate, dialogues[:1], tmp_path)
     assert list(tmp_path.iterdir()) == []
     hook.remove()

@@ -1,0 +1,49 @@
+"""Trivial predictions are made of the tasks that they fit, and of no others."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from labelgen.baselines import BASELINES, frequencies
+from labelgen.batch import Encoded
+from labelgen.dialogue import Dialogue
+from labelgen.tasks import Task
+from labelgen.tasks.defect import Defect
+
+
+@dataclass(frozen=True)
+class Wide(Defect):
+    """Counts turns: more classes than labels."""
+
+    name: ClassVar[str] = "wide"
+
+    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+        return np.arange(len(dialogue.turns))
+
+
+@dataclass(frozen=True)
+class Grades(Defect):
+    """No classes at all."""
+
+    name: ClassVar[str] = "grades"
+
+    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+        return np.full(len(dialogue.turns), 0.5)
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("custom", [Wide(), Grades()])
+def test_tasks_that_do_not_fit_are_left_out(
+    kind: str, custom: Task, tasks: dict[str, Task], dialogues: list[Dialogue], caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match=f"task {custom.name}"):
+        frequencies(custom, dialogues)
+    with caplog.at_level(logging.WARNING):
+        baseline = BASELINES[kind]({custom.name: custom, **tasks}, dialogues)
+    assert custom.name in caplog.text
+    for (_, said), (_, alone) in zip(baseline.predict(dialogues), BASELINES[kind](tasks, dialogues).predict(dialogues), strict=True):
+        assert {name: one.labels for name, one in said.items()} == {name: one.labels for name, one in alone.items()}
