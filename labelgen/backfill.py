@@ -24,6 +24,8 @@ def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: M
     source = Path(input).resolve()
     if source in (Path(output).resolve(), *Path(output).resolve().parents):
         raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
+    if Path(output).suffix not in {".jsonl", ".parquet"} or Path(output).is_dir():
+        raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
     annotator = load(export, task_classes(tasks or {}), device)
     rejected = Rejected(f"{output}.rejected.jsonl")
 
@@ -35,7 +37,7 @@ def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: M
             if rejected.count and not done % 100:
                 bar.set_postfix(rejected=rejected.count)
         if not done:
-            raise ValueError(f"{input}: no usable dialogue among {rejected.count} records; reasons in {rejected.path}")
+            raise ValueError(f"{input}: no usable dialogue; " + (f"reasons in {rejected.path}" if rejected.count else "it holds no record"))
 
     count = write(labelled(), output)
     log.info("labelled %d dialogues into %s with model %s", count, output, annotator.source)

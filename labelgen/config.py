@@ -86,7 +86,7 @@ def _job(config: DictConfig) -> float | None:
     from hydra.errors import InstantiationException
     from hydra.types import RunMode
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     settings = HydraConfig.get()
     sweep = settings.mode == RunMode.MULTIRUN
@@ -101,6 +101,8 @@ def _job(config: DictConfig) -> float | None:
             log.exception("the job failed; the sweep goes on with objective %s", WORST)
             Path(settings.runtime.output_dir, "failed.txt").write_text(f"{type(cause).__name__}: {cause}\n", "utf-8")
             return WORST
+        if isinstance(cause, MissingMandatoryValue):
+            sys.exit(f"labelgen: {cause.full_key} is needed; give {cause.full_key}=...")
         mendable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
         if mendable and not os.environ.get("HYDRA_FULL_ERROR"):
             sys.exit(f"labelgen: {cause}")

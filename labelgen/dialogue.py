@@ -279,10 +279,11 @@ def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator
 
 
 def files(path: str | os.PathLike[str]) -> list[Path]:
-    """The .jsonl and .parquet files that a path names, in order; ValueError where there are none."""
+    """The .jsonl and .parquet files that a path names, in order, but hidden and rejected ones; ValueError where there are none."""
     root = Path(path)
     if root.is_dir():
-        found = sorted(file for file in root.rglob("*") if file.suffix in {".jsonl", ".parquet"} and file.is_file())
+        every = sorted(file for file in root.rglob("*") if file.suffix in {".jsonl", ".parquet"} and file.is_file())
+        found = [file for file in every if not file.name.startswith(".") and not file.name.endswith(".rejected.jsonl")]
         if not found:
             raise ValueError(f"{root}: the folder holds no .jsonl and no .parquet file")
         return found

@@ -62,7 +62,8 @@ def evaluate(
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
     scores = score(own, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
     known = list(reference.read(lambda error: None)) if reference else []
-    baselines = {name: score(own, kind(own, known).predict(dialogues)) for name, kind in BASELINES.items() if known}
+    trivial = {name: kind(own, known) for name, kind in BASELINES.items() if known}
+    baselines = {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
     told = {
         **scores.as_dict(),
         "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
@@ -120,9 +121,10 @@ def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Sco
         row = []
         for part, figures in columns.items():
             row.append(written(figures[name]))
-            trivial = [(rows.metrics if part == "all" else rows.slices[part])[name].value for rows in baselines.values()]
+            trivial = [(rows.metrics if part == "all" else rows.slices[part]).get(name) for rows in baselines.values()]
             if baselines:
-                row.append(short(better((value for value in trivial if value is not None), default=None)))
+                values = (figure.value for figure in trivial if figure is not None and figure.value is not None)
+                row.append(short(better(values, default=None)))
         made.add_row(name if metric.higher_is_better else f"{name} ↓", *row, f"{scores.metrics[name].count:,}")
     return made
 

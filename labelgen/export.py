@@ -70,6 +70,7 @@ def export(checkpoint: str, output: str) -> None:
     try:
         (aside / "tokenizer.json").write_text(told.pop("tokenizer"), "utf-8")
         save_file(weights, aside / "model.safetensors")
+        shutil.copymode(aside / "tokenizer.json", aside / "model.safetensors")  # safetensors lets nobody else read it
         told["format"] = FORMAT
         told["fingerprint"] = _fingerprint(aside, told)
         (aside / "config.json").write_text(json.dumps(told, indent=1, ensure_ascii=False), "utf-8")

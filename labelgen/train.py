@@ -46,6 +46,7 @@ def train(
     `pretrained` is the folder of a run whose encoder weights to start from. `resume`: "auto" goes on from OUTPUT/checkpoints/last.ckpt
     where that exists; null starts anew; else a checkpoint's path. OUTPUT receives config.yaml, metrics.csv, checkpoints/{best,last}.ckpt.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its advice would hide what is ours
     pl.seed_everything(seed, workers=True)
     module = data(output=output)
     network = encoder(features=module.features)
@@ -61,7 +62,12 @@ def train(
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run goes on in its own folder
+        warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
         fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
+    for callback in fitter.callbacks:
+        if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
+            log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
     fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
     kept = [callback for callback in fitter.checkpoint_callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     scores = [callback.best_model_score for callback in kept if callback.best_model_score is not None]

@@ -33,7 +33,7 @@ def test_bad_records_go_aside(exported: Path, dialogues: list[Dialogue], tmp_pat
 
 def test_nothing_usable_is_an_error_and_writes_no_output(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
-    with pytest.raises(ValueError, match="no usable dialogue among 1"):
+    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*rejected.jsonl"):
         backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out.jsonl"))
     assert {file.name for file in tmp_path.iterdir()} == {"logs.jsonl", "out.jsonl.rejected.jsonl"}
 
@@ -57,3 +57,10 @@ def test_without_a_progress_bar(exported: Path, dialogues: list[Dialogue], tmp_p
     write(dialogues[:2], tmp_path / "logs.jsonl")
     backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out.jsonl"))
     assert len(list(read(tmp_path / "out.jsonl"))) == 2
+
+
+def test_the_output_is_refused_before_any_work(dialogues: list[Dialogue], tmp_path: Path) -> None:
+    (tmp_path / "folder.jsonl").mkdir()
+    for name in ("out.csv", "folder.jsonl"):
+        with pytest.raises(ValueError, match=r"ends in .jsonl or .parquet"):
+            backfill(str(tmp_path / "no export"), str(tmp_path / "logs.jsonl"), str(tmp_path / name))

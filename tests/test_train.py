@@ -231,3 +231,14 @@ def test_wandb_mirrors_without_network(tmp_path: Path, monkeypatch: pytest.Monke
     wandb.finish()
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert with_loss(tmp_path)
+
+
+def test_a_short_run_that_is_killed_goes_on_from_its_last_epoch(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = checkpoint(whole)["global_step"] // 2
+    with monkeypatch.context() as patch:
+        kill_before(patch, 1, 1)
+        with pytest.raises(KilledError):
+            train(tmp_path, "callbacks.last.every_n_train_steps=1000")
+    assert checkpoint(tmp_path)["global_step"] == steps
+    train(tmp_path, "callbacks.last.every_n_train_steps=1000")
+    equal(whole, tmp_path)
