@@ -9,7 +9,7 @@ import logging
 import re
 from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class Eager(Baseline):
             at += max(size, 1)
 
 
-BASELINES = {"majority": Majority, "eager": Eager}
+BASELINES: dict[str, Callable[[Mapping[str, Task], Sequence[Dialogue]], Baseline]] = {"majority": Majority, "eager": Eager}
 
 
 def frequencies(task: Task, dialogues: Iterable[Dialogue]) -> np.ndarray:

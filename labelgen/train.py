@@ -65,7 +65,7 @@ def train(
         warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
         fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
-    for callback in fitter.callbacks:
+    for callback in callbacks.values():
         if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
             log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
     fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
