@@ -164,7 +164,7 @@ class DialogueData(pl.LightningDataModule):
             digest.update(dialogue.model_dump_json(exclude_defaults=True).encode())
         return {"train_dialogues": len(self.train), "valid_dialogues": len(self.valid), "sha256": digest.hexdigest()}
 
-    def prepare(self, encoder: Encoder, targets: bool = True) -> None:
+    def prepare(self, encoder: Encoder) -> None:
         """Tokenises all texts, and computes the states under the layers that do not learn, once."""
         texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
         every = sorted({"", *(text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue))})  # "": of a batch of none
@@ -172,7 +172,7 @@ class DialogueData(pl.LightningDataModule):
         tokens = texts(every)
         self._lengths = {text: len(tokens[text].ids) for text in every}
         lower = LowerStates.of(encoder.turn, tokens, Path(self.cache)) if encoder.turn.frozen_layers and self.cache else None
-        encode: dict[str, Encode] = {name: task.encode for name, task in self.tasks.items()} if targets else {}
+        encode: dict[str, Encode] = {name: task.encode for name, task in self.tasks.items()}
         if self.augment:
             encode |= self.augment.targets
         self._collator = Collator(texts, self.features, encode, lower)
