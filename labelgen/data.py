@@ -15,18 +15,13 @@ import pytorch_lightning as pl
 
 from labelgen.batch import IGNORE, Batch, Collator, Encode, TextEncoder
 from labelgen.cache import LowerStates
-from labelgen.corpora import Corpus
+from labelgen.corpora import Corpus, share
 from labelgen.dialogue import PARTS, Dialogue, Rejected
 from labelgen.encoder import Encoder
 from labelgen.features import Features
 from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)
-
-
-def share(identity: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the id and the salt alone, so that splits survive reordering and growth of a corpus."""
-    return int.from_bytes(hashlib.blake2b(f"{salt}\0{identity}".encode(), digest_size=6).digest(), "big") / 2**48
 
 
 def texts_of(dialogue: Dialogue) -> list[str]:

@@ -107,6 +107,7 @@ class Turn(Record):
     request_slots: list[Slot] | None = None
     response_slots: list[Slot] | None = None
     defect: bool | None = None  # was the response defective?
+    rewrites: list[str] | None = None  # the request reworded so that it stands alone, the best first; the request itself: no need
     votes: list[Vote] = Field(default_factory=list)
 
     @model_validator(mode="after")
@@ -426,7 +427,8 @@ def arrow_schema() -> pa.Schema:
     turn = pa.struct([
         ("request", text), ("response", text), ("timestamp", pa.timestamp("us", tz="UTC")),
         ("categorical", pa.map_(text, text)), ("numerical", pa.map_(text, pa.float64())), ("audio", text),
-        ("intent", text), ("request_slots", slots), ("response_slots", slots), ("defect", pa.bool_()), ("votes", votes),
+        ("intent", text), ("request_slots", slots), ("response_slots", slots), ("defect", pa.bool_()),
+        ("rewrites", pa.list_(text)), ("votes", votes),
     ])  # fmt: skip
     return pa.schema([
         ("id", text), ("turns", pa.list_(turn)), ("user", text), ("goals", goals), ("votes", votes), ("labels", labels), ("metadata", text),

@@ -6,12 +6,16 @@ Nothing here imports torch: records are read on machines that label nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, Protocol
 
-from labelgen.dialogue import Dialogue, Reject
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse
 
-__all__ = ["Corpus"]
+__all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "share"]
+
+Raw = Mapping[str, Any]  # an object of a publisher's JSON
+Fold = Literal["all", "train", "test"]
 
 
 class Corpus(Protocol):
@@ -24,3 +28,43 @@ class Corpus(Protocol):
         A corpus that is not there raises ValueError that says where to get it.
         """
         ...
+
+
+def convert_each(
+    rows: Iterable[Any], convert: Callable[[Any], Raw], name: Callable[[Any], str], source: str, reject: Reject | None
+) -> Iterator[Dialogue]:
+    """A publisher's rows -> dialogues: `convert` makes the fields of the record, `name` its id.
+
+    Rows that are not in the publisher's format go to `reject`, with the row number (from 0) and the reason; without it the first raises.
+    """
+    for number, row in enumerate(rows):
+        identity = None
+        try:
+            try:
+                identity = name(row)
+                fields = {"id": identity, **convert(row)}
+            except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+                field = str(error.args[0]) if isinstance(error, KeyError) else "record"
+                told = f"not in the publisher's format ({type(error).__name__}: {error}); unpack the release again, or leave it out"
+                raise RecordError(source, number, identity, field, told) from error
+            dialogue = parse(fields, source, number)
+        except RecordError as error:
+            if reject is None:
+                raise
+            reject(error)
+        else:
+            yield dialogue
+
+
+def share(identity: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the id and the salt alone, so that splits survive reordering and growth of a corpus."""
+    return int.from_bytes(hashlib.blake2b(f"{salt}\0{identity}".encode(), digest_size=6).digest(), "big") / 2**48
+
+
+def in_fold(identity: str, split: Fold, fold: int) -> bool:
+    """For corpora without a published split: `test` is tenth `fold` (0 to 9) of the dialogues, by a hash of the id, `train` the rest."""
+    if split not in ("all", "train", "test"):
+        raise ValueError(f"split {split!r}: give all, train or test")
+    if not 0 <= fold < 10:
+        raise ValueError(f"fold {fold}: give 0 to 9, the tenth of the dialogues that is `test`")
+    return split == "all" or (int(10 * share(identity, "fold")) == fold) == (split == "test")

@@ -31,15 +31,15 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, parse
+from labelgen.corpora import Raw, convert_each
+from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject
 
 NONE = "NONE"
 FAILURE = "NOTIFY_FAILURE"
-
-Raw = Mapping[str, Any]  # an object of the publisher's JSON
 
 
 class Intent(NamedTuple):
@@ -93,27 +93,12 @@ class SGD:
             for intent in service["intents"]
         }
         for file in files:
-            for number, raw in enumerate(_dialogues(file, reject)):
-                try:
-                    dialogue = self._dialogue(raw, str(file), number, seen, transactional)
-                except RecordError as error:
-                    if reject is None:
-                        raise
-                    reject(error)
-                else:
-                    yield dialogue
-
-    def _dialogue(self, raw: Raw, source: str, number: int, seen: set[str], transactional: Mapping[Intent, bool]) -> Dialogue:
-        name = f"sgd:{self.split}/{raw.get('dialogue_id')}" if isinstance(raw, Mapping) else None
-        try:
-            row = {"id": f"sgd:{self.split}/{raw['dialogue_id']}", **convert(raw, seen, transactional)}
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-            field = str(error.args[0]) if isinstance(error, KeyError) else "record"
-            problem = (
-                f"not in the publisher's format ({type(error).__name__}: {error}); unpack the release again, or leave the dialogue out"
+            yield from convert_each(
+                _dialogues(file, reject), partial(convert, seen=seen, transactional=transactional), self._name, str(file), reject
             )
-            raise RecordError(source, number, name, field, problem) from error
-        return parse(row, source, number)
+
+    def _name(self, raw: Raw) -> str:
+        return f"sgd:{self.split}/{raw['dialogue_id']}"
 
 
 def _schema(folder: Path) -> list[dict[str, Any]]:
