@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from labelgen.batch import IGNORE
+from labelgen.batch import labelled
 from labelgen.dialogue import PARTS, Dialogue, Label
 from labelgen.metrics import Prediction
 from labelgen.tasks import Task
@@ -142,7 +142,10 @@ def frequencies(task: Task, dialogues: Iterable[Dialogue]) -> np.ndarray:
     counts = np.zeros(len(task.labels))
     for dialogue in dialogues:
         target = task.encode(dialogue, [None] * (2 * len(dialogue.turns)))
-        known = target[target != IGNORE]
+        known = target[labelled(target)]
+        if target.shape == (len(dialogue.turns), len(counts)):
+            counts += known.sum(0)
+            continue
         fits = target.shape == (len(dialogue.turns),) and np.issubdtype(target.dtype, np.integer)
         if not fits or not ((known >= 0) & (known < len(counts))).all():
             raise ValueError(f"task {task.name}: its targets are not the numbers of its {len(counts)} labels, one a turn")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from labelgen.dialogue import PARTS, Dialogue
 from labelgen.features import FeatureSpace
 
 IGNORE = -100  # in a target: not labelled
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class Group(NamedTuple):
@@ -39,7 +40,8 @@ class Encoded(NamedTuple):
     spans: np.ndarray
 
 
-Encode = Callable[[Dialogue, Sequence[Encoded | None]], np.ndarray]  # a task's targets: [turns] or [tokens of its sides]
+Encode = Callable[[Dialogue, Sequence[Encoded | None]], np.ndarray]
+"""Targets, a row a turn or a token of the sides: class numbers (not labelled: IGNORE), or distributions [.., K] (not labelled: NaN)."""
 
 
 def group_equal(lengths: Iterable[int]) -> tuple[Group, ...]:
@@ -79,7 +81,7 @@ class Batch:
     token_side: Int[Tensor, " M"]  # per token of a side: the side
     categorical: Int[Tensor, "T C"]
     numerical: Float[Tensor, "T F"]  # NaN: missing
-    targets: dict[str, Tensor]  # task -> [T] or [M]
+    targets: dict[str, Tensor]  # task -> [T] or [M] class numbers, or [T, K] distributions
     lower: Float[Tensor, "L D"] | None = None  # states after the frozen layers, where they are cached
 
     @property
@@ -161,7 +163,7 @@ class Collator:
             categorical=torch.from_numpy(self.features.categories(turns)),
             numerical=torch.from_numpy(self.features.numbers(turns)),
             targets={
-                name: _integers([encode(dialogue, row) for dialogue, row in zip(dialogues, encoded, strict=True)])
+                name: _targets([encode(dialogue, row) for dialogue, row in zip(dialogues, encoded, strict=True)])
                 for name, encode in self.targets.items()
             },
             lower=None if self.lower is None else torch.from_numpy(_one_row(self.lower(order))),
@@ -171,6 +173,15 @@ class Collator:
 def _one_row(states: np.ndarray) -> np.ndarray:
     """The states, of the token of no side where there are none."""
     return states if len(states) else np.zeros((1, *states.shape[1:]), states.dtype)
+
+
+def labelled(target: Array) -> Array:
+    """Which rows of a target are labelled, bool."""
+    return target != IGNORE if target.ndim == 1 else (target == target).all(1)  # type: ignore[return-value, union-attr]
+
+
+def _targets(arrays: Sequence[np.ndarray]) -> Tensor:
+    return _integers(arrays) if arrays[0].ndim == 1 else torch.from_numpy(np.concatenate(arrays).astype(np.float32))
 
 
 def _integers(arrays: Sequence[np.ndarray]) -> Tensor:

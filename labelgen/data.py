@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 
-from labelgen.batch import IGNORE, Batch, Collator, Encode, TextEncoder
+from labelgen.batch import Batch, Collator, Encode, TextEncoder, labelled
 from labelgen.cache import LowerStates
 from labelgen.corpora import Corpus, share
-from labelgen.dialogue import PARTS, Dialogue, Rejected
+from labelgen.dialogue import PARTS, Dialogue
 from labelgen.encoder import Encoder
 from labelgen.features import Features
 from labelgen.tasks import Task
@@ -215,7 +215,7 @@ def annotated(task: Task, dialogue: Dialogue) -> bool:
     """Is there something in the dialogue that the task learns from? An untrained head would give labels that mean nothing."""
     if task.level == "token":
         return any(value in task.labels for value in task.values(dialogue))
-    return bool((task.encode(dialogue, [None] * (2 * len(dialogue.turns))) != IGNORE).any())
+    return bool(labelled(task.encode(dialogue, [None] * (2 * len(dialogue.turns)))).any())
 
 
 def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelgen.batch import IGNORE
+from labelgen.batch import labelled
 
 
 class Loss(NamedTuple):
@@ -19,11 +19,18 @@ class Loss(NamedTuple):
     count: Tensor  # type: ignore[assignment]  # a tuple has a method of that name
 
 
-def masked_cross_entropy(logits: Float[Tensor, "N K"], target: Int[Tensor, " N"]) -> Loss:
-    """Cross-entropy over items whose target is not IGNORE."""
-    labelled = target != IGNORE
-    total = F.cross_entropy(logits[labelled].float(), target[labelled], reduction="sum") + logits[~labelled].sum() * 0.0
-    return Loss(total, labelled.sum())
+def masked_cross_entropy(logits: Float[Tensor, "N K"], target: Int[Tensor, " N"] | Float[Tensor, "N K"]) -> Loss:
+    """Cross-entropy with class numbers or with distributions over the classes, over the items that are labelled."""
+    known = labelled(target)
+    total = F.cross_entropy(logits[known].float(), target[known], reduction="sum") + logits[~known].sum() * 0.0
+    return Loss(total, known.sum())
+
+
+def ranked_probability(logits: Float[Tensor, "N K"], target: Float[Tensor, "N K"]) -> Loss:
+    """Ranked probability score of classes in an order (Epstein 1969): squared differences of the cumulative distributions, summed."""
+    known = labelled(target)
+    apart = (F.softmax(logits[known].float(), 1) - target[known]).cumsum(1)
+    return Loss(apart.square().sum() + logits[~known].sum() * 0.0, known.sum())
 
 
 def marginal_cross_entropy(logits: Float[Tensor, "N K"], right: Bool[Tensor, "N K"], allowed: Bool[Tensor, "N K"]) -> Loss:

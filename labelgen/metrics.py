@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -132,6 +132,17 @@ class BoundaryF1(F1):
         return _confusion(_changes(gold, predicted))
 
 
+class PairwiseF1(F1):
+    """F1 of "these two turns serve one goal" over the pairs of labelled turns of a dialogue: boundaries cannot tell of interleaved goals.
+
+    A predicted `None` is alone.
+    """
+
+    def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
+        turns = _labelled(gold, predicted)
+        return _confusion([(a[0] == b[0], a[1] == b[1] and a[1] is not None) for a, b in combinations(turns, 2)])
+
+
 class SpanF1(F1):
     """Micro-F1 of collections of hashable items, compared as multisets within a unit (a side of a turn); an item is a gold one.
 
@@ -248,6 +259,29 @@ class Accuracy(DialogueMetric):
 
     def items(self, statistics: Floats) -> Floats:
         return statistics[..., 1]
+
+
+class Correlation(DialogueMetric):
+    """Pearson's correlation of a score with a number that annotators gave; statistics [n, sums of x, y, x x, y y, x y].
+
+    NaN where one of the two does not vary.
+    """
+
+    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
+        super().__init__(read, size=6)
+
+    def statistics(self, gold: Sequence[float | None], predicted: Sequence[float]) -> Floats:
+        pairs = np.array(_labelled(gold, predicted), dtype=np.float64).reshape(-1, 2)
+        x, y = pairs[:, 0], pairs[:, 1]
+        return np.array([len(pairs), x.sum(), y.sum(), x @ x, y @ y, x @ y])
+
+    def value(self, statistics: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(statistics, -1, 0)
+        spread = np.maximum(n * xx - x * x, 0.0) * np.maximum(n * yy - y * y, 0.0)
+        return _ratio(n * xy - x * y, np.sqrt(np.where(spread > 1e-9 * (n * n * xx * yy), spread, 0.0)))
+
+    def items(self, statistics: Floats) -> Floats:
+        return statistics[..., 0]
 
 
 class MacroF1(DialogueMetric):

@@ -20,7 +20,7 @@ from labelgen.batch import IGNORE, Batch, Encoded, Group
 from labelgen.dialogue import Dialogue, Label
 from labelgen.encoder import States, sizes
 from labelgen.losses import Loss, marginal_cross_entropy
-from labelgen.metrics import BoundaryF1, DialogueMetric, Pk, Prediction, WindowDiff
+from labelgen.metrics import BoundaryF1, DialogueMetric, PairwiseF1, Pk, Prediction, WindowDiff
 from labelgen.tasks import Decoded, Task
 
 
@@ -95,7 +95,12 @@ class GoalSegmentation(Task):
         return marginal_cross_entropy(logits, *choices(batch.targets[self.name], batch.turns, logits.shape[1]))
 
     def metrics(self) -> dict[str, DialogueMetric]:
-        return {"boundary_f1": BoundaryF1(self._read), "pk": Pk(self._read), "window_diff": WindowDiff(self._read)}
+        return {
+            "boundary_f1": BoundaryF1(self._read),
+            "pairwise_f1": PairwiseF1(self._read),
+            "pk": Pk(self._read),
+            "window_diff": WindowDiff(self._read),
+        }
 
     def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[int | None], list[int | None]]:
         predicted: list[int | None] = [None] * len(dialogue.turns)
