@@ -18,8 +18,8 @@ _LAZY = {
     "Dialogue": "dialogue",
     "Turn": "dialogue",
     "parse": "dialogue",
-    "read": "dialogue",
-    "write": "dialogue",
+    "read": "files",
+    "write": "files",
     "load": "export",
     "load_config": "config",
     "run": "config",
@@ -29,8 +29,9 @@ __all__ = ["Dialogue", "Turn", "__version__", "load", "load_config", "parse", "r
 
 if TYPE_CHECKING:
     from labelgen.config import load_config, run
-    from labelgen.dialogue import Dialogue, Turn, parse, read, write
+    from labelgen.dialogue import Dialogue, Turn, parse
     from labelgen.export import load
+    from labelgen.files import read, write
     from labelgen.render import show
 
 

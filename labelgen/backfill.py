@@ -8,8 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labelgen.dialogue import Dialogue, Rejected, read, write
+from labelgen.dialogue import Dialogue
 from labelgen.export import load, task_classes
+from labelgen.files import RECORDS, Rejected, read, write
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: M
     source = Path(input).resolve()
     if source in (Path(output).resolve(), *Path(output).resolve().parents):
         raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
-    if Path(output).suffix not in {".jsonl", ".parquet"} or Path(output).is_dir():
+    if Path(output).suffix not in RECORDS or Path(output).is_dir():
         raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
     annotator = load(export, task_classes(tasks or {}), device)
     rejected = Rejected(f"{output}.rejected.jsonl")

@@ -19,6 +19,7 @@ from labelgen.corpora import Corpus, share
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.encoder import Encoder
 from labelgen.features import Features
+from labelgen.files import Rejected
 from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)

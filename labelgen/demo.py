@@ -16,9 +16,10 @@ from tqdm import tqdm
 from labelgen.backfill import backfill
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
-from labelgen.dialogue import Dialogue, read, write
+from labelgen.dialogue import Dialogue
 from labelgen.evaluate import evaluate
 from labelgen.export import export
+from labelgen.files import read, write
 from labelgen.render import to_text
 
 WIDTH = 100  # cells; of a printed dialogue

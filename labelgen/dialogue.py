@@ -1,4 +1,4 @@
-"""Records: what every part of labelgen exchanges. Dialogues in (JSONL, Parquet), dialogues with labels out.
+"""Records: what every part of labelgen exchanges. Dialogues as they were logged, and what people and models say of them.
 
 A *turn* is a user's request and the assistant's response to it; a dialogue is a list of turns. Everything but the id may be
 missing, and missing (`None`) never means "no": an empty list of slots says "annotated, there are none", `None` says "not annotated".
@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import to_json
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Outcome = Literal["success", "recovered", "failure"]
 Part = Literal["request", "response"]
@@ -229,210 +224,6 @@ def parse(row: Mapping[str, Any], source: str = "record", number: int = 0) -> Di
         rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         problem = f"{told}; {remedy}{rest}" if remedy else told + rest
         raise RecordError(source, number, None if name is None else str(name), path or "record", problem) from None
-
-
-class Rejected:
-    """Writes unusable records to a JSONL file beside the output, with their reasons, and counts them."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.count = 0
-        with suppress(FileNotFoundError):  # a file of an earlier run would be read as this run's
-            self.path.unlink()
-
-    def __call__(self, error: RecordError) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # an unusable id may hold half a surrogate pair
-            file.write(json.dumps(error.as_row(), ensure_ascii=False) + "\n")
-        self.count += 1
-
-
-def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
-    """Dialogues of a JSONL or Parquet file, or of all such files of a folder, streamed in order.
-
-    `reject` takes what cannot be used (bad rows, second uses of an id) and reading goes on; without it the first such row raises.
-    """
-
-    def refuse(error: RecordError) -> None:
-        if reject is None:
-            raise error
-        reject(error)
-
-    seen: set[bytes] = set()  # 8 bytes an id: a year of logs fits in memory
-    for file in files(path):
-        rows = _parquet_rows(file) if file.suffix == ".parquet" else _jsonl_rows(file)
-        for number, row in rows:
-            if isinstance(row, str):
-                refuse(RecordError(str(file), number, None, "record", row))
-                continue
-            try:
-                dialogue = parse(row, str(file), number)
-            except RecordError as error:
-                refuse(error)
-                continue
-            key = hashlib.blake2b(dialogue.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            if key in seen:
-                problem = "a dialogue with this id came before; make ids unique (this one is left out)"
-                refuse(RecordError(str(file), number, dialogue.id, "id", problem))
-                continue
-            seen.add(key)
-            yield dialogue
-
-
-def files(path: str | os.PathLike[str]) -> list[Path]:
-    """The .jsonl and .parquet files that a path names, in order, but hidden and rejected ones; ValueError where there are none."""
-    root = Path(path)
-    if root.is_dir():
-        every = sorted(file for file in root.rglob("*") if file.suffix in {".jsonl", ".parquet"} and file.is_file())
-        found = [file for file in every if not file.name.startswith(".") and not file.name.endswith(".rejected.jsonl")]
-        if not found:
-            raise ValueError(f"{root}: the folder holds no .jsonl and no .parquet file")
-        return found
-    if not root.exists():
-        raise ValueError(f"{root}: no such file or folder")
-    if root.suffix not in {".jsonl", ".parquet"}:
-        raise ValueError(f"{root}: labelgen reads .jsonl (one dialogue a line) and .parquet; `labelgen schema` prints the record")
-    return [root]
-
-
-def _jsonl_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    """(row number from 1, mapping or the reason why there is none)."""
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                yield number, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
-            except (ValueError, RecursionError) as error:
-                yield number, f"not JSON ({error}); one JSON object a line"
-            else:
-                yield number, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
-
-
-def _parquet_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            for row in _batch_rows(batch):
-                number += 1
-                yield number, row if isinstance(row, str) else _from_arrow(row)
-    except (pa.ArrowException, OSError) as error:
-        yield number + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
-
-
-def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
-    with suppress(ValueError, OverflowError):
-        yield from batch.to_pylist()
-        return
-    for k in range(batch.num_rows):
-        try:
-            yield batch.slice(k, 1).to_pylist()[0]
-        except (ValueError, OverflowError) as error:
-            yield f"not readable ({error}); write text as UTF-8 and times in microseconds"
-
-
-def _from_arrow(row: dict[str, Any]) -> dict[str, Any] | str:
-    """Undoes what the Arrow schema needs: maps are pairs, votes' values and metadata are JSON, absent is null."""
-    try:
-        row = {key: value for key, value in row.items() if value is not None}
-        if isinstance(row.get("metadata"), str):
-            row["metadata"] = json.loads(row["metadata"])
-        row["votes"] = [_vote_from_arrow(vote) for vote in row.get("votes", ())]
-        turns = []
-        for turn in row.get("turns", ()):
-            turn = {key: value for key, value in turn.items() if value is not None}
-            for name in ("categorical", "numerical"):
-                turn[name] = dict(turn.get(name, ()))
-            turn["votes"] = [_vote_from_arrow(vote) for vote in turn.get("votes", ())]
-            turns.append(turn)
-        return {**row, "turns": turns}
-    except (TypeError, ValueError, AttributeError) as error:
-        return f"the columns are not labelgen's ({error}); write Parquet with labelgen.dialogue.write or use its schema"
-
-
-def _vote_from_arrow(vote: dict[str, Any]) -> dict[str, Any]:
-    return {**vote, "value": json.loads(vote["value"])}
-
-
-def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000) -> int:
-    """Dialogues -> .jsonl or .parquet by the name's ending; whole or not at all (written aside, then renamed). Returns their number."""
-    path = Path(path)
-    if path.suffix not in {".jsonl", ".parquet"}:
-        raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        count = (_write_parquet if path.suffix == ".parquet" else _write_jsonl)(dialogues, aside, rows_per_group)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return count
-
-
-def _write_jsonl(dialogues: Iterable[Dialogue], path: Path, rows_per_group: int) -> int:
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for dialogue in dialogues:
-            file.write(dialogue.model_dump_json(exclude_none=True, exclude_defaults=True) + "\n")
-            count += 1
-    return count
-
-
-def _write_parquet(dialogues: Iterable[Dialogue], path: Path, rows_per_group: int) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    count, rows, schema = 0, [], arrow_schema()
-    with pq.ParquetWriter(path, schema) as writer:
-        for dialogue in dialogues:
-            rows.append(_to_arrow(dialogue))
-            count += 1
-            if len(rows) == rows_per_group:
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                rows = []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-    return count
-
-
-def _to_arrow(dialogue: Dialogue) -> dict[str, Any]:
-    row = dialogue.model_dump()
-    row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
-    for holder in (row, *row["turns"]):
-        holder["votes"] = [{**vote, "value": json.dumps(vote["value"], ensure_ascii=False)} for vote in holder["votes"]]
-    return row
-
-
-def arrow_schema() -> pa.Schema:
-    """The one Arrow schema of Parquet files; free metadata and votes' values are JSON columns."""
-    import pyarrow as pa
-
-    text, integers = pa.string(), pa.list_(pa.int32())
-    span = [("start", pa.int32()), ("end", pa.int32())]
-    slots = pa.list_(pa.struct([("name", text), *span, ("value", text), ("normalised", text), ("categorical", pa.bool_())]))
-    votes = pa.list_(pa.struct([("question", text), ("value", text), ("annotator", text)]))
-    goals = pa.list_(pa.struct([("turns", integers), ("name", text), ("outcome", text)]))
-    labels = pa.list_(
-        pa.struct([
-            ("task", text), ("value", text), ("turns", integers), ("confidence", pa.float64()),
-            ("part", text), *span, ("text", text), ("source", text),
-        ])
-    )  # fmt: skip
-    turn = pa.struct([
-        ("request", text), ("response", text), ("timestamp", pa.timestamp("us", tz="UTC")),
-        ("categorical", pa.map_(text, text)), ("numerical", pa.map_(text, pa.float64())), ("audio", text),
-        ("intent", text), ("request_slots", slots), ("response_slots", slots), ("defect", pa.bool_()),
-        ("rewrites", pa.list_(text)), ("votes", votes),
-    ])  # fmt: skip
-    return pa.schema([
-        ("id", text), ("turns", pa.list_(turn)), ("user", text), ("goals", goals), ("votes", votes), ("labels", labels), ("metadata", text),
-    ])  # fmt: skip
 
 
 def json_schema() -> dict[str, Any]:

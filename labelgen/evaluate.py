@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from labelgen.baselines import BASELINES
 from labelgen.corpora import Corpus
-from labelgen.dialogue import Dialogue, Rejected
+from labelgen.dialogue import Dialogue
 from labelgen.export import load, task_classes
+from labelgen.files import Rejected
 from labelgen.metrics import DialogueMetric, Interval, Prediction, bootstrap
 from labelgen.tasks import Task
 

@@ -7,7 +7,8 @@ import pytest
 
 import labelgen
 from labelgen.backfill import backfill
-from labelgen.dialogue import Dialogue, read, write
+from labelgen.dialogue import Dialogue
+from labelgen.files import read, write
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])

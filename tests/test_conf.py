@@ -13,7 +13,7 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from labelgen import dialogue
+from labelgen import files
 from labelgen.config import CONF, load_config, run, verbs
 from labelgen.corpora.simulated import Simulated
 
@@ -150,7 +150,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     run(load_config("train", *ONE_BATCH, f"output={folder}/run"))
     run(load_config("export", f"checkpoint={folder}/run", f"output={folder}/export"))
-    dialogue.write((said.content() for said in Simulated(num_dialogues=3, seed=1, split="test").read()), folder / "logs.jsonl")
+    files.write((said.content() for said in Simulated(num_dialogues=3, seed=1, split="test").read()), folder / "logs.jsonl")
     return folder
 
 

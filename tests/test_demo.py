@@ -10,8 +10,9 @@ import pytest
 import labelgen
 from labelgen.baselines import BASELINES, Eager, Majority, frequencies, slot_values
 from labelgen.data import fit_labels
-from labelgen.dialogue import Dialogue, parse, read
+from labelgen.dialogue import Dialogue, parse
 from labelgen.evaluate import score, short
+from labelgen.files import read
 from labelgen.tasks import Task
 from labelgen.tasks.defect import Defect
 from labelgen.tasks.goal_evaluation import GoalEvaluation

@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from labelgen import export as export_module
 from labelgen.batch import Collator
 from labelgen.config import load_config, run
-from labelgen.dialogue import Dialogue, Turn, read, write
+from labelgen.dialogue import Dialogue, Turn
 from labelgen.encoder import Encoder
 from labelgen.export import export, load, task_classes
 from labelgen.features import FeatureSpace
+from labelgen.files import read, write
 from labelgen.labeler import Labeler
 from labelgen.pretrained import read_pretrained
 from labelgen.tasks.defect import Defect

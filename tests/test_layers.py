@@ -18,7 +18,7 @@ PACKAGE = ROOT / "labelgen"
 
 LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its own without a circle; imports within functions count
     {"dialogue"},
-    {"render"},
+    {"files", "render"},
     {"consensus", "corpora"},
     {"features", "pretrained", "batch"},
     {"encoder"},
@@ -31,7 +31,7 @@ LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its
     {"evaluate", "backfill", "train", "demo"},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-WITHOUT_TORCH = ["dialogue", "render", "corpora.sgd", "corpora.records", "corpora.simulated", "features", "config"]
+WITHOUT_TORCH = ["dialogue", "files", "render", "corpora.sgd", "corpora.records", "corpora.simulated", "features", "config"]
 ONLY_IN = {  # packages that have one home
     "hydra": {"config"},
     "omegaconf": {"config"},

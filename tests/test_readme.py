@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from labelgen import config, dialogue
+from labelgen import config, dialogue, files
 from labelgen.corpora.simulated import Simulated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,8 +62,8 @@ def prepare(folder: Path) -> None:
     annotated = list(Simulated(num_dialogues=12).read())
     for said in annotated:
         said.turns[0].votes.append(dialogue.Vote(question="gratitude", value="none"))
-    dialogue.write(annotated, folder / "annotated.jsonl")
-    dialogue.write((said.content() for said in annotated), folder / "logs.jsonl")
+    files.write(annotated, folder / "annotated.jsonl")
+    files.write((said.content() for said in annotated), folder / "logs.jsonl")
     calls = [f"{k},hello,line {k} here\n{k},is it {k} o'clock,it is {k} past {k}\n" for k in range(80)]
     (folder / "calls.csv").write_text("call,request,response\n" + "".join(calls), "utf-8")
 
@@ -126,7 +126,7 @@ def test_every_block_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
             ran["python"] += 1
     assert min(ran.values()) >= 4
     assert json.loads((folder / "runs" / "dev" / "metrics.json").read_text("utf-8"))["metrics"]
-    assert sum(1 for _ in dialogue.read(folder / "labelled.parquet")) == 12
+    assert sum(1 for _ in files.read(folder / "labelled.parquet")) == 12
     assert (folder / "runs" / "sweep").is_dir()
     assert names["annotator"].network.tasks["gratitude"]
     for module in ("gratitude", "calls"):

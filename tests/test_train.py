@@ -15,9 +15,10 @@ from torch import Tensor
 from labelgen.config import load_config, run
 from labelgen.corpora.records import Records
 from labelgen.data import DialogueData
-from labelgen.dialogue import Dialogue, write
+from labelgen.dialogue import Dialogue
 from labelgen.encoder import Encoder
 from labelgen.features import Features
+from labelgen.files import write
 from labelgen.labeler import Labeler
 from labelgen.tasks import Task
 

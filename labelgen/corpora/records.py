@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labelgen import dialogue
+from labelgen import files
 from labelgen.dialogue import Dialogue, Reject
 
 
@@ -17,4 +17,4 @@ class Records:
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
         """Streams the dialogues; bad rows and second uses of an id go to `reject` (without it the first one raises RecordError)."""
-        return dialogue.read(self.path, reject)
+        return files.read(self.path, reject)

@@ -8,7 +8,8 @@ import pytest
 
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
-from labelgen.dialogue import Dialogue, RecordError, Turn, write
+from labelgen.dialogue import Dialogue, RecordError, Turn
+from labelgen.files import write
 
 
 def test_records_reads_files_and_folders_of_both_formats(tmp_path: Path) -> None:

@@ -1,0 +1,277 @@
+"""Files of records: JSONL and Parquet, read as a stream and written whole; what cannot be read goes to a file of its own, with reasons."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = Mapping[str, Any]
+RECORDS = (".jsonl", ".parquet")  # a path's ending names the format
+
+
+class Rejected:
+    """Writes unusable records to a JSONL file beside the output, with their reasons, and counts them."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.count = 0
+        with suppress(FileNotFoundError):  # a file of an earlier run would be read as this run's
+            self.path.unlink()
+
+    def __call__(self, error: RecordError) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # an unusable id may hold half a surrogate pair
+            file.write(json.dumps(error.as_row(), ensure_ascii=False) + "\n")
+        self.count += 1
+
+
+class Ids:
+    """The ids of the dialogues so far: 8 bytes each, so that those of a year of logs fit in memory."""
+
+    def __init__(self) -> None:
+        self._seen: set[bytes] = set()
+
+    def add(self, dialogue: Dialogue, source: str, row: int) -> None:
+        """RecordError where a dialogue with this id came before."""
+        key = hashlib.blake2b(dialogue.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        if key in self._seen:
+            problem = "a dialogue with this id came before; make ids unique (this one is left out)"
+            raise RecordError(source, row, dialogue.id, "id", problem)
+        self._seen.add(key)
+
+
+def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
+    """Dialogues of a JSONL or Parquet file, or of all such files of a folder, streamed in order.
+
+    `reject` takes what cannot be used (bad rows, second uses of an id) and reading goes on; without it the first such row raises.
+    """
+    remedy = "labelgen reads .jsonl (one dialogue a line) and .parquet; `labelgen schema` prints the record"
+    return read_each(files(path, RECORDS, remedy), _as_written, reject)
+
+
+def read_each(found: Iterable[Path], convert: Callable[[Row, str, int], Row], reject: Reject | None) -> Iterator[Dialogue]:
+    """One dialogue a row of each file; `convert` takes a row, its file and its number (from 1), and gives the fields of the record.
+
+    `reject` takes rows that `convert` or the record refuses with a RecordError, and second uses of an id; without it the first raises.
+    """
+    ids = Ids()
+    for file in found:
+        for number, row in rows(file):
+            try:
+                if isinstance(row, str):
+                    raise RecordError(str(file), number, None, "record", row)
+                dialogue = parse(convert(row, str(file), number), str(file), number)
+                ids.add(dialogue, str(file), number)
+            except RecordError as error:
+                if reject is None:
+                    raise
+                reject(error)
+            else:
+                yield dialogue
+
+
+def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -> list[Path]:
+    """The files with one of the endings that a path names, in order, but hidden and rejected ones.
+
+    ValueError where there are none; where a file has another ending it ends in `remedy`.
+    """
+    root = Path(path)
+    if root.is_dir():
+        every = sorted(file for file in root.rglob("*") if file.suffix in endings and file.is_file())
+        found = [file for file in every if not file.name.startswith(".") and not file.name.endswith(".rejected.jsonl")]
+        if not found:
+            raise ValueError(f"{root}: the folder holds {' and '.join(f'no {ending}' for ending in endings)} file")
+        return found
+    if not root.exists():
+        raise ValueError(f"{root}: no such file or folder")
+    if root.suffix not in endings:
+        raise ValueError(f"{root}: {remedy}")
+    return [root]
+
+
+def rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, a CSV's header aside); a text: the reason why there is no row."""
+    return _ROWS[file.suffix](file)
+
+
+def _jsonl_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                yield number, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
+            except (ValueError, RecursionError) as error:
+                yield number, f"not JSON ({error}); one JSON object a line"
+            else:
+                yield number, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = csv.reader(text, strict=True)
+        header: list[str] | None = None
+        for number in count():
+            try:
+                cells = next(lines, None)
+            except csv.Error as error:
+                yield (
+                    number,
+                    f"not CSV ({error}); put quotation marks around cells with commas, line ends or quotation marks, and double the latter",
+                )
+                continue
+            if cells is None:
+                return
+            told = None
+            if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
+                told = "not UTF-8; save the file as UTF-8"
+            elif header is None:
+                header = cells
+                continue
+            elif len(cells) != len(header):
+                told = f"{len(cells)} cells under {len(header)} column names; put quotation marks around cells with commas"
+            yield number, told or dict(zip(header or (), cells, strict=False))
+
+
+def _parquet_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
+            for row in _batch_rows(batch):
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError) as error:
+        yield number + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
+
+
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
+    with suppress(ValueError, OverflowError):
+        yield from batch.to_pylist()
+        return
+    for k in range(batch.num_rows):
+        try:
+            yield batch.slice(k, 1).to_pylist()[0]
+        except (ValueError, OverflowError) as error:
+            yield f"not readable ({error}); write text as UTF-8 and times in microseconds"
+
+
+_ROWS = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows, ".csv": _csv_rows}
+
+
+def _as_written(row: Row, source: str, number: int) -> Row:
+    """A row as `write` wrote it. Parquet has maps as pairs, votes' values and metadata as JSON, and null for absent."""
+    if not source.endswith(".parquet"):
+        return row
+    try:
+        row = {key: value for key, value in row.items() if value is not None}
+        if isinstance(row.get("metadata"), str):
+            row["metadata"] = json.loads(row["metadata"])
+        row["votes"] = [_vote_from_arrow(vote) for vote in row.get("votes", ())]
+        turns = []
+        for turn in row.get("turns", ()):
+            turn = {key: value for key, value in turn.items() if value is not None}
+            for name in ("categorical", "numerical"):
+                turn[name] = dict(turn.get(name, ()))
+            turn["votes"] = [_vote_from_arrow(vote) for vote in turn.get("votes", ())]
+            turns.append(turn)
+        return {**row, "turns": turns}
+    except (TypeError, ValueError, AttributeError) as error:
+        problem = f"the columns are not labelgen's ({error}); write Parquet with labelgen.write or use labelgen.files.arrow_schema"
+        raise RecordError(source, number, None, "record", problem) from None
+
+
+def _vote_from_arrow(vote: dict[str, Any]) -> dict[str, Any]:
+    return {**vote, "value": json.loads(vote["value"])}
+
+
+def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000) -> int:
+    """Dialogues -> .jsonl or .parquet by the name's ending; whole or not at all (written aside, then renamed). Returns their number."""
+    path = Path(path)
+    if path.suffix not in RECORDS:
+        raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        count = (_write_parquet if path.suffix == ".parquet" else _write_jsonl)(dialogues, aside, rows_per_group)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return count
+
+
+def _write_jsonl(dialogues: Iterable[Dialogue], path: Path, rows_per_group: int) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for dialogue in dialogues:
+            file.write(dialogue.model_dump_json(exclude_none=True, exclude_defaults=True) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(dialogues: Iterable[Dialogue], path: Path, rows_per_group: int) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    count, rows, schema = 0, [], arrow_schema()
+    with pq.ParquetWriter(path, schema) as writer:
+        for dialogue in dialogues:
+            rows.append(_to_arrow(dialogue))
+            count += 1
+            if len(rows) == rows_per_group:
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                rows = []
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    return count
+
+
+def _to_arrow(dialogue: Dialogue) -> dict[str, Any]:
+    row = dialogue.model_dump()
+    row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
+    for holder in (row, *row["turns"]):
+        holder["votes"] = [{**vote, "value": json.dumps(vote["value"], ensure_ascii=False)} for vote in holder["votes"]]
+    return row
+
+
+def arrow_schema() -> pa.Schema:
+    """The one Arrow schema of Parquet files; free metadata and votes' values are JSON columns."""
+    import pyarrow as pa
+
+    text, integers = pa.string(), pa.list_(pa.int32())
+    span = [("start", pa.int32()), ("end", pa.int32())]
+    slots = pa.list_(pa.struct([("name", text), *span, ("value", text), ("normalised", text), ("categorical", pa.bool_())]))
+    votes = pa.list_(pa.struct([("question", text), ("value", text), ("annotator", text)]))
+    goals = pa.list_(pa.struct([("turns", integers), ("name", text), ("outcome", text)]))
+    labels = pa.list_(
+        pa.struct([
+            ("task", text), ("value", text), ("turns", integers), ("confidence", pa.float64()),
+            ("part", text), *span, ("text", text), ("source", text),
+        ])
+    )  # fmt: skip
+    turn = pa.struct([
+        ("request", text), ("response", text), ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("categorical", pa.map_(text, text)), ("numerical", pa.map_(text, pa.float64())), ("audio", text),
+        ("intent", text), ("request_slots", slots), ("response_slots", slots), ("defect", pa.bool_()),
+        ("rewrites", pa.list_(text)), ("votes", votes),
+    ])  # fmt: skip
+    return pa.schema([
+        ("id", text), ("turns", pa.list_(turn)), ("user", text), ("goals", goals), ("votes", votes), ("labels", labels), ("metadata", text),
+    ])  # fmt: skip
