@@ -1,0 +1,224 @@
+"""User Satisfaction Simulation (Sun et al. 2021, https://arxiv.org/abs/2105.03748): the publisher's folder -> dialogues with ratings.
+
+Where to get it: github.com/sunnweiwei/user-satisfaction-simulation, which states no licence. `root` is its folder `dataset`, with
+`SGD.txt`, `ReDial.txt`, `CCPE.txt`, `MWOZ.txt`, `JDDC.txt`: sessions of five corpora, separated by blank lines, a line a message, in
+tab-separated columns: USER or SYSTEM, text, the message's dialogue act, ratings from 1 to 5 separated by commas. A session ends
+with a user's line OVERALL: ratings of the whole dialogue (in JDDC with a fifth column, the explanations, separated by semicolons).
+
+A user's line and the system's line right after it are one turn; other lines become turns without a request or without a response.
+
+What is labelled, and by which rule:
+
+- Votes of a turn: the ratings at the user's line, question "satisfaction", one a rating. The raters of a session change from session
+  to session, so votes have no annotator. They say how satisfied the user is when speaking: they judge the response before.
+- Votes of the dialogue: the ratings at OVERALL.
+- Defects: a response is judged by the first rated request after it, where no other response stands between them. More than half of
+  the ratings below 3: True, fewer than a third: False, else None, as are responses that nobody rated (the last of a session).
+- With `sgd` and name "SGD": goals, outcomes, intents and slots of the dialogue of Schema-Guided Dialogue's train split that has the
+  same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such a dialogue
+  carries votes and defects alone; how many there are is logged.
+- `metadata`: `acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
+  dialogue, beside what SGD says of it; `explanations` of the overall ratings (JDDC).
+
+Not labelled: acts of responses are left out; without `sgd`, goals, intents and slots. There is no published split: `in_fold`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from labelgen.corpora import Fold, convert_each, in_fold
+from labelgen.corpora.sgd import SGD, Exchange, pair
+from labelgen.dialogue import Dialogue, Reject
+
+Words = tuple[tuple[str | None, str | None], ...]  # request and response of each turn
+RATINGS = ("1", "2", "3", "4", "5")
+
+log = logging.getLogger(__name__)
+
+NAMES = ("SGD", "ReDial", "CCPE", "MWOZ", "JDDC")
+OVERALL = "OVERALL"
+PUBLISHER = "github.com/sunnweiwei/user-satisfaction-simulation (no licence stated)"
+
+
+class Block(NamedTuple):
+    """The lines of a session: its number in the file, from 0, and that of its first line, from 1."""
+
+    number: int
+    start: int
+    lines: list[bytes]
+
+
+class Line(NamedTuple):
+    """A line of a session: a message with what was said of it, or OVERALL."""
+
+    speaker: str
+    text: str
+    act: str | None
+    ratings: list[float]
+    explanations: list[str]
+
+
+class Session(NamedTuple):
+    """Messages as exchanges, each side with the fields of Line, and the line OVERALL where there is one."""
+
+    exchanges: list[Exchange]
+    overall: Line | None
+
+    def texts(self) -> list[tuple[str | None, str | None]]:
+        """Request and response of each turn."""
+        return [(user["text"] if user else None, system["text"] if system else None) for user, system in self.exchanges]
+
+
+@dataclass(frozen=True)
+class USS:
+    """One corpus (`name`) below `root`; `sgd`: the folder of Schema-Guided Dialogue, read where `name` is "SGD"."""
+
+    root: str
+    name: str
+    sgd: str | None = None
+    split: Fold = "all"
+    fold: int = 0
+
+    def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+        """Streams the dialogues in the publisher's order; ids are `uss:SGD/0`, by the number of the session in the file.
+
+        Malformed sessions (and dialogues of `sgd`) go to `reject`; without it the first raises RecordError. ValueError: no such corpus.
+        """
+        if self.name not in NAMES:
+            raise ValueError(f"name {self.name!r}: give one of {', '.join(NAMES)}")
+        file = Path(self.root) / f"{self.name}.txt"
+        if not file.is_file():
+            raise ValueError(f"{file}: no such file; get {PUBLISHER} and give its folder `dataset` as `root`")
+        blocks = split_blocks(file.read_bytes())
+        if not blocks:
+            raise ValueError(f"{file}: the file is empty; get it again from {PUBLISHER}")
+        fit = [block for block in blocks if in_fold(self._name(block), self.split, self.fold)]
+        twins = _find_twins(self.sgd, fit, reject) if self.sgd is not None and self.name == "SGD" else {}
+        for dialogue in convert_each(blocks, partial(convert, twins=twins), self._name, str(file), reject):
+            if in_fold(dialogue.id, self.split, self.fold):
+                yield dialogue
+
+    def _name(self, block: Block) -> str:
+        return f"uss:{self.name}/{block.number}"
+
+
+def split_blocks(content: bytes) -> list[Block]:
+    """The sessions of a file."""
+    numbered = enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), 1)
+    groups = [list(group) for blank, group in groupby(numbered, lambda line: not line[1].strip(b" \r")) if not blank]
+    return [Block(number, group[0][0], [line for _, line in group]) for number, group in enumerate(groups)]
+
+
+def convert(block: Block, twins: Mapping[Words, Dialogue]) -> dict[str, Any]:
+    """One session -> the fields of our record, without the id; `twins`: dialogues of SGD by their words.
+
+    Raises ValueError where the session is not in the publisher's format.
+    """
+    session = parse_session(block)
+    users = [exchange.user or {} for exchange in session.exchanges]
+    twin = twins.get(spell(session.texts()))
+    alone = {"turns": [{"request": request, "response": response} for request, response in session.texts()], "metadata": {}}
+    record = twin.model_dump(exclude={"id"}) if twin else alone
+    for turn, user, judged in zip(record["turns"], users, judgements(session.exchanges), strict=True):
+        turn["votes"] = _votes(user.get("ratings", ()))
+        turn["defect"] = judged and is_defect(judged)
+    metadata = record["metadata"]
+    if twin:
+        metadata["sgd"] = twin.id
+    acts = [user.get("act") for user in users]
+    if any(acts):
+        metadata["acts"] = acts
+    if session.overall and session.overall.explanations:
+        metadata["explanations"] = session.overall.explanations
+    return {**record, "votes": _votes(session.overall.ratings if session.overall else ())}
+
+
+def parse_session(block: Block) -> Session:
+    """The lines of a session, read; ValueError names the line of the file."""
+    lines = [parse_line(raw, f"line {number}") for number, raw in enumerate(block.lines, block.start)]
+    closing = [number for number, line in enumerate(lines, block.start) if (line.speaker, line.text) == ("USER", OVERALL)]
+    if closing and closing[0] < block.start + len(lines) - 1:
+        raise ValueError(f"line {closing[0]}: {OVERALL} is not the session's last line; put a blank line between sessions")
+    messages = lines[:-1] if closing else lines
+    return Session(pair(line._asdict() for line in messages), lines[-1] if closing else None)
+
+
+def parse_line(raw: bytes, where: str) -> Line:
+    """One line of the file; ValueError says `where` and which column is wrong."""
+    cells = raw.decode().rstrip("\r").split("\t")
+    if len(cells) not in (4, 5):
+        raise ValueError(f"{where}: {len(cells)} columns; speaker, text, action, ratings (and explanations) are separated by tabs")
+    speaker, text, act, rated = cells[:4]
+    if speaker not in ("USER", "SYSTEM"):
+        raise ValueError(f"{where}: speaker {speaker!r} is neither USER nor SYSTEM")
+    ratings = []
+    for rating in rated.split(",") if rated else ():
+        if rating.strip() not in RATINGS:
+            raise ValueError(f"{where}: ratings {rated!r} are not numbers from 1 to 5 with commas between them")
+        ratings.append(float(rating))
+    if ratings and speaker == "SYSTEM":
+        raise ValueError(f"{where}: ratings {rated!r} of a SYSTEM line; the users' lines carry them")
+    return Line(speaker, text, act or None, ratings, [told for told in "".join(cells[4:]).split(";") if told])
+
+
+def judgements(exchanges: Iterable[Exchange]) -> list[list[float] | None]:
+    """Per turn the ratings that judge its response: those of the first rated request before the next response; None: nobody did."""
+    judged: list[list[float] | None] = []
+    open_turn = None
+    for turn, exchange in enumerate(exchanges):
+        judged.append(None)
+        if open_turn is not None and exchange.user is not None and exchange.user["ratings"]:
+            judged[open_turn] = exchange.user["ratings"]
+            open_turn = None
+        if exchange.system is not None:
+            open_turn = turn
+    return judged
+
+
+def is_defect(ratings: Sequence[float]) -> bool | None:
+    """Were most raters dissatisfied? True: more than half of them, False: fewer than a third, None: between."""
+    low = sum(rating < 3 for rating in ratings)
+    return True if 2 * low > len(ratings) else False if 3 * low < len(ratings) else None
+
+
+def _votes(ratings: Iterable[float]) -> list[dict[str, Any]]:
+    return [{"question": "satisfaction", "value": rating} for rating in ratings]
+
+
+def spell(turns: Iterable[tuple[str | None, str | None]]) -> Words:
+    """Texts of turns with single spaces: what a session and its dialogue of SGD share."""
+    return tuple((request and " ".join(request.split()), response and " ".join(response.split())) for request, response in turns)
+
+
+def _find_twins(sgd: str, blocks: Iterable[Block], reject: Reject | None) -> dict[Words, Dialogue]:
+    """The dialogues of SGD's train split that have the words of sessions; malformed sessions are passed over here."""
+    sought = []
+    for block in blocks:
+        with suppress(ValueError):
+            sought.append(spell(parse_session(block).texts()))
+    missing, twins = set(sought), {}
+    for dialogue in SGD(sgd).read(reject):
+        words = spell((turn.request, turn.response) for turn in dialogue.turns)
+        if words in missing:
+            twins[words] = dialogue
+            missing.remove(words)
+            if not missing:
+                break
+    alone = sum(words in missing for words in sought)
+    log.log(
+        logging.WARNING if alone else logging.INFO,
+        "%d of %d sessions have no dialogue in %s/train and carry ratings alone",
+        alone,
+        len(sought),
+        sgd,
+    )
+    return twins
