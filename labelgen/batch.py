@@ -150,7 +150,6 @@ class Collator:
         sides = [place.get(text, len(ids)) if text is not None else len(ids) for row in words for text in row]
         present = [(s, n) for s, n in enumerate(sides) if n < len(ids)]
         encoded = tuple(tuple(None if text is None else tokens[text] for text in row) for row in words)
-        turns = [turn for dialogue in dialogues for turn in dialogue.turns]
         return Batch(
             dialogues=tuple(dialogues),
             encoded=encoded,
@@ -160,8 +159,8 @@ class Collator:
             sides=torch.tensor(sides, dtype=torch.long),
             token=_integers([np.arange(starts[n], starts[n + 1]) for _, n in present]),
             token_side=_integers([np.full(starts[n + 1] - starts[n], s) for s, n in present]),
-            categorical=torch.from_numpy(self.features.categories(turns)),
-            numerical=torch.from_numpy(self.features.numbers(turns)),
+            categorical=torch.from_numpy(self.features.categories(dialogues)),
+            numerical=torch.from_numpy(self.features.numbers(dialogues)),
             targets={
                 name: _targets([encode(dialogue, row) for dialogue, row in zip(dialogues, encoded, strict=True)])
                 for name, encode in self.targets.items()

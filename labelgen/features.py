@@ -1,20 +1,50 @@
 """What was logged beside the words: categorical and numerical features of a turn, with vocabularies and statistics of the training data.
 
 A value may be missing (not logged) or, for categories, unseen in training; the two are told apart and both are legal everywhere.
+Device type, device state, locale, time of day, recogniser confidence are names to it. Some numbers need no log: DERIVED computes them.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import log1p
 from typing import Any
 
 import numpy as np
 
-from labelgen.dialogue import Dialogue, Turn
+from labelgen.dialogue import Dialogue
 
 MISSING, UNSEEN, FIRST = 0, 1, 2  # category indices; the vocabulary starts at FIRST
+TOKEN = re.compile(r"\w+|[^\w\s]")
+
+
+def num_tokens(text: str | None) -> float | None:
+    """Words and punctuation marks."""
+    return None if text is None else float(len(TOKEN.findall(text)))
+
+
+def time_gap(dialogue: Dialogue, turn: int) -> float | None:
+    """ln(1 + seconds) since the request before; None at the first turn, without timestamps, and where time runs backwards."""
+    after, before = dialogue.turns[turn].timestamp, dialogue.turns[turn - 1].timestamp if turn else None
+    if after is None or before is None or after < before:
+        return None
+    return log1p((after - before).total_seconds())
+
+
+DERIVED: Mapping[str, Callable[[Dialogue, int], float | None]] = {
+    "request_tokens": lambda dialogue, turn: num_tokens(dialogue.turns[turn].request),
+    "response_tokens": lambda dialogue, turn: num_tokens(dialogue.turns[turn].response),
+    "time_gap": time_gap,
+}
+
+
+def number(dialogue: Dialogue, turn: int, name: str) -> float | None:
+    """The value of a numerical feature: as it was logged, else as it is derived."""
+    logged = dialogue.turns[turn].numerical
+    return DERIVED[name](dialogue, turn) if name in DERIVED and name not in logged else logged.get(name)
 
 
 @dataclass(frozen=True)
@@ -24,16 +54,17 @@ class FeatureSpace:
     categorical: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerical: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
-    def categories(self, turns: Sequence[Turn]) -> np.ndarray:
+    def categories(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Category indices [T, C]."""
         tables = {name: {value: k for k, value in enumerate(values, FIRST)} for name, values in self.categorical.items()}
-        rows = [[_category(turn.categorical.get(name), table) for name, table in tables.items()] for turn in turns]
-        return np.array(rows, np.int64).reshape(len(turns), len(tables))
+        rows = [[_category(turn.categorical.get(name), table) for name, table in tables.items()] for d in dialogues for turn in d.turns]
+        return np.array(rows, np.int64).reshape(len(rows), len(tables))
 
-    def numbers(self, turns: Sequence[Turn]) -> np.ndarray:
+    def numbers(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Standardised values [T, F]; NaN where missing."""
-        rows = [[_standard(turn.numerical.get(name), *shape) for name, shape in self.numerical.items()] for turn in turns]
-        return np.array(rows, np.float32).reshape(len(turns), len(self.numerical))
+        places = [(dialogue, t) for dialogue in dialogues for t in range(len(dialogue.turns))]
+        rows = [[_standard(number(*place, name), *shape) for name, shape in self.numerical.items()] for place in places]
+        return np.array(rows, np.float32).reshape(len(rows), len(self.numerical))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or an export."""
@@ -63,13 +94,14 @@ class Features:
         """Reads the training dialogues once."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in self.categorical}
         values: dict[str, list[float]] = {name: [] for name in self.numerical}
-        for turn in (turn for dialogue in dialogues for turn in dialogue.turns):
-            for name, counter in counts.items():
-                if (category := turn.categorical.get(name)) is not None:
-                    counter[category] += 1
-            for name, seen in values.items():
-                if (number := turn.numerical.get(name)) is not None:
-                    seen.append(number)
+        for dialogue in dialogues:
+            for t, turn in enumerate(dialogue.turns):
+                for name, counter in counts.items():
+                    if (category := turn.categorical.get(name)) is not None:
+                        counter[category] += 1
+                for name, seen in values.items():
+                    if (value := number(dialogue, t, name)) is not None:
+                        seen.append(value)
         return FeatureSpace(
             {name: sorted(v for v, n in counter.items() if n >= self.min_count) for name, counter in counts.items() if counter},
             {name: (float(np.mean(seen)), float(np.std(seen)) or 1.0) for name, seen in values.items() if seen},

@@ -18,6 +18,7 @@ What is labelled, and by which rule:
 - Slots, categorical: the publisher marks no span. A value that the user informs is located at its first literal occurrence, case
   ignored (`categorical=True`); about half occur, "four people" for "4" does not and carries no label. A digit may be found within a
   longer number (1.6% of the located), and such a span may overlap another; responses have no categorical slots. Score them apart.
+- `categorical["service"]`: the service that the assistant's answer acts for, as its log would hold it (a feature, not a label).
 - `normalised`: the canonical value, where an act gives one for the words of the span.
 - `metadata`: `services` with their versions; `slice`, by the services that train's schema does not know: "seen" (none), "mixed",
   "unseen" (all); `retry_after_failure`, where there are any: turns that state the running intent again after a NOTIFY_FAILURE.
@@ -142,6 +143,7 @@ def convert(raw: Raw, seen: set[str], transactional: Mapping[Intent, bool]) -> d
             "intent": None if intents is None else str(run.intent) if intents and run else NONE,
             "request_slots": find_slots(exchange.user, categorical=True),
             "response_slots": find_slots(exchange.system, categorical=False),
+            "categorical": {"service": served(exchange.system)},
         })  # fmt: skip
     if unknown := [run.intent for run in runs if run.intent not in transactional]:
         raise ValueError(f"the split's schema.json has no {unknown[0]}")
@@ -215,6 +217,12 @@ def find_retries(runs: list[Run], exchanges: list[Exchange]) -> list[int]:
         if "INFORM_INTENT" in _acts(exchanges[turn].user, run.intent.service)
         and FAILURE in _acts(exchanges[turn - 1].system, run.intent.service)
     ]
+
+
+def served(system: Raw | None) -> str | None:
+    """The service of the answer's first frame."""
+    frames = (system or {}).get("frames") or []
+    return frames[0]["service"] if frames else None
 
 
 def find_slots(turn: Raw | None, categorical: bool) -> list[dict[str, Any]] | None:
