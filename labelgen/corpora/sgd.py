@@ -143,7 +143,7 @@ def convert(raw: Raw, seen: set[str], transactional: Mapping[Intent, bool]) -> d
             "intent": None if intents is None else str(run.intent) if intents and run else NONE,
             "request_slots": find_slots(exchange.user, categorical=True),
             "response_slots": find_slots(exchange.system, categorical=False),
-            "categorical": {"service": served(exchange.system)},
+            "categorical": served(exchange.system),
         })  # fmt: skip
     if unknown := [run.intent for run in runs if run.intent not in transactional]:
         raise ValueError(f"the split's schema.json has no {unknown[0]}")
@@ -219,10 +219,10 @@ def find_retries(runs: list[Run], exchanges: list[Exchange]) -> list[int]:
     ]
 
 
-def served(system: Raw | None) -> str | None:
-    """The service of the answer's first frame."""
+def served(system: Raw | None) -> dict[str, str]:
+    """The service of the answer's first frame, as a feature."""
     frames = (system or {}).get("frames") or []
-    return frames[0]["service"] if frames else None
+    return {"service": frames[0]["service"]} if frames else {}
 
 
 def find_slots(turn: Raw | None, categorical: bool) -> list[dict[str, Any]] | None:

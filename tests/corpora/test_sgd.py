@@ -168,6 +168,13 @@ def test_what_the_publisher_did_not_annotate_is_missing(tmp_path: Path) -> None:
     assert bare.turns == [Turn(request="Hi.", response="Hello.")]
 
 
+def test_the_service_of_the_answer_is_logged(tmp_path: Path) -> None:
+    dialogue = only(
+        tmp_path, [user("Hi.", FIND), system("Hello."), user("A ticket.", TICKET), system("Sure.", service="Trains_12"), user("Bye.", NONE)]
+    )
+    assert [turn.categorical.get("service") for turn in dialogue.turns] == ["Cafes_1", "Trains_12", None]
+
+
 def test_turns_without_a_partner_stand_alone(tmp_path: Path) -> None:
     dialogue = only(tmp_path, [
         system("Welcome."), user("A café?", FIND), user("Are you there?", FIND), system("Luna.", "OFFER"), system("Or Sol.", "OFFER"),
