@@ -1,23 +1,21 @@
-"""THE MODEL: tokens -> turn vectors -> dialogue states, in one file.
+"""THE MODEL: tokens -> turn vectors -> dialogue states.
 
     ids [L] -> TurnEncoder (RoBERTa or BERT, packed) -> token states [L, D] -> mean -> a vector for each distinct text [N, D]
     -> laid out as the sides of the turns [S, D], + side, + turn number, + FeatureEncoder -> DialogueEncoder -> states [S, D]
 
-Each distinct text is encoded once. Sequences lie one after another without padding (batch.py has the legend): linear layers run over
-all tokens at once, attention runs once for each group of equal lengths, without a mask, so that the result is exact.
+Each distinct text is encoded once. Sequences lie one after another without padding (batch.py has the legend), through the layers of
+packed.py. Where the model reads audio, the vector of a request's recording (audio_encoder.py) is added to its side.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, reduce
 from jaxtyping import Float, Int
 from tokenizers import Tokenizer
@@ -25,15 +23,12 @@ from torch import Tensor, nn
 
 from labelgen.batch import Batch, Group, chunks
 from labelgen.features import FIRST, FeatureSpace
+from labelgen.packed import PackedLayer, sinusoids, sizes
 from labelgen.pretrained import Pretrained, byte_tokenizer, read_pretrained
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
 TOKENS_AT_ONCE = 1024  # without gradients: more leaves the caches and faults in fresh pages (2,048: 8% slower, 4,096: 15%)
 TOKENS_AT_ONCE_GPU = 65_536  # there only memory is the limit: 0.4 GB of the widest states at width 384
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu, "gelu_new": partial(F.gelu, approximate="tanh")}
-GELU_ = torch._C._nn.gelu_  # type: ignore[attr-defined]
-IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {"gelu": GELU_, "relu": torch.relu_, "gelu_new": partial(GELU_, approximate="tanh")}
-
 NEW = {"gamma": "weight", "beta": "bias"}
 OLD = re.compile(r"LayerNorm\.(gamma|beta)$")  # the first BERT checkpoints call them so
 
@@ -53,86 +48,6 @@ class States(NamedTuple):
     def response(self) -> Float[Tensor, "T D"]:
         """States of the responses."""
         return rearrange(self.sides, "(t two) d -> two t d", two=2)[1]
-
-
-def sizes(groups: Sequence[Group]) -> list[int]:
-    """Items in each group."""
-    return [count * length for count, length in groups]
-
-
-def packed_attention(qkv: Float[Tensor, "L E"], groups: Sequence[Group], num_heads: int, causal: bool) -> Float[Tensor, "L D"]:
-    """Attention within each sequence (Vaswani et al. 2017, eq. 1); E = 3 D. `split`, not slices: a slice's gradient is a full-size zero."""
-    mixed = []
-    for (count, _), part in zip(groups, qkv.split(sizes(groups)), strict=True):
-        q, k, v = rearrange(part, "(n l) (three h d) -> three n h l d", n=count, three=3, h=num_heads)
-        mixed.append(rearrange(F.scaled_dot_product_attention(q, k, v, is_causal=causal), "n h l d -> (n l) (h d)"))
-    return torch.cat(mixed)
-
-
-def linear_into(layer: nn.Linear, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
-    """`layer(x)`, written to the start of `memory`: a fresh block of megabytes costs more page faults than the sums take. No gradients."""
-    if type(layer) is not nn.Linear:  # wrapped or quantised: it knows better
-        out: Tensor = layer(x)
-        return out
-    out = rearrange(memory[: len(x) * layer.out_features], "(l e) -> l e", l=len(x))
-    return torch.addmm(layer.bias, x, layer.weight.T, out=out)
-
-
-class PackedLayer(nn.Module):
-    """One Transformer layer over packed sequences; norms after the sum (BERT) or before it (`norm_first`)."""
-
-    def __init__(
-        self,
-        width: int,
-        num_heads: int,
-        inner: int,
-        *,
-        norm_first: bool = False,
-        causal: bool = False,
-        dropout: float = 0.0,
-        activation: str = "gelu",
-        epsilon: float = 1e-12,
-    ) -> None:
-        super().__init__()
-        if width % num_heads:
-            raise ValueError(f"{num_heads} attention heads do not divide the width {width}; set encoder.dialogue_heads")
-        self.num_heads, self.norm_first, self.causal = num_heads, norm_first, causal
-        self.qkv = nn.Linear(width, 3 * width)
-        self.mix = nn.Linear(width, width)
-        self.attention_norm = nn.LayerNorm(width, epsilon)
-        self.widen = nn.Linear(width, inner)
-        self.narrow = nn.Linear(inner, width)
-        self.feed_norm = nn.LayerNorm(width, epsilon)
-        self.dropout = nn.Dropout(dropout)
-        self.activation, self.activate_in_place = ACTIVATIONS[activation], IN_PLACE[activation]
-
-    def _attend(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
-        mixed: Tensor = self.dropout(self.mix(packed_attention(self.qkv(x), groups, self.num_heads, self.causal)))
-        return mixed
-
-    def _feed(self, x: Tensor) -> Tensor:
-        fed: Tensor = self.dropout(self.narrow(self.activation(self.widen(x))))
-        return fed
-
-    def forward(self, x: Float[Tensor, "L D"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
-        if self.norm_first:
-            x = x + self._attend(self.attention_norm(x), groups)
-            return x + self._feed(self.feed_norm(x))
-        dropping = self.training and self.dropout.p
-        if x.device.type == "cpu" and not (torch.is_grad_enabled() or dropping or torch.is_autocast_enabled("cpu")):
-            return self._infer(x, groups)
-        x = self.attention_norm(x + self._attend(x, groups))
-        fed: Tensor = self.feed_norm(x + self._feed(x))
-        return fed
-
-    def _infer(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
-        """The same without gradients, in place: about 1.1 times as fast (experiments/encoder_throughput)."""
-        memory = x.new_empty(len(x) * max(self.qkv.out_features, self.widen.out_features))
-        attended = packed_attention(linear_into(self.qkv, x, memory), groups, self.num_heads, self.causal)
-        x = self.attention_norm(self.mix(attended).add_(x))
-        wide = self.activate_in_place(linear_into(self.widen, x, memory))
-        out: Tensor = self.feed_norm(self.narrow(wide).add_(x))
-        return out
 
 
 class PackedBackbone(nn.Module):
@@ -364,13 +279,6 @@ class DialogueEncoder(nn.Module):
             x = layer(x, groups)
         out: Tensor = self.leave(x)
         return out
-
-
-def sinusoids(places: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
-    """Position features without an upper bound (Vaswani et al. 2017, section 3.5)."""
-    steps = torch.arange(width // 2, device=places.device, dtype=torch.float32)
-    angles = rearrange(places.float(), "t -> t 1") * torch.exp(-9.21 * steps / (width // 2))  # 9.21 = ln 10,000
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def read_tokenizer(own: str, path: str | None) -> Tokenizer:

@@ -14,9 +14,10 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from labelgen import encoder as encoder_module
 from labelgen.batch import Collator, Group
 from labelgen.dialogue import PARTS, Dialogue, Turn
-from labelgen.encoder import Encoder, OtherBackbone, PackedBackbone, PackedLayer, TurnEncoder, sizes
+from labelgen.encoder import Encoder, OtherBackbone, PackedBackbone, TurnEncoder
 from labelgen.features import FIRST, FeatureSpace
 from labelgen.network import Network
+from labelgen.packed import PackedLayer, sizes
 from labelgen.pretrained import byte_tokenizer, read_pretrained
 
 SMALL = {"vocab_size": 259, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40}

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from labelgen.batch import IGNORE, Batch, Encoded, Group
 from labelgen.dialogue import Dialogue, Label
-from labelgen.encoder import States, sizes
+from labelgen.encoder import States
 from labelgen.losses import Loss, marginal_cross_entropy
 from labelgen.metrics import BoundaryF1, DialogueMetric, PairwiseF1, Pk, Prediction, WindowDiff
+from labelgen.packed import sizes
 from labelgen.tasks import Decoded, Task
 
 
