@@ -16,11 +16,13 @@ What is labelled, and by which rule:
   the ratings below 3: True, fewer than a third: False, else None, as are responses that nobody rated (the last of a session).
 - With `sgd` and name "SGD": goals, outcomes, intents and slots of the dialogue of Schema-Guided Dialogue's train split that has the
   same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such a dialogue
-  carries votes and defects alone; how many there are is logged.
+  carries votes and defects alone; how many there are is logged. That reads all of SGD's train split, some 20 s: where that matters,
+  write the dialogues once (`labelgen.files`) and train on the file.
 - `metadata`: `acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
   dialogue, beside what SGD says of it; `explanations` of the overall ratings (JDDC).
 
-Not labelled: acts of responses are left out; without `sgd`, goals, intents and slots. There is no published split: `in_fold`.
+Not labelled: goals, intents and slots, without `sgd`; acts of responses are left out. There is no published split: `split` and `fold`.
+SGD, ReDial and CCPE were checked on the publisher's files; MWOZ and JDDC follow the publisher's description of the format alone.
 """
 
 from __future__ import annotations
@@ -125,20 +127,22 @@ def convert(block: Block, twins: Mapping[Words, Dialogue]) -> dict[str, Any]:
     """
     session = parse_session(block)
     users = [exchange.user or {} for exchange in session.exchanges]
+    record: dict[str, Any] = {
+        "turns": [{"request": request, "response": response} for request, response in session.texts()],
+        "metadata": {},
+    }
     twin = twins.get(spell(session.texts()))
-    alone = {"turns": [{"request": request, "response": response} for request, response in session.texts()], "metadata": {}}
-    record = twin.model_dump(exclude={"id"}) if twin else alone
+    if twin:
+        record = twin.model_dump(exclude={"id"})
+        record["metadata"]["sgd"] = twin.id
     for turn, user, judged in zip(record["turns"], users, judgements(session.exchanges), strict=True):
         turn["votes"] = _votes(user.get("ratings", ()))
         turn["defect"] = judged and is_defect(judged)
-    metadata = record["metadata"]
-    if twin:
-        metadata["sgd"] = twin.id
     acts = [user.get("act") for user in users]
     if any(acts):
-        metadata["acts"] = acts
+        record["metadata"]["acts"] = acts
     if session.overall and session.overall.explanations:
-        metadata["explanations"] = session.overall.explanations
+        record["metadata"]["explanations"] = session.overall.explanations
     return {**record, "votes": _votes(session.overall.ratings if session.overall else ())}
 
 
@@ -167,6 +171,8 @@ def parse_line(raw: bytes, where: str) -> Line:
         ratings.append(float(rating))
     if ratings and speaker == "SYSTEM":
         raise ValueError(f"{where}: ratings {rated!r} of a SYSTEM line; the users' lines carry them")
+    if any(cells[4:]) and text != OVERALL:
+        raise ValueError(f"{where}: a fifth column; only {OVERALL} has explanations, is there a tab in the text?")
     return Line(speaker, text, act or None, ratings, [told for told in "".join(cells[4:]).split(";") if told])
 
 
@@ -214,11 +220,6 @@ def _find_twins(sgd: str, blocks: Iterable[Block], reject: Reject | None) -> dic
             if not missing:
                 break
     alone = sum(words in missing for words in sought)
-    log.log(
-        logging.WARNING if alone else logging.INFO,
-        "%d of %d sessions have no dialogue in %s/train and carry ratings alone",
-        alone,
-        len(sought),
-        sgd,
-    )
+    level = logging.WARNING if alone else logging.INFO
+    log.log(level, "%d of %d sessions have no dialogue in %s/train and carry ratings alone", alone, len(sought), sgd)
     return twins
