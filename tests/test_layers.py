@@ -32,7 +32,18 @@ LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its
     {"evaluate", "backfill", "train", "demo"},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
-WITHOUT_TORCH = ["dialogue", "files", "render", "corpora.sgd", "corpora.records", "corpora.simulated", "corpora.uss", "features", "config"]
+WITHOUT_TORCH = [
+    "dialogue",
+    "files",
+    "render",
+    "corpora.sgd",
+    "corpora.records",
+    "corpora.simulated",
+    "corpora.uss",
+    "corpora.star",
+    "features",
+    "config",
+]
 ONLY_IN = {  # packages that have one home
     "hydra": {"config"},
     "omegaconf": {"config"},
