@@ -14,10 +14,10 @@ What is labelled, and by which rule:
 - Votes of the dialogue: the ratings at OVERALL.
 - Defects: a response is judged by the first rated request after it, where no other response stands between them. More than half of
   the ratings below 3: True, fewer than a third: False, else None, as are responses that nobody rated (the last of a session).
-- With `sgd` and name "SGD": goals, outcomes, intents and slots of the dialogue of Schema-Guided Dialogue's train split that has the
-  same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such a dialogue
-  carries votes and defects alone; how many there are is logged. That reads all of SGD's train split, some 20 s: where that matters,
-  write the dialogues once (`labelgen.files`) and train on the file.
+- With `sgd` and name "SGD": goals, outcomes, intents, slots and the logged service of the dialogue of Schema-Guided Dialogue's train
+  split that has the same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such
+  a dialogue carries votes and defects alone; how many there are is logged. That reads all of SGD's train split, some 20 s: where
+  that matters, write the dialogues once (`labelgen.files`) and train on the file.
 - `metadata`: `acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
   dialogue, beside what SGD says of it; `explanations` of the overall ratings (JDDC).
 
