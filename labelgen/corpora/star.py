@@ -206,12 +206,21 @@ def find_lines(events: Iterable[Raw], task: str | None) -> list[Line]:
         elif action == "return_item" and event.get("Item"):
             item = event["Item"]
             reports.append((event["APIName"], item.get("Message") or item.get("ReservationStatus") or ""))
-        elif action in UTTERANCES and event["Agent"] == "User":
-            lines.append(Line(True, event["Text"], event["UnixTime"]))
         elif action in UTTERANCES:
-            lines.append(Line(False, event["Text"], event["UnixTime"], task, event.get("ActionLabel"), tuple(apis), tuple(reports)))
-            apis, reports = [], []
+            lines.append(_line(event))
+            if not lines[-1].user:
+                lines[-1] = lines[-1]._replace(task=task, apis=tuple(apis), reports=tuple(reports))
+                apis, reports = [], []
     return lines
+
+
+def _line(event: Raw) -> Line:
+    speaker, text = event["Agent"], event["Text"]
+    if speaker not in ("User", "Wizard"):
+        raise ValueError(f"Agent {speaker!r} is neither User nor Wizard")
+    if not isinstance(text, str):
+        raise ValueError(f"Text {text!r} of an utterance is no text")
+    return Line(speaker == "User", text, event["UnixTime"], act=event.get("ActionLabel"))
 
 
 def assign(lines: list[Line]) -> list[Line]:
