@@ -1,0 +1,67 @@
+"""GECOR (Quan et al. 2019, https://arxiv.org/abs/1909.12086): CamRest676's dialogues, with requests made complete.
+
+Where to get it: github.com/terryqj0107/GECOR; its README puts the annotations under CC BY 4.0. `root` is the clone, with
+`CamRest676_for_coreference_and_ellipsis_resolution/CamRest676_annotated.json`, or the folder that this file is in. The dialogues are
+those of CamRest676 (Wen et al. 2016). There is no published split.
+
+The publisher's turn is ours: what the user wrote, and the system's answer.
+
+What is labelled, and by which rule:
+
+- Rewrites: one a request, the complete version. A request that needs none is its own rewrite. The annotators also mended spelling, so
+  a rewrite that differs does not prove that the request depended on its context.
+- `metadata["with_ellipsis"]` and `metadata["with_coreference"]`: per turn the version that leaves words out, and the one that refers to
+  them, null where the annotators wrote none. One of them is often the request; all of them mean what the rewrite says.
+
+Not labelled: intents, slots (the publisher's have no spans), goals, outcomes, defects and votes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelgen.corpora import Fold, Raw, convert_each, in_fold
+from labelgen.dialogue import Dialogue, Reject
+
+FOLDER, FILE = "CamRest676_for_coreference_and_ellipsis_resolution", "CamRest676_annotated.json"
+
+
+@dataclass(frozen=True)
+class GECOR:
+    """The corpus below `root`; `test` is tenth `fold` of the dialogues, `train` the rest."""
+
+    root: str
+    split: Fold = "all"
+    fold: int = 0
+
+    def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+        """Streams the dialogues in the publisher's order; ids are `gecor:0`.
+
+        Malformed dialogues go to `reject`; without it the first one raises RecordError. ValueError: the folder is not the corpus.
+        """
+        file = next((path for path in (Path(self.root) / FOLDER / FILE, Path(self.root) / FILE) if path.is_file()), None)
+        if file is None:
+            raise ValueError(f"{self.root}: no {FOLDER}/{FILE} there; clone github.com/terryqj0107/GECOR and give its folder as `root`")
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8-sig"))
+        except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+            raise ValueError(f"{file}: not UTF-8 JSON ({error}); get the file again") from None
+        if not isinstance(rows, list):
+            raise ValueError(f"{file}: a JSON {type(rows).__name__}, not a list of dialogues; get the file again")
+        for dialogue in convert_each(rows, convert, lambda raw: f"gecor:{raw['dialogue_id']}", str(file), reject):
+            if in_fold(dialogue.id, self.split, self.fold):
+                yield dialogue
+
+
+def convert(raw: Raw) -> dict[str, Any]:
+    """One published dialogue -> the fields of our record, without the id. KeyError, TypeError, ...: not in the publisher's format."""
+    users = [turn["usr"] for turn in raw["dial"]]
+    turns = [{"request": turn["usr"]["transcript"], "response": turn["sys"]["sent"]} for turn in raw["dial"]]
+    for turn, user in zip(turns, users, strict=True):
+        turn["rewrites"] = [user["transcript_complete"]] if user["transcript_complete"] else None
+    metadata = {name: [user[f"transcript_{name}"] or None for user in users] for name in ("with_ellipsis", "with_coreference")}
+    return {"turns": turns, "metadata": metadata}
