@@ -41,6 +41,11 @@ WITHOUT_TORCH = [
     "corpora.simulated",
     "corpora.uss",
     "corpora.star",
+    "corpora.atis",
+    "corpora.cqr",
+    "corpora.gecor",
+    "corpora.dstc2",
+    "corpora.dstc10",
     "features",
     "config",
 ]
