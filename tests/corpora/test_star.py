@@ -286,7 +286,7 @@ def test_each_dialogue_equals_the_reference() -> None:
                     differing[spaceship] += 1
                     assert not spaceship or (goal.outcome, theirs["outcome"]) == ("failure", "recovered")
             for vote in dialogue.votes:
-                (goal,), (theirs,) = dialogue.goals or (), row["goals"]  # the answer can only judge this one
+                (goal,), (theirs,) = dialogue.goals or [], row["goals"]  # the answer can only judge this one
                 for whose, outcome in (("ours", goal.outcome or "unknown"), ("theirs", theirs["outcome"])):
                     if outcome != "unknown":
                         agreeing[whose] += (outcome != "failure") == (vote.value == 1.0)
