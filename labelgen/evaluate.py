@@ -26,10 +26,11 @@ Figures = dict[str, Interval]  # "task/metric" -> figure
 
 
 class Scores(NamedTuple):
-    """Figures over all dialogues, and over those of each slice."""
+    """Figures over all dialogues, and over those of each slice; and what they are made of: each metric's statistics, [N, S]."""
 
     metrics: Figures
     slices: dict[str, Figures]
+    statistics: dict[str, np.ndarray]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -51,6 +52,7 @@ def evaluate(
     """Prints the table and writes OUTPUT/metrics.json; returns the mean over tasks of each task's first metric (0.0 without labels).
 
     `metrics` is over all dialogues; `slices` over those whose metadata names the slice (`metadata["slice"]`, set by the corpus);
+    OUTPUT/statistics.npz holds what each dialogue adds to each metric, to pool runs or to find the dialogues that fail.
     `baselines` holds both for each trivial prediction fitted on `reference`, the corpus that the model was trained on.
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
     """
@@ -74,6 +76,8 @@ def evaluate(
         "corpus": repr(corpus),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    names = np.array([dialogue.id for dialogue in dialogues])
+    np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)  # type: ignore[arg-type]
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
     made = table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}")
     screen = Console()
@@ -99,6 +103,7 @@ def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping
     return Scores(
         {name: bootstrap(metric, statistics[name]) for name, metric in metrics.items()},
         {part: {name: bootstrap(metric, statistics[name][mask]) for name, metric in metrics.items()} for part, mask in where.items()},
+        statistics,
     )
 
 

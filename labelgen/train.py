@@ -35,7 +35,7 @@ def train(
     data: Callable[..., DialogueData],
     model: Callable[..., Learner],
     trainer: Callable[..., pl.Trainer],
-    callbacks: Mapping[str, pl.Callback],
+    callbacks: Mapping[str, pl.Callback | None],
     logger: Logger | None = None,
     seed: int = 0,
     pretrained: str | None = None,
@@ -65,7 +65,7 @@ def train(
         warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
         fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
-    for callback in callbacks.values():
+    for callback in fitter.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
             log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
     fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
@@ -105,8 +105,9 @@ def _same_run(last: Path, description: Mapping[str, Any]) -> None:
         raise ValueError(f"{last}: is of another run ({', '.join(other)} differ); name another output, or start anew with resume=null")
 
 
-def usable(callbacks: Mapping[str, pl.Callback], validates: bool) -> list[pl.Callback]:
-    """The callbacks; without validation those that wait for one of its figures are left out."""
+def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list[pl.Callback]:
+    """The callbacks that are not null; without validation those that wait for one of its figures are left out."""
+    callbacks = {name: callback for name, callback in callbacks.items() if callback is not None}
     left_out = [] if validates else [name for name, callback in callbacks.items() if getattr(callback, "monitor", None)]
     if left_out:
         log.warning("no dialogue to validate on (data.valid_fraction): the last weights count, without %s", ", ".join(left_out))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelgen.batch import IGNORE
-from labelgen.losses import info_nce, marginal_cross_entropy, masked_cross_entropy
+from labelgen.losses import info_nce, marginal_cross_entropy, masked_cross_entropy, ranked_probability
 
 
 def draw(seed: int, *shape: int) -> torch.Tensor:
@@ -28,6 +28,36 @@ def test_masked_cross_entropy_is_torchs_over_the_labelled(target: list[int], see
     assert not logits.grad[labels == IGNORE].any()
     moved = torch.where((labels == IGNORE)[:, None], logits.detach() + 7, logits.detach())
     assert masked_cross_entropy(moved, labels).total.item() == pytest.approx(wanted.item(), abs=1e-5)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.integers(0, 99))
+def test_distributions_as_targets(known: list[bool], seed: int) -> None:
+    logits, hidden = draw(seed, len(known), 3), ~torch.tensor(known)
+    target = draw(seed + 1, len(known), 3).softmax(1)
+    target[hidden] = torch.nan
+    for loss_of in (masked_cross_entropy, ranked_probability):
+        wanted = 0.0
+        for row, truth in zip(logits[~hidden], target[~hidden], strict=True):
+            said, t = row.softmax(0).tolist(), truth.tolist()
+            if loss_of is masked_cross_entropy:
+                wanted -= sum(p * math.log(q) for p, q in zip(t, said, strict=True))
+            else:
+                wanted += sum((sum(said[: k + 1]) - sum(t[: k + 1])) ** 2 for k in range(3))
+        free = logits.clone().requires_grad_()
+        loss = loss_of(free, target)
+        loss.total.backward()
+        assert loss.count == sum(known)
+        assert loss.total.item() == pytest.approx(wanted, abs=1e-4)
+        assert free.grad is not None
+        assert not free.grad[hidden].any()
+        assert free.grad.isfinite().all()
+
+
+def test_ranked_probability_knows_the_order() -> None:
+    target = torch.tensor([[1.0, 0.0, 0.0]])
+    near, far = torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[0.0, 0.0, 9.0]])
+    assert ranked_probability(near, target).total < ranked_probability(far, target).total
+    assert masked_cross_entropy(near, target).total.item() == pytest.approx(masked_cross_entropy(far, target).total.item())
 
 
 @given(st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))

@@ -24,9 +24,11 @@ from labelgen.metrics import (
     AveragePrecision,
     BinaryF1,
     BoundaryF1,
+    Correlation,
     DialogueMetric,
     Interval,
     MacroF1,
+    PairwiseF1,
     Pk,
     Prediction,
     SpanF1,
@@ -70,6 +72,11 @@ def scores(rng: random.Random, turns: int) -> Example:
     return gold, [rng.random() ** (1 if flag else 4) for flag in gold]
 
 
+def ratings(rng: random.Random, turns: int) -> Example:
+    gold = [rng.choice([1.0, 2.0, 2.5, 4.0]) for _ in range(turns)]
+    return gold, [rating / 4 + rng.random() for rating in gold]
+
+
 def classes(rng: random.Random, turns: int) -> Example:
     gold = [rng.choice([*CLASSES, "unseen", "unseen too"]) for _ in range(turns)]
     return gold, [rng.choice([label, *CLASSES[:3]]) if label in CLASSES[:3] else rng.choice(CLASSES[:3]) for label in gold]
@@ -86,6 +93,7 @@ def spans(rng: random.Random, turns: int) -> Example:
 
 METRICS: dict[str, tuple[Callable[[], DialogueMetric], Callable[[random.Random, int], Example]]] = {
     "boundary_f1": (lambda: BoundaryF1(read), goals),
+    "pairwise_f1": (lambda: PairwiseF1(read), goals),
     "pk": (lambda: Pk(read), goals),
     "window_diff": (lambda: WindowDiff(read), goals),
     "binary_f1": (lambda: BinaryF1(read), flags),
@@ -93,6 +101,7 @@ METRICS: dict[str, tuple[Callable[[], DialogueMetric], Callable[[random.Random, 
     "accuracy": (lambda: Accuracy(read), classes),
     "macro_f1": (lambda: MacroF1(read, CLASSES), classes),
     "span_f1": (lambda: SpanF1(read), spans),
+    "correlation": (lambda: Correlation(read), ratings),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
 seeds = st.integers(0, 2**32)
@@ -164,6 +173,32 @@ def test_boundary_f1_equals_scikit_learn_and_segeval(seed: int) -> None:
         counts = segeval.boundary_statistics(masses(gold), masses(predicted), n_t=1)
         hits, false, missed, _ = BoundaryF1(read).statistics(gold, predicted)
         assert (hits, false + missed) == (len(counts["matches"]), len(counts["additions"]))
+
+
+@settings(max_examples=40)
+@given(seeds)
+def test_pairwise_f1_equals_scikit_learn(seed: int) -> None:
+    examples = corpus("pairwise_f1", seed)
+    total = sum((sklearn.metrics.cluster.pair_confusion_matrix(*example) for example in examples), np.zeros((2, 2)))
+    (_, false), (missed, hits) = total / 2  # scikit-learn counts each pair in both orders
+    expected = 2 * hits / (2 * hits + false + missed) if hits + false + missed else np.nan
+    assert figure(PairwiseF1(read), examples) == pytest.approx(expected, nan_ok=True)
+
+
+def test_turns_without_a_predicted_goal_are_in_no_pair() -> None:
+    assert figure(PairwiseF1(read), [([0, 0, 0], [None, None, 1])]) == 0.0
+
+
+@settings(max_examples=40)
+@given(seeds)
+def test_correlation_equals_scipy(seed: int) -> None:
+    gold, predicted = flat(examples := corpus("correlation", seed))
+    assert figure(Correlation(read), examples) == pytest.approx(scipy.stats.pearsonr(gold, predicted).statistic)
+
+
+def test_correlation_with_what_does_not_vary_is_undefined() -> None:
+    assert np.isnan(figure(Correlation(read), [([3.1, 3.1, 3.1], [0.2, 0.5, 0.7])]))
+    assert np.isnan(figure(Correlation(read), [([1.0, 2.0, 3.0], [0.7, 0.7, 0.7])]))
 
 
 @settings(max_examples=40)

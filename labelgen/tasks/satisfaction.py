@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -35,8 +35,8 @@ class Rated(Task):
     """
 
     labels: Sequence[str] = CLASSES
-    target: Literal["mean", "votes", "panel"] = "votes"
-    distance: Literal["cross_entropy", "ranked_probability"] = "cross_entropy"
+    target: str = "panel"
+    distance: str = "cross_entropy"
 
     def __post_init__(self) -> None:
         super().__post_init__()

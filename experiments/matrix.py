@@ -1,0 +1,170 @@
+"""Runs the matrix of an experiment's page: each cell on each repeat is trained, exported and scored once; what is done is skipped.
+
+    python experiments/matrix.py uss                    # LABELGEN_DATA names the folder of the corpora
+    python experiments/matrix.py uss --cells causal --add trainer=gpu
+    python experiments/matrix.py uss --table            # what is done so far, without running anything
+
+PAGE/matrix.yaml lists overrides as `labelgen train` and `labelgen evaluate` take them: `train` and `test` for one of the two, `corpus` for
+both; on top for all runs, below `cells` and `repeats` for some. Runs lie in OUTPUT/CELL/REPEAT. Several processes may run the same
+command: a run that another one works on is left to it. A killed run goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+
+import labelgen
+from labelgen.export import load
+from labelgen.metrics import DialogueMetric, bootstrap
+
+HERE = Path(__file__).parent
+RESAMPLES = 2000
+
+
+class Run(NamedTuple):
+    """One cell on one repeat: its folder, and the overrides of its two commands."""
+
+    folder: Path
+    train: list[str]
+    test: list[str]
+
+
+def runs_of(page: Mapping[str, Any], output: Path, cell: str, add: list[str]) -> Iterator[Run]:
+    for repeat, settings in page["repeats"].items():
+        levels = [page, page["cells"][cell] or {}, settings or {}]
+
+        def told(kind: str, levels: list[Mapping[str, Any]] = levels) -> list[str]:
+            return [override for level in levels for override in level.get(kind, ())]
+
+        yield Run(output / cell / repeat, [*told("corpus"), *told("train"), *add], [*told("corpus"), *told("test")])
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Is the run ours? The claim ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def perform(run: Run) -> None:
+    """Trains, exports and scores; `done.json` says what was done, on what, in how many seconds."""
+    done = run.folder / "done.json"
+    asked = {"train": run.train, "test": run.test}
+    if done.exists():
+        there = json.loads(done.read_text("utf-8"))
+        if {key: there[key] for key in asked} != asked:
+            sys.exit(f"{run.folder}: was made with other settings; remove the folder to make it again, or name another --output")
+        return
+    print(f"== {run.folder}", flush=True)
+    start = time.perf_counter()
+    labelgen.run(labelgen.load_config("train", *run.train, f"output={run.folder}"))
+    seconds = time.perf_counter() - start
+    labelgen.run(labelgen.load_config("export", f"checkpoint={run.folder}", f"output={run.folder / 'export'}"))
+    labelgen.run(labelgen.load_config("evaluate", *run.test, f"export={run.folder / 'export'}", f"output={run.folder}"))
+    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {torch.get_num_threads()} threads"
+    done.write_text(json.dumps({**asked, "seconds": round(seconds, 1), "hardware": hardware}, indent=1), "utf-8")
+    for checkpoint in (run.folder / "checkpoints").glob("*.ckpt"):  # the export is what is kept
+        checkpoint.unlink()
+
+
+def pooled(folders: list[Path], name: str) -> dict[str, np.ndarray]:
+    """Dialogue -> its statistics [S] in all repeats together: dialogues, not runs, are what the intervals draw."""
+    total: dict[str, np.ndarray] = {}
+    for folder in folders:
+        with np.load(folder / "statistics.npz", allow_pickle=False) as held:
+            if name not in held:
+                continue
+            for identity, row in zip(held["ids"].tolist(), held[name], strict=True):
+                total[identity] = total.get(identity, 0.0) + row
+    return total
+
+
+def difference(metric: DialogueMetric, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> str:
+    """`+.012 [.003, .020]`: of the figures of two cells on the same dialogues, paired (each resample draws the same ones)."""
+    if not ours or ours.keys() != theirs.keys():
+        return ""
+    a, b = (np.stack([rows[key] for key in sorted(ours)]) for rows in (ours, theirs))
+    draws = np.random.default_rng(0)
+    times = np.stack([np.bincount(draws.integers(len(a), size=len(a)), minlength=len(a)) for _ in range(RESAMPLES)]).astype(float)
+    apart = metric.value(times @ a) - metric.value(times @ b)
+    low, high = np.nanquantile(apart, [0.025, 0.975])
+    return f"{float(metric.value(a.sum(0)) - metric.value(b.sum(0))):+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def table(page: Mapping[str, Any], output: Path) -> str:
+    """A row a cell and column: the figure over all repeats with its 95% interval, the repeats' range, the difference to `against`."""
+    lines = ["| cell | figure | value [95% interval] | range of the runs | difference to the cell named | runs | min a run |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for cell, settings in page["cells"].items():
+        folders = [output / cell / repeat for repeat in page["repeats"] if (output / cell / repeat / "done.json").exists()]
+        if not folders:
+            continue
+        minutes = np.mean([json.loads((folder / "done.json").read_text("utf-8"))["seconds"] for folder in folders]) / 60
+        against = (settings or {}).get("against")
+        beside = [output / str(against) / folder.name for folder in folders]
+        tasks = load(folders[0] / "export").network.tasks
+        metrics = {f"{name}/{key}": metric for name, task in tasks.items() for key, metric in task.metrics().items()}
+        for name in (name for name in page["columns"] if name in metrics):
+            metric = metrics[name]
+            rows = pooled(folders, name)
+            figure = bootstrap(metric, np.stack(list(rows.values())), RESAMPLES)
+            if figure.value is None:
+                continue
+            each = [float(metric.value(np.stack(list(pooled([folder], name).values())).sum(0))) for folder in folders]
+            other = pooled(beside, name) if against and all((folder / "done.json").exists() for folder in beside) else {}
+            told = f"{against}: {difference(metric, rows, other)}" if other else ""
+            lines.append(
+                f"| {cell} | {name} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] "
+                f"| {min(each):.3f} to {max(each):.3f} | {told} | {len(folders)} | {minutes:.1f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", help="a folder of experiments/ with a matrix.yaml")
+    parser.add_argument("--output", type=Path, help="default: runs/PAGE")
+    parser.add_argument("--cells", nargs="*", help="default: all")
+    parser.add_argument("--add", nargs="*", default=[], help="overrides of every training, such as trainer=gpu")
+    parser.add_argument("--table", action="store_true", help="print what is done and run nothing")
+    given = parser.parse_args()
+    file = HERE / given.page / "matrix.yaml"
+    if not file.is_file():
+        sys.exit(f"{file}: no such file; pages with a matrix are {', '.join(sorted(path.parent.name for path in HERE.glob('*/matrix.yaml')))}")
+    page = yaml.safe_load(file.read_text("utf-8"))
+    output = given.output or Path("runs") / given.page
+    if unknown := set(given.cells or ()) - page["cells"].keys():
+        sys.exit(f"no cell {', '.join(sorted(unknown))}; there are {', '.join(page['cells'])}")
+    if not given.table:
+        for cell in given.cells or page["cells"]:
+            for run in runs_of(page, output, cell, given.add):
+                with claimed(run.folder) as ours:
+                    if ours:
+                        perform(run)
+    made = table(page, output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "table.md").write_text(made, "utf-8")
+    print(made)
+
+
+if __name__ == "__main__":
+    main()
