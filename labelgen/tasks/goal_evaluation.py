@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from labelgen.batch import IGNORE, Batch, Encoded
 from labelgen.dialogue import Dialogue, Label
 from labelgen.losses import Loss, masked_cross_entropy
-from labelgen.metrics import AveragePrecision, BinaryF1, DialogueMetric, Prediction
+from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, DialogueMetric, Prediction
 from labelgen.tasks import ClassHead, Decoded, Task, classes
 from labelgen.tasks.goal_segmentation import GoalSegmentation
+
+ANSWER = "goal_success"  # the question of the vote that holds a user's own answer, 1.0 or 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,15 @@ class GoalEvaluation(Task):
         return masked_cross_entropy(logits, batch.targets[self.name])
 
     def metrics(self) -> dict[str, DialogueMetric]:
-        return {"failure_f1": BinaryF1(self._failed), "failure_ap": AveragePrecision(self._scores)}
+        """`user_agreement`: how often the users' own answers to whether they reached their goals are those of the model."""
+        agreement = Accuracy(self._answers)
+        return {"failure_f1": BinaryF1(self._failed), "failure_ap": AveragePrecision(self._scores), "user_agreement": agreement}
+
+    def _answers(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
+        """One answer speaks of all goals: yes where none failed."""
+        answers = [vote.value == 1.0 for vote in dialogue.votes if vote.question == ANSWER and vote.annotator == "user"]
+        failed = any(self._at_ends(dialogue, prediction).argmax(1) == self.labels.index("failure"))
+        return [str(answers[0]) if answers and dialogue.goals else None], [str(not failed)]
 
     def _gold(self, dialogue: Dialogue) -> list[bool | None]:
         return [None if goal.outcome is None else goal.outcome == "failure" for goal in dialogue.goals or ()]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from labelgen.batch import IGNORE
-from labelgen.dialogue import Dialogue, Goal, Label, Turn
+from labelgen.dialogue import Dialogue, Goal, Label, Turn, Vote
 from labelgen.metrics import Prediction
 from labelgen.tasks.goal_evaluation import GoalEvaluation
 
@@ -32,9 +32,9 @@ def test_labels_are_read_at_decoded_ends() -> None:
 
 def test_figures_are_of_failures_at_gold_ends() -> None:
     metrics = TASK.metrics()
-    for metric in metrics.values():
-        metric.observe(DIALOGUE, Prediction([], ROWS))
-        assert metric.items(metric.sums.numpy()) == 2
+    for name in ("failure_f1", "failure_ap"):
+        metrics[name].observe(DIALOGUE, Prediction([], ROWS))
+        assert metrics[name].items(metrics[name].sums.numpy()) == 2
     assert metrics["failure_f1"].compute() == 2 / 3
     assert metrics["failure_ap"].compute() == 1.0
 
@@ -45,3 +45,19 @@ def test_a_dialogue_without_goals_has_no_items() -> None:
         for metric in metrics.values():
             metric.observe(DIALOGUE.model_copy(update={"goals": goals}), Prediction([], ROWS))
             assert metric.compute().isnan()
+
+
+def test_users_answers_are_of_the_dialogue() -> None:
+    agreement = TASK.metrics()["user_agreement"]
+    rows = np.array([[0.1, 0.1, 0.8], [0.9, 0.1, 0.0]])  # failed at turn 0, reached at turn 1
+
+    def answered(value: float | str, annotator: str | None, *ends: int) -> Dialogue:
+        goals = [Goal(turns=[end]) for end in ends]
+        vote = Vote(question="goal_success", value=value, annotator=annotator)
+        return Dialogue(id="a", turns=[Turn(response="x"), Turn(response="y")], goals=goals, votes=[vote])
+
+    agree = [agreement.observe(answered(value, "user", *ends), Prediction([], rows)).tolist() for value, ends in
+             ((1.0, [1]), (0.0, [1]), (0.0, [0]), (0.0, [0, 1]), (1.0, [0, 1]))]  # fmt: skip
+    assert agree == [[1, 1], [0, 1], [1, 1], [1, 1], [0, 1]]
+    assert agreement.observe(answered(1.0, "someone else", 1), Prediction([], rows)).tolist() == [0, 0]
+    assert agreement.observe(answered(1.0, "user"), Prediction([], rows)).tolist() == [0, 0], "no goal: nothing to judge"
