@@ -135,6 +135,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "evaluate": (["export={made}/export", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
     "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled.parquet"], ["labelled.parquet"]),
     "schema": (["output={out}/schema.json"], ["schema.json"]),
+    "convert": (["corpus.num_dialogues=2", "output={out}/records.parquet"], ["records.parquet"]),
     "demo": (
         ["encoder=tiny", "encoder.frozen_layers=1", "data.valid_fraction=0.4",
          "simulated.train.num_dialogues=16", "simulated.test.num_dialogues=4",

@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its
     {"data", "learner", "pretrain", "labeler"},
     {"export", "baselines"},
     {"config"},
-    {"evaluate", "backfill", "train", "demo"},
+    {"evaluate", "backfill", "train", "demo", "convert"},
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 WITHOUT_TORCH = [

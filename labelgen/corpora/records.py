@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from labelgen import files
+from labelgen.corpora import Fold, in_fold
 from labelgen.dialogue import Dialogue, Reject
 
 
 @dataclass(frozen=True)
 class Records:
-    """Dialogues of the file or folder `path`; the format follows from each file's ending."""
+    """Dialogues of the file or folder `path`; the format follows from each file's ending. `split` and `fold`: see `in_fold`."""
 
     path: str
+    split: Fold = "all"
+    fold: int = 0
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
         """Streams the dialogues; bad rows and second uses of an id go to `reject` (without it the first one raises RecordError)."""
-        return files.read(self.path, reject)
+        return (dialogue for dialogue in files.read(self.path, reject) if in_fold(dialogue.id, self.split, self.fold))

@@ -1,0 +1,37 @@
+"""Entry: any corpus -> a file of records, to look into, to label (`backfill`) or to read faster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from labelgen.corpora import Corpus
+from labelgen.dialogue import Dialogue
+from labelgen.files import Rejected, write
+
+log = logging.getLogger(__name__)
+
+
+def convert(corpus: Corpus, output: str) -> None:
+    """Streams `corpus` into the file `output` (.jsonl or .parquet), with its annotations.
+
+    What cannot be used goes to OUTPUT.rejected.jsonl with its reason and reading goes on; ValueError if nothing is usable.
+    """
+    if Path(output).suffix not in {".jsonl", ".parquet"} or Path(output).is_dir():
+        raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
+    rejected = Rejected(f"{output}.rejected.jsonl")
+
+    def dialogues() -> Iterator[Dialogue]:
+        done = 0
+        for done, dialogue in enumerate(tqdm(corpus.read(rejected), "reading", unit="dialogue"), 1):
+            yield dialogue
+        if not done:
+            raise ValueError("no usable dialogue; " + (f"reasons in {rejected.path}" if rejected.count else f"{corpus!r} holds none"))
+
+    count = write(dialogues(), output)
+    log.info("wrote %d dialogues to %s", count, output)
+    if rejected.count:
+        log.warning("%d records were not usable; reasons in %s", rejected.count, rejected.path)

@@ -1,0 +1,45 @@
+"""Conversion: what a corpus gives is what the file holds; bad rows stand aside; nothing usable is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labelgen.convert import convert
+from labelgen.corpora.records import Records
+from labelgen.corpora.simulated import Simulated
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_the_file_holds_what_the_corpus_gives(ending: str, tmp_path: Path) -> None:
+    corpus = Simulated(num_dialogues=3, seed=2)
+    convert(corpus, str(tmp_path / f"records.{ending}"))
+    assert list(Records(str(tmp_path / f"records.{ending}")).read()) == list(corpus.read())
+
+
+def test_bad_rows_stand_aside_and_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mixed.jsonl").write_text('{"id": "a", "turns": [{}]}\n{"id": "b"}\n', "utf-8")
+    convert(Records(str(tmp_path / "mixed.jsonl")), str(tmp_path / "out.jsonl"))
+    assert [dialogue.id for dialogue in Records(str(tmp_path / "out.jsonl")).read()] == ["a"]
+    assert '"id": "b"' in (tmp_path / "out.jsonl.rejected.jsonl").read_text("utf-8")
+    (tmp_path / "bad.jsonl").write_text('{"id": "b"}\n', "utf-8")
+    with pytest.raises(ValueError, match="no usable dialogue; reasons in"):
+        convert(Records(str(tmp_path / "bad.jsonl")), str(tmp_path / "none.jsonl"))
+    assert not (tmp_path / "none.jsonl").exists()
+    with pytest.raises(ValueError, match="ends in .jsonl or .parquet"):
+        convert(Simulated(num_dialogues=1), str(tmp_path / "out.csv"))
+
+
+def test_tenths_of_annotated_records_are_apart_and_complete(tmp_path: Path) -> None:
+    file = str(tmp_path / "records.jsonl")
+    convert(Simulated(num_dialogues=40, seed=2), file)
+    every = [dialogue.id for dialogue in Records(file).read()]
+    tests = [[dialogue.id for dialogue in Records(file, "test", fold).read()] for fold in range(10)]
+    assert sorted(sum(tests, [])) == sorted(every)
+    for fold in (0, 9):
+        rest = [dialogue.id for dialogue in Records(file, "train", fold).read()]
+        assert set(rest) == set(every) - set(tests[fold])
+    for wrong in (Records(file, "valid", 0), Records(file, "test", 10)):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="give"):
+            list(wrong.read())
