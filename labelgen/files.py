@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +42,12 @@ class Ids:
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
-    def add(self, dialogue: Dialogue, source: str, row: int) -> None:
-        """RecordError where a dialogue with this id came before."""
-        key = hashlib.blake2b(dialogue.id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        if key in self._seen:
-            problem = "a dialogue with this id came before; make ids unique (this one is left out)"
-            raise RecordError(source, row, dialogue.id, "id", problem)
+    def add(self, identity: str) -> bool:
+        """False where the id came before."""
+        key = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        new = key not in self._seen
         self._seen.add(key)
+        return new
 
 
 def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
@@ -73,7 +71,9 @@ def read_each(found: Iterable[Path], convert: Callable[[Row, str, int], Row], re
                 if isinstance(row, str):
                     raise RecordError(str(file), number, None, "record", row)
                 dialogue = parse(convert(row, str(file), number), str(file), number)
-                ids.add(dialogue, str(file), number)
+                if not ids.add(dialogue.id):
+                    problem = "a dialogue with this id came before; make ids unique (this one is left out)"
+                    raise RecordError(str(file), number, dialogue.id, "id", problem)
             except RecordError as error:
                 if reject is None:
                     raise
@@ -122,29 +122,39 @@ def _jsonl_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+    header, number = None, 0
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = csv.reader(text, strict=True)
-        header: list[str] | None = None
-        for number in count():
+        while True:
             try:
                 cells = next(lines, None)
+                if cells is None:
+                    return
+                told = _misfit(cells, header)
             except csv.Error as error:
-                yield (
-                    number,
-                    f"not CSV ({error}); put quotation marks around cells with commas, line ends or quotation marks, and double the latter",
-                )
-                continue
-            if cells is None:
-                return
-            told = None
-            if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
-                told = "not UTF-8; save the file as UTF-8"
-            elif header is None:
+                cells, told = [], f"not CSV ({error}); quote cells that hold commas, line ends or quotation marks, and double the latter"
+            if told is None and not cells:
+                continue  # an empty line
+            if header is None:
+                if told is not None:
+                    yield 0, f"the column names: {told}. Nothing is read from this file"
+                    return
                 header = cells
-                continue
-            elif len(cells) != len(header):
-                told = f"{len(cells)} cells under {len(header)} column names; put quotation marks around cells with commas"
-            yield number, told or dict(zip(header or (), cells, strict=False))
+            else:
+                number += 1
+                yield number, told or dict(zip(header, cells, strict=True))
+
+
+def _misfit(cells: list[str], header: list[str] | None) -> str | None:
+    """What is wrong with a line of a CSV file, if anything; an empty one is not wrong."""
+    if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
+        return "not UTF-8; save the file as UTF-8"
+    if header is None:
+        twice = next((name for name in cells if cells.count(name) > 1), None)
+        return None if twice is None else f"two have the name {twice!r}; rename one"
+    if cells and len(cells) != len(header):
+        return f"{len(cells)} cells under {len(header)} column names; quote cells that hold commas"
+    return None
 
 
 def _parquet_rows(file: Path) -> Iterator[tuple[int, Row | str]]:

@@ -122,11 +122,19 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_csv_rows_that_do_not_fit_are_told_and_reading_goes_on(tmp_path: Path, line: bytes, told: str | None) -> None:
     file = tmp_path / "a.csv"
-    file.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a, ""b""\r\nc"\r\n' + line + b"\r\n2,\xc3\xa9\r\n")
+    file.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a, ""b""\r\nc"\r\n' + line + b"\r\n\r\n2,\xc3\xa9\r\n")
     first, second, third = rows(file)
     assert (first, third) == ((1, {"id": "1", "text": 'a, "b"\r\nc'}), (3, {"id": "2", "text": "é"}))
     assert second[0] == 2
     assert second[1] == {"id": "3", "text": "\0"} if told is None else told in second[1]
+
+
+@pytest.mark.parametrize(("header", "told"), [(b"id,text,id", "name 'id'"), (b"id,\xff", "UTF-8"), (b'id,"text"x', "not CSV")])
+def test_a_csv_without_usable_column_names_is_told_once(tmp_path: Path, header: bytes, told: str) -> None:
+    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n4,5,6\n")
+    ((number, reason),) = rows(tmp_path / "a.csv")
+    assert number == 0
+    assert told in reason
 
 
 def test_a_folder_gives_the_files_with_the_wanted_endings(tmp_path: Path) -> None:

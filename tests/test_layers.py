@@ -46,6 +46,9 @@ WITHOUT_TORCH = [
     "corpora.gecor",
     "corpora.dstc2",
     "corpora.dstc10",
+    "corpora.chat_messages",
+    "corpora.convlab",
+    "corpora.table",
     "features",
     "config",
 ]

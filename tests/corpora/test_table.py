@@ -1,0 +1,224 @@
+"""Tables: a row a turn and a row a message, CSV and Parquet, features, missing values; every bad cell told by row and column."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from labelgen.corpora.table import Table
+from labelgen.dialogue import Dialogue, RecordError, Turn
+
+Cells = dict[str, Any]
+TURN = {"dialogue": "session", "request": "said", "response": "reply", "timestamp": "at", "intent": "nlu", "defect": "bad", "audio": "wav",
+        "user": "caller"}  # fmt: skip
+MESSAGE = {"dialogue": "session", "speaker": "who", "text": "words", "timestamp": "at", "intent": "nlu", "defect": "bad", "user": None}
+SPEAKERS = {"user": ["caller", 1], "assistant": ["bot", "agent"]}
+ENDINGS = ("csv", "parquet")
+
+
+def table(path: Path, lines: Sequence[Cells], columns: dict[str, Any] = TURN, **features: list[str]) -> Table:
+    """Writes rows; a column that a row does not name is empty there."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    if path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(lines)
+    else:
+        pq.write_table(pa.table({name: [line.get(name) for line in lines] for name in names}), path)
+    return Table(str(path), {key: column for key, column in columns.items() if column is None or column in names}, SPEAKERS, **features)
+
+
+def read(corpus: Table) -> tuple[list[Dialogue], list[RecordError]]:
+    errors: list[RecordError] = []
+    return list(corpus.read(errors.append)), errors
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_row_a_turn(tmp_path: Path, ending: str) -> None:
+    noon = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    at = noon if ending == "parquet" else "2024-05-01T14:00:00+02:00"
+    corpus = table(
+        tmp_path / f"a.{ending}",
+        [
+            {"session": 7, "said": "lights, on", "reply": "on\nit is", "at": at, "nlu": "Home/Light", "bad": False, "wav": "a.wav",
+             "caller": "u1", "asr": 0.5, "device": "car"},
+            {"session": 7, "said": "thanks", "bad": True, "device": "phone"},
+            {"session": 8, "reply": "Hello.", "asr": 1.0},
+        ],
+        categorical=["device"], numerical=["asr"],
+    )  # fmt: skip
+    assert read(corpus) == ([
+        Dialogue(id="7", user="u1", turns=[
+            Turn(request="lights, on", response="on\nit is", timestamp=noon, intent="Home/Light", defect=False, audio="a.wav",
+                 categorical={"device": "car"}, numerical={"asr": 0.5}),
+            Turn(request="thanks", defect=True, categorical={"device": "phone"}),
+        ]),
+        Dialogue(id="8", turns=[Turn(response="Hello.", numerical={"asr": 1.0})]),
+    ], [])  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_row_a_message(tmp_path: Path, ending: str) -> None:
+    def line(who: str, words: str, **cells: Any) -> Cells:
+        return {"session": "a", "who": who, "words": words, **cells}
+
+    corpus = table(
+        tmp_path / f"a.{ending}",
+        [
+            line("bot", "Welcome.", at="2024-05-01"), line("caller", "Hm", nlu="no"), line("caller", "A taxi", nlu="Taxi/Book", asr="0.5"),
+            line("agent", "Where to?", bad="no", nlu="Bot/Asks", asr="0.9", load="3"), line("bot", "Anyone there?", bad="yes"),
+            line("1", "Bye", bad="yes"),
+        ],
+        MESSAGE, numerical=["asr", "load"],
+    )  # fmt: skip
+    ((dialogue,), errors) = read(corpus)
+    assert not errors
+    assert dialogue.turns == [
+        Turn(response="Welcome.", timestamp=datetime(2024, 5, 1, tzinfo=UTC)),
+        Turn(request="Hm", intent="no"),
+        Turn(request="A taxi", response="Where to?", intent="Taxi/Book", defect=False, numerical={"asr": 0.5, "load": 3.0}),
+        Turn(response="Anyone there?", defect=True),
+        Turn(request="Bye"),
+    ]
+
+
+def test_the_formats_agree_and_missing_is_never_no(tmp_path: Path) -> None:
+    lines = [
+        {"session": "a", "said": "x", "bad": None, "n": 1.0, "kind": None},
+        {"session": "a", "said": None, "bad": "0", "n": math.nan, "kind": "k"},
+        {"session": "b", "said": "y", "bad": "1.0", "n": None, "kind": ""},
+    ]
+    both = [read(table(tmp_path / f"a.{ending}", lines, categorical=["kind"], numerical=["n"])) for ending in ENDINGS]
+    assert both[0] == both[1]
+    ((first, second), errors) = both[0]
+    assert not errors
+    assert [turn.defect for turn in (*first.turns, *second.turns)] == [None, False, True]
+    assert [turn.numerical for turn in first.turns] == [{"n": 1.0}, {}]
+    assert [turn.categorical for turn in first.turns] == [{}, {"kind": "k"}]
+
+
+@pytest.mark.parametrize(("value", "hour"), [("2024-05-01 12:00:00", 12), ("1714564800", 12), ("2024-05-01T14:00+02:00", 12)])
+def test_times_may_be_written_in_many_ways(tmp_path: Path, value: str, hour: int) -> None:
+    ((dialogue,), _) = read(table(tmp_path / "a.csv", [{"session": "a", "said": "x", "at": value}]))
+    assert dialogue.turns[0].timestamp == datetime(2024, 5, 1, hour, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("broken", "column", "told"),
+    [
+        ({"session": "b", "at": "yesterday"}, "at", r"'yesterday'.*ISO 8601"),
+        ({"session": "b", "asr": "high"}, "asr", r"'high'.*number"),
+        ({"session": "b", "asr": "inf"}, "asr", r"'inf'.*finite"),
+        ({"session": "b", "bad": "maybe"}, "bad", r"'maybe'.*neither true nor false"),
+        ({"session": ""}, "session", r"empty.*id"),
+        ({"session": "b", "caller": "u2"}, "caller", r"'u1' and 'u2'.*unique"),
+    ],
+)
+def test_bad_cells_name_row_and_column_and_reading_goes_on(tmp_path: Path, broken: Cells, column: str, told: str) -> None:
+    usual = {"said": "x", "at": "", "asr": "", "bad": "", "caller": "u1"}
+    corpus = table(
+        tmp_path / "a.csv",
+        [{**usual, "session": "a"}, {**usual, "session": "b"}, {**usual, **broken}, {**usual, "session": "c"}],
+        numerical=["asr"],
+    )
+    dialogues, (error,) = read(corpus)
+    name = broken["session"] or None
+    assert [dialogue.id for dialogue in dialogues] == (["a", "c"] if name else ["a", "b", "c"]), "a dialogue is read whole or not at all"
+    assert (error.source, error.row, error.dialogue_id, error.field) == (str(tmp_path / "a.csv"), 3, name, column)
+    with pytest.raises(RecordError, match=told):
+        list(corpus.read())
+
+
+def test_a_speaker_that_is_not_known_is_told(tmp_path: Path) -> None:
+    lines = [{"session": "a", "who": "ivr", "words": "Press 1"}, {"session": "b", "who": "bot", "words": "Hi"}]
+    dialogues, (error,) = read(table(tmp_path / "a.csv", lines, MESSAGE))
+    assert [dialogue.id for dialogue in dialogues] == ["b"]
+    assert (error.row, error.field) == (1, "who")
+    assert "'ivr'" in error.problem
+    assert "speakers" in error.problem
+
+
+def test_an_id_that_comes_back_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    lines = [{"session": name, "said": str(k)} for k, name in enumerate("aabaa")]
+    dialogues, (error,) = read(table(tmp_path / "a.csv", lines))
+    assert [(dialogue.id, len(dialogue.turns)) for dialogue in dialogues] == [("a", 2), ("b", 1)]
+    assert (error.row, error.dialogue_id, error.field) == (4, "a", "session")
+    assert "sort the table" in error.problem
+
+
+def test_a_dialogue_may_go_on_in_the_next_file(tmp_path: Path) -> None:
+    table(tmp_path / "1.csv", [{"session": "a", "said": "1"}, {"session": "b", "said": "2"}])
+    table(tmp_path / "2.parquet", [{"session": "b", "said": "3"}, {"session": "c", "said": "4"}])
+    dialogues, errors = read(Table(str(tmp_path), {"dialogue": "session", "request": "said"}, SPEAKERS))
+    assert not errors
+    assert [[turn.request for turn in dialogue.turns] for dialogue in dialogues] == [["1"], ["2", "3"], ["4"]]
+
+
+def test_a_row_that_cannot_be_read_spoils_the_dialogues_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"session,said\na,1\nb,2\nb,3,4\nc,5\nd,6\n")
+    dialogues, errors = read(Table(str(file), {"dialogue": "session", "request": "said"}, SPEAKERS))
+    assert [dialogue.id for dialogue in dialogues] == ["a", "d"]
+    assert [(error.row, error.dialogue_id) for error in errors] == [(3, "b"), (3, "c")]
+    file.write_bytes(b"session,said\n\xff,1\n")
+    assert [
+        (error.row, error.dialogue_id) for error in read(Table(str(file), {"dialogue": "session", "request": "said"}, SPEAKERS))[1]
+    ] == [(1, None)]
+
+
+def test_a_parquet_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    corpus = table(tmp_path / "a.parquet", [{"session": "a", "said": "x"}])
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    dialogues, errors = read(corpus)
+    assert not dialogues
+    assert ["cut short" in error.problem for error in errors] == [True]
+
+
+def test_rows_are_streamed(tmp_path: Path) -> None:
+    corpus = table(tmp_path / "a.csv", [{"session": "a", "said": "x"}, {"session": "b", "said": "y"}, {"session": "", "said": "z"}])
+    stream = corpus.read()
+    assert next(stream).id == "a"
+    assert next(stream).id == "b"
+    with pytest.raises(RecordError):
+        next(stream)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_missing_column_is_told_before_anything_is_read(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"a.{ending}"
+    table(file, [{"session": "a", "said": "x"}])
+    for columns, features in (({"request": "utterance"}, []), ({"request": "said"}, ["asr"])):
+        with pytest.raises(ValueError, match=rf"a\.{ending}: no column '(utterance|asr)'; there are 'session', 'said'"):
+            next(Table(str(file), {"dialogue": "session", **columns}, SPEAKERS, numerical=features).read())
+
+
+@pytest.mark.parametrize(
+    ("columns", "speakers", "told"),
+    [
+        ({"request": "said"}, SPEAKERS, "dialogue"),
+        ({"dialogue": "session"}, SPEAKERS, "request or response"),
+        ({"dialogue": "session", "utterance": "said"}, SPEAKERS, "'utterance'"),
+        ({"dialogue": "session", "speaker": "who"}, SPEAKERS, "text"),
+        ({"dialogue": "session", "speaker": "who", "text": "words", "request": "said"}, SPEAKERS, "'request'"),
+        ({"dialogue": "session", "speaker": "who", "text": "words"}, {"user": ["u"]}, "assistant"),
+    ],
+)
+def test_a_column_map_that_makes_no_sense_is_refused(columns: dict[str, str], speakers: dict[str, list[str]], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Table("logs.csv", columns, speakers)
+
+
+def test_a_missing_table_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").touch()
+    for path, told in ((tmp_path / "none.csv", "no such"), (tmp_path, "holds no"), (tmp_path / "a.xlsx", r"\.csv or \.parquet")):
+        with pytest.raises(ValueError, match=told):
+            list(Table(str(path), {"dialogue": "session", "request": "said"}, SPEAKERS).read())
