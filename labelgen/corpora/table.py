@@ -1,7 +1,7 @@
 """A flat table of users' own logs, CSV or Parquet: `columns` says which column holds what -> dialogues.
 
 `path` is a file or a folder of them, read in the order of their names as one table, streamed. CSV: commas, UTF-8, the column names in the
-first line. Columns that are not named are not read. `columns` maps what a record needs to the table's names:
+first line. Columns that are not named are ignored. `columns` maps what a record needs to the table's names:
 
 - A row a turn: `dialogue` (the id), and any of `request`, `response`, `timestamp`, `intent`, `defect`, `audio`, `user`.
 - A row a message: `dialogue`, `speaker` and `text`, and any of `timestamp`, `intent`, `defect`, `audio`, `user`. `speakers` says which
