@@ -79,7 +79,7 @@ def perform(run: Run) -> None:
     labelgen.run(labelgen.load_config("train", *run.train, f"output={run.folder}"))
     seconds = time.perf_counter() - start
     labelgen.run(labelgen.load_config("export", f"checkpoint={run.folder}", f"output={run.folder / 'export'}"))
-    labelgen.run(labelgen.load_config("evaluate", *run.test, f"export={run.folder / 'export'}", f"output={run.folder}"))
+    labelgen.run(labelgen.load_config("evaluate", *run.test, f"export={run.folder / 'export'}", f"output={run.folder / 'test'}"))
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {torch.get_num_threads()} threads"
     done.write_text(json.dumps({**asked, "seconds": round(seconds, 1), "hardware": hardware}, indent=1), "utf-8")
     for checkpoint in (run.folder / "checkpoints").glob("*.ckpt"):  # the export is what is kept
@@ -90,7 +90,7 @@ def pooled(folders: list[Path], name: str) -> dict[str, np.ndarray]:
     """Dialogue -> its statistics [S] in all repeats together: dialogues, not runs, are what the intervals draw."""
     total: dict[str, np.ndarray] = {}
     for folder in folders:
-        with np.load(folder / "statistics.npz", allow_pickle=False) as held:
+        with np.load(folder / "test" / "statistics.npz", allow_pickle=False) as held:
             if name not in held:
                 continue
             for identity, row in zip(held["ids"].tolist(), held[name], strict=True):
@@ -149,7 +149,8 @@ def main() -> None:
     given = parser.parse_args()
     file = HERE / given.page / "matrix.yaml"
     if not file.is_file():
-        sys.exit(f"{file}: no such file; pages with a matrix are {', '.join(sorted(path.parent.name for path in HERE.glob('*/matrix.yaml')))}")
+        pages = sorted(path.parent.name for path in HERE.glob("*/matrix.yaml"))
+        sys.exit(f"{file}: no such file; pages with a matrix are {', '.join(pages)}")
     page = yaml.safe_load(file.read_text("utf-8"))
     output = given.output or Path("runs") / given.page
     if unknown := set(given.cells or ()) - page["cells"].keys():

@@ -27,7 +27,7 @@ def test_bad_rows_stand_aside_and_nothing_usable_is_an_error(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="no usable dialogue; reasons in"):
         convert(Records(str(tmp_path / "bad.jsonl")), str(tmp_path / "none.jsonl"))
     assert not (tmp_path / "none.jsonl").exists()
-    with pytest.raises(ValueError, match="ends in .jsonl or .parquet"):
+    with pytest.raises(ValueError, match=r"ends in \.jsonl or \.parquet"):
         convert(Simulated(num_dialogues=1), str(tmp_path / "out.csv"))
 
 
@@ -36,7 +36,7 @@ def test_tenths_of_annotated_records_are_apart_and_complete(tmp_path: Path) -> N
     convert(Simulated(num_dialogues=40, seed=2), file)
     every = [dialogue.id for dialogue in Records(file).read()]
     tests = [[dialogue.id for dialogue in Records(file, "test", fold).read()] for fold in range(10)]
-    assert sorted(sum(tests, [])) == sorted(every)
+    assert sorted(one for tenth in tests for one in tenth) == sorted(every)
     for fold in (0, 9):
         rest = [dialogue.id for dialogue in Records(file, "train", fold).read()]
         assert set(rest) == set(every) - set(tests[fold])

@@ -62,8 +62,11 @@ def prepare(folder: Path) -> None:
     annotated = list(Simulated(num_dialogues=12).read())
     for said in annotated:
         said.turns[0].votes.append(dialogue.Vote(question="gratitude", value="none"))
+        said.turns[-1].votes.append(dialogue.Vote(question="satisfaction", value=4.0))
     files.write(annotated, folder / "annotated.jsonl")
     files.write((said.content() for said in annotated), folder / "logs.jsonl")
+    said = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "how can I help?"}]
+    (folder / "chats.jsonl").write_text("".join(json.dumps({"id": f"{k}", "messages": said}) + "\n" for k in range(3)), "utf-8")
     calls = [f"{k},hello,line {k} here\n{k},is it {k} o'clock,it is {k} past {k}\n" for k in range(80)]
     (folder / "calls.csv").write_text("call,request,response\n" + "".join(calls), "utf-8")
 

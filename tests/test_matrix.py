@@ -1,0 +1,109 @@
+"""experiments/matrix.py: every page composes; a page is trained, scored and tabled once, and what is done is skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+
+from labelgen.config import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted((ROOT / "experiments").glob("*/matrix.yaml"))
+SMALL = ["encoder=tiny", "data.cache=null", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+PAGE = """
+corpus: [corpus.num_dialogues=16]
+train: [features=none]
+test: [corpus.split=test]
+repeats:
+  seed0: {train: [seed=0]}
+  seed1: {train: [seed=1]}
+cells:
+  all: {}
+  part/intent: {train: [~tasks.slot, ~tasks.defect], against: all}
+columns: [intent/accuracy, slot/span_f1, goal_segmentation/boundary_f1]
+"""
+
+
+@pytest.fixture
+def matrix(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location("matrix", ROOT / "experiments" / "matrix.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["matrix.py"])
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda file: file.parent.name)
+def test_every_run_of_a_page_composes(page: Path, matrix: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELGEN_DATA", "corpora")
+    told = yaml.safe_load(page.read_text("utf-8"))
+    for cell, settings in told["cells"].items():
+        run = next(iter(matrix.runs_of(told, Path("runs"), cell, [])))
+        config = load_config("train", *run.train)
+        load_config("evaluate", *run.test, "export=x", "output=y")
+        assert (settings or {}).get("against", cell) in told["cells"]
+        columns = {column.split("/")[0] for column in told["columns"]}
+        assert columns & set(config.tasks), f"{cell}: no column is of one of its tasks"
+
+
+def test_a_page_is_run_once_and_tabled(matrix: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "matrix.yaml").write_text(PAGE, "utf-8")
+    monkeypatch.setattr(matrix, "HERE", tmp_path)
+    output = tmp_path / "runs"
+    sys.argv = ["matrix.py", "page", "--output", str(output), "--add", *SMALL]
+    matrix.main()
+    done = {file: json.loads(file.read_text("utf-8")) for file in output.rglob("done.json")}
+    assert sorted(str(file.parent.relative_to(output)) for file in done) == [
+        "all/seed0",
+        "all/seed1",
+        "part/intent/seed0",
+        "part/intent/seed1",
+    ]
+    assert not list(output.rglob("*.ckpt"))
+    rows = [row.split(" | ") for row in (output / "table.md").read_text("utf-8").splitlines()[2:]]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("| all", "intent/accuracy"), ("| all", "slot/span_f1"), ("| all", "goal_segmentation/boundary_f1"),
+        ("| part/intent", "intent/accuracy"), ("| part/intent", "goal_segmentation/boundary_f1"),
+    ]  # fmt: skip
+    scores = [json.loads((output / "all" / seed / "test" / "metrics.json").read_text("utf-8"))["metrics"] for seed in ("seed0", "seed1")]
+    mean = np.mean([score["intent/accuracy"]["value"] for score in scores])
+    assert float(rows[0][2].split()[0]) == pytest.approx(mean, abs=6e-4), "over equal dialogues the pooled accuracy is the mean"
+    assert re.fullmatch(r"all: [+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", rows[3][4])
+    monkeypatch.setattr(matrix.labelgen, "run", lambda config: pytest.fail("it is done"))
+    matrix.main()
+
+
+def test_other_settings_in_the_same_folder_are_refused(matrix: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "done.json").write_text(json.dumps({"train": ["lr=1"], "test": []}), "utf-8")
+    with pytest.raises(SystemExit, match="made with other settings"):
+        matrix.perform(matrix.Run(tmp_path, ["lr=2"], []))
+
+
+def test_a_run_belongs_to_one_process(matrix: ModuleType, tmp_path: Path) -> None:
+    with matrix.claimed(tmp_path) as first, matrix.claimed(tmp_path) as second:
+        assert (first, second) == (True, False)
+    with matrix.claimed(tmp_path) as again:
+        assert again
+
+
+def test_a_difference_is_paired(matrix: ModuleType) -> None:
+    from labelgen.metrics import Accuracy
+
+    rng = np.random.default_rng(0)
+    ours = {str(k): np.array([float(rng.integers(0, 10)), 10.0]) for k in range(50)}
+    worse = {key: row - [0.5, 0.0] for key, row in ours.items()}
+    metric = Accuracy(lambda dialogue, said: ([], []))
+    assert matrix.difference(metric, ours, worse) == "+0.050 [+0.050, +0.050]", "dialogue by dialogue the same gap: no doubt"
+    assert matrix.difference(metric, ours, {"0": worse["0"]}) == "", "other dialogues cannot be paired"
