@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from labelgen.audio import Recording
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.features import FeatureSpace
 
@@ -38,6 +39,14 @@ class Encoded(NamedTuple):
 
     ids: np.ndarray
     spans: np.ndarray
+
+
+class Audio(NamedTuple):
+    """Recordings of requests, shortest first: A frames of R recordings."""
+
+    frames: Float[Tensor, "A C"]
+    groups: tuple[Group, ...]  # of the A frames
+    turn: Int[Tensor, " R"]  # of the T turns
 
 
 Encode = Callable[[Dialogue, Sequence[Encoded | None]], np.ndarray]
@@ -83,6 +92,7 @@ class Batch:
     numerical: Float[Tensor, "T F"]  # NaN: missing
     targets: dict[str, Tensor]  # task -> [T] or [M] class numbers, or [T, K] distributions
     lower: Float[Tensor, "L D"] | None = None  # states after the frozen layers, where they are cached
+    audio: Audio | None = None  # None: no turn has any that the model reads
 
     @property
     def num_turns(self) -> list[int]:
@@ -98,7 +108,11 @@ class Batch:
         """The batch with its tensors on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {name: value.to(device, **options) for name, value in moved.items() if isinstance(value, Tensor)}
-        return replace(self, **moved, targets={name: target.to(device, **options) for name, target in self.targets.items()})
+        targets = {name: target.to(device, **options) for name, target in self.targets.items()}
+        audio = self.audio
+        if audio is not None:
+            audio = Audio(audio.frames.to(device, **options), audio.groups, audio.turn.to(device, **options))
+        return replace(self, **moved, targets=targets, audio=audio)
 
 
 class TextEncoder:
@@ -136,8 +150,10 @@ class Collator:
         features: FeatureSpace,
         targets: Mapping[str, Encode],
         lower: Callable[[Sequence[str]], np.ndarray] | None = None,
+        recordings: Callable[[Sequence[Dialogue]], Sequence[Recording]] | None = None,
     ) -> None:
         self.texts, self.features, self.targets, self.lower = texts, features, dict(targets), lower
+        self.recordings = recordings
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> Batch:
         dialogues = sorted(dialogues, key=lambda dialogue: len(dialogue.turns))
@@ -166,7 +182,17 @@ class Collator:
                 for name, encode in self.targets.items()
             },
             lower=None if self.lower is None else torch.from_numpy(_one_row(self.lower(order))),
+            audio=None if self.recordings is None else _audio(self.recordings(dialogues)),
         )
+
+
+def _audio(recordings: Sequence[Recording]) -> Audio | None:
+    """Recordings, shortest first, side by side."""
+    if not recordings:
+        return None
+    frames = torch.from_numpy(np.concatenate([one.frames for one in recordings]).astype(np.float32))
+    groups = group_equal(len(one.frames) for one in recordings)
+    return Audio(frames, groups, torch.tensor([one.turn for one in recordings], dtype=torch.long))
 
 
 def _one_row(states: np.ndarray) -> np.ndarray:

