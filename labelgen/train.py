@@ -25,7 +25,7 @@ from labelgen.learner import Learner
 
 log = logging.getLogger(__name__)
 SETTINGS = ("seed", "lr", "model", "optimizer", "augment", "pretrained")  # of the resolved config: what a resumed run must agree on
-ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads", "causal")  # what weights must agree on
+ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads")  # what weights must agree on
 PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "numpy", "hydra-core")
 
 

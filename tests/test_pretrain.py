@@ -302,9 +302,16 @@ def test_checkpoint_starts_training(run: Path, encoder: Encoder) -> None:
 
 
 def test_another_encoder_is_refused(run: Path, make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
-    for change in ({"dialogue_layers": 2}, {"dialogue_heads": 4}, {"causal": True}, {"backbone": {**tiny["backbone"], "hidden_size": 16}}):
+    for change in ({"dialogue_layers": 2}, {"dialogue_heads": 4}, {"backbone": {**tiny["backbone"], "hidden_size": 16}}):
         with pytest.raises(ValueError, match="another one"):
             load_encoder(make_encoder(features=FeatureSpace(), **change), run)
+
+
+def test_what_was_learned_both_ways_may_go_on_causally(run: Path, make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder(features=FeatureSpace(), causal=True)
+    load_encoder(encoder, run)
+    saved = read_checkpoint(run)["state_dict"]
+    assert torch.equal(encoder.state_dict()["dialogue.leave.weight"], saved["encoder.dialogue.leave.weight"])
 
 
 def test_pretraining_is_not_exported(run: Path, tmp_path: Path) -> None:
