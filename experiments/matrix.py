@@ -75,15 +75,29 @@ def perform(run: Run) -> None:
             sys.exit(f"{run.folder}: was made with other settings; remove the folder to make it again, or name another --output")
         return
     print(f"== {run.folder}", flush=True)
+    resumed = (run.folder / "checkpoints" / "last.ckpt").exists()
+    config = labelgen.load_config("train", *run.train, f"output={run.folder}")
     start = time.perf_counter()
-    labelgen.run(labelgen.load_config("train", *run.train, f"output={run.folder}"))
+    labelgen.run(config)
     seconds = time.perf_counter() - start
     labelgen.run(labelgen.load_config("export", f"checkpoint={run.folder}", f"output={run.folder / 'export'}"))
     labelgen.run(labelgen.load_config("evaluate", *run.test, f"export={run.folder / 'export'}", f"output={run.folder / 'test'}"))
-    hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()}, {torch.get_num_threads()} threads"
-    done.write_text(json.dumps({**asked, "seconds": round(seconds, 1), "hardware": hardware}, indent=1), "utf-8")
+    hardware = torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else f"{processor()}, {torch.get_num_threads()} threads"
+    told = {**asked, "seconds": None if resumed else round(seconds, 1), "hardware": hardware}  # a resumed run's time is not known
+    done.write_text(json.dumps(told, indent=1), "utf-8")
     for checkpoint in (run.folder / "checkpoints").glob("*.ckpt"):  # the export is what is kept
         checkpoint.unlink()
+
+
+def processor() -> str:
+    """What the machine calls its processor."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text("utf-8").splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.machine()
 
 
 def pooled(folders: list[Path], name: str) -> dict[str, np.ndarray]:
@@ -112,13 +126,16 @@ def difference(metric: DialogueMetric, ours: dict[str, np.ndarray], theirs: dict
 
 def table(page: Mapping[str, Any], output: Path) -> str:
     """A row a cell and column: the figure over all repeats with its 95% interval, the repeats' range, the difference to `against`."""
-    lines = ["| cell | figure | value [95% interval] | range of the runs | difference to the cell named | runs | min a run |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = ["| cell | figure | value [95% interval] | range of the runs | difference to the cell named | runs | min a run | hardware |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     for cell, settings in page["cells"].items():
         folders = [output / cell / repeat for repeat in page["repeats"] if (output / cell / repeat / "done.json").exists()]
         if not folders:
             continue
-        minutes = np.mean([json.loads((folder / "done.json").read_text("utf-8"))["seconds"] for folder in folders]) / 60
+        told = [json.loads((folder / "done.json").read_text("utf-8")) for folder in folders]
+        seconds = [one["seconds"] for one in told if one["seconds"] is not None]
+        minutes = f"{np.mean(seconds) / 60:.1f}" if seconds else ""
+        hardware = "; ".join(sorted({one["hardware"] for one in told}))
         against = (settings or {}).get("against")
         beside = [output / str(against) / folder.name for folder in folders]
         tasks = load(folders[0] / "export").network.tasks
@@ -131,10 +148,10 @@ def table(page: Mapping[str, Any], output: Path) -> str:
                 continue
             each = [float(metric.value(np.stack(list(pooled([folder], name).values())).sum(0))) for folder in folders]
             other = pooled(beside, name) if against and all((folder / "done.json").exists() for folder in beside) else {}
-            told = f"{against}: {difference(metric, rows, other)}" if other else ""
+            beyond = f"{against}: {difference(metric, rows, other)}" if other else ""
             lines.append(
                 f"| {cell} | {name} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] "
-                f"| {min(each):.3f} to {max(each):.3f} | {told} | {len(folders)} | {minutes:.1f} |"
+                f"| {min(each):.3f} to {max(each):.3f} | {beyond} | {len(folders)} | {minutes} | {hardware} |"
             )
     return "\n".join(lines) + "\n"
 

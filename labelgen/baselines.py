@@ -143,8 +143,8 @@ def frequencies(task: Task, dialogues: Iterable[Dialogue]) -> np.ndarray:
     for dialogue in dialogues:
         target = task.encode(dialogue, [None] * (2 * len(dialogue.turns)))
         known = target[labelled(target)]
-        if target.shape == (len(dialogue.turns), len(counts)):
-            counts += known.sum(0)
+        if target.shape == (len(dialogue.turns), len(counts)):  # distributions: what counts is the class that they are scored by
+            counts += [list(task.values(dialogue)).count(label) for label in task.labels]
             continue
         fits = target.shape == (len(dialogue.turns),) and np.issubdtype(target.dtype, np.integer)
         if not fits or not ((known >= 0) & (known < len(counts))).all():

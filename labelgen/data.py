@@ -235,5 +235,5 @@ def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dial
             ended = [goal.model_copy(update={"outcome": None}) if len(goal.turns) < len(whole.turns) else goal
                      for goal, whole in zip(goals, dialogue.goals or (), strict=True)]  # fmt: skip
             kept = [goal for goal in ended if goal.turns] if dialogue.goals is not None else None
-            return dialogue.model_copy(update={"turns": dialogue.turns[:t], "goals": kept, "labels": None})
+            return dialogue.model_copy(update={"turns": dialogue.turns[:t], "goals": kept, "votes": [], "labels": None})
     return dialogue

@@ -227,19 +227,27 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, space: FeatureSpace, width: int) -> None:
         super().__init__()
+        self.late = [name in space.response for name in space.categorical]  # known with the response alone
+        late_numbers = torch.tensor(2 * [float(name in space.response) for name in space.numerical])
+        self.register_buffer("late_numbers", late_numbers, persistent=False)
         self.tables = nn.ModuleList(nn.Embedding(FIRST + len(values), width) for values in space.categorical.values())
         self.numbers = nn.Linear(2 * len(space.numerical), width, bias=False) if space.numerical else None
         for module in [*self.tables, *([self.numbers] if self.numbers else [])]:
             nn.init.zeros_(module.weight)
 
-    def forward(self, categorical: Int[Tensor, "T C"], numerical: Float[Tensor, "T F"]) -> Float[Tensor, "T D"] | float:
-        total: Tensor | float = 0.0
-        for table, column in zip(self.tables, categorical.unbind(1), strict=True):
-            total = total + table(column)
+    def forward(self, categorical: Int[Tensor, "T C"], numerical: Float[Tensor, "T F"]) -> Float[Tensor, "T 2 D"] | float:
+        """What is added to the request and to the response of each turn; 0.0 without features."""
+        if not self.tables and self.numbers is None:
+            return 0.0
+        early = late = torch.zeros((), device=categorical.device)
+        for table, column, is_late in zip(self.tables, categorical.unbind(1), self.late, strict=True):
+            early, late = (early, late + table(column)) if is_late else (early + table(column), late)
         if self.numbers is not None:
             present = torch.cat([numerical.nan_to_num(0.0).clamp(-5, 5), numerical.isnan().to(numerical.dtype)], dim=1)
-            total = total + self.numbers(present.to(self.numbers.weight.dtype))
-        return total
+            present = present.to(self.numbers.weight.dtype)
+            early = early + self.numbers(present * (1 - self.late_numbers))
+            late = late + self.numbers(present * self.late_numbers)
+        return torch.stack(torch.broadcast_tensors(early, early + late), dim=1)
 
 
 class DialogueEncoder(nn.Module):
@@ -266,8 +274,8 @@ class DialogueEncoder(nn.Module):
 
     def forward(self, sides: Float[Tensor, "S D"], turns: Sequence[Group], features: Tensor | float = 0.0) -> Float[Tensor, "S D"]:
         numbers = torch.cat([torch.arange(length, device=sides.device).repeat(count) for count, length in turns])
-        place = self.place(sinusoids(numbers, sides.shape[1]).to(sides.dtype)) + features
-        x = rearrange(sides, "(t two) d -> t two d", two=2) + self.kinds.weight + rearrange(place, "t d -> t 1 d")
+        place = self.place(sinusoids(numbers, sides.shape[1]).to(sides.dtype))
+        x = rearrange(sides, "(t two) d -> t two d", two=2) + self.kinds.weight + rearrange(place, "t d -> t 1 d") + features
         x = self.dropout(rearrange(x, "t two d -> (t two) d"))
         groups = [Group(count, 2 * length) for count, length in turns]
         for layer in self.layers:

@@ -29,7 +29,7 @@ from labelgen.network import Network
 from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)
-FORMAT = 2
+FORMAT = 3
 LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 A_RECORDING = 128  # tokens that one counts for in a batch, as one of 5 s would
@@ -243,7 +243,7 @@ def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) ->
     if not isinstance(backbone, dict):
         raise ValueError("encoder.backbone is not an architecture; a name would be looked up and read, which no export can ask for")
     numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in told["features"]["numerical"].items()}
-    space = FeatureSpace(told["features"]["categorical"], numerical)
+    space = FeatureSpace(told["features"]["categorical"], numerical, told["features"]["response"])
     settings = {key: told["encoder"][key] for key in SETTINGS}
     audio = told["encoder"].get("audio")  # a model without audio says nothing of it
     if not isinstance(audio, dict | None):

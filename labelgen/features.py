@@ -27,8 +27,9 @@ def num_tokens(text: str | None) -> float | None:
 
 
 def time_gap(dialogue: Dialogue, turn: int) -> float | None:
-    """ln(1 + seconds) since the request before; None at the first turn, without timestamps, and where time runs backwards."""
-    after, before = dialogue.turns[turn].timestamp, dialogue.turns[turn - 1].timestamp if turn else None
+    """ln(1 + seconds) since the last turn with a timestamp; None where there is none, and where time runs backwards."""
+    after = dialogue.turns[turn].timestamp
+    before = next((earlier.timestamp for earlier in reversed(dialogue.turns[:turn]) if earlier.timestamp is not None), None)
     if after is None or before is None or after < before:
         return None
     return log1p((after - before).total_seconds())
@@ -49,10 +50,14 @@ def number(dialogue: Dialogue, turn: int, name: str) -> float | None:
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Names, vocabularies and statistics: `categorical` name -> values, `numerical` name -> (mean, standard deviation)."""
+    """Names, vocabularies and statistics: `categorical` name -> values, `numerical` name -> (mean, standard deviation).
+
+    `response` lists the names among them that are known with the response alone: a causal model must not see them at the request.
+    """
 
     categorical: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numerical: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    response: Sequence[str] = ()
 
     def categories(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Category indices [T, C]."""
@@ -71,6 +76,7 @@ class FeatureSpace:
         return {
             "categorical": {name: list(values) for name, values in self.categorical.items()},
             "numerical": {name: [float(value) for value in shape] for name, shape in self.numerical.items()},
+            "response": list(self.response),
         }
 
 
@@ -84,10 +90,14 @@ def _standard(value: float | None, mean: float, deviation: float) -> float:
 
 @dataclass(frozen=True)
 class Features:
-    """The features to read, by name; `fit` learns their vocabularies and statistics. A name that the data never holds is left out."""
+    """The features to read, by name; `fit` learns their vocabularies and statistics. A name that the data never holds is left out.
+
+    `response`: those of them that tell of the response, or of what was done for it; `response_tokens` always does.
+    """
 
     categorical: Sequence[str] = ()
     numerical: Sequence[str] = ()
+    response: Sequence[str] = ()
     min_count: int = 2  # rarer categories count as unseen, so that "unseen" is itself trained
 
     def fit(self, dialogues: Iterable[Dialogue]) -> FeatureSpace:
@@ -102,7 +112,20 @@ class Features:
                 for name, seen in values.items():
                     if (value := number(dialogue, t, name)) is not None:
                         seen.append(value)
+        named = {*self.categorical, *self.numerical}
+        if unknown := sorted({*self.response} - named):
+            raise ValueError(f"features.response: {', '.join(unknown)} are not among the features that are read")
         return FeatureSpace(
             {name: sorted(v for v, n in counter.items() if n >= self.min_count) for name, counter in counts.items() if counter},
-            {name: (float(np.mean(seen)), float(np.std(seen)) or 1.0) for name, seen in values.items() if seen},
+            {name: _statistics(name, seen) for name, seen in values.items() if seen},
+            sorted({*self.response, "response_tokens"} & named),
         )
+
+
+def _statistics(name: str, values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; 1 for that of a constant, whose rounding errors are no deviation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = float(np.mean(values)), float(np.std(values))
+    if not np.isfinite([mean, deviation]).all():
+        raise ValueError(f"features.numerical: {name} has values as large as {max(map(abs, values)):.3g}; mend them or leave the name out")
+    return mean, deviation if deviation > 1e-9 * max(1.0, abs(mean)) else 1.0

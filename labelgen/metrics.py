@@ -277,8 +277,8 @@ class Correlation(DialogueMetric):
 
     def value(self, statistics: Floats) -> Floats:
         n, x, y, xx, yy, xy = np.moveaxis(statistics, -1, 0)
-        spread = np.maximum(n * xx - x * x, 0.0) * np.maximum(n * yy - y * y, 0.0)
-        return _ratio(n * xy - x * y, np.sqrt(np.where(spread > 1e-9 * (n * n * xx * yy), spread, 0.0)))
+        spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # less is rounding
+        return _ratio(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
 
     def items(self, statistics: Floats) -> Floats:
         return statistics[..., 0]

@@ -139,6 +139,8 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     read = read_checkpoint(run)
     theirs, ours = read["labelgen"]["encoder"], encoder.describe()
     other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
+    if {"audio"} <= theirs.keys() & ours.keys() and theirs["audio"] != ours["audio"]:
+        other.append("audio")
     if read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():
         other.append("tokenizer")
     if other:
@@ -146,7 +148,8 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     marks = ("network.encoder.", "encoder.")  # of a Labeler, of a Pretrainer
     state = {key.removeprefix(mark): value for mark in marks for key, value in read["state_dict"].items() if key.startswith(mark)}
     encoder.load_state_dict({key: value for key, value in state.items() if not key.startswith("features.")}, strict=False)
-    log.info("encoder weights from %s", run)
+    anew = [part for part, there in (("features", True), ("audio", "audio" not in theirs and "audio" in ours)) if there]
+    log.info("encoder weights from %s; %s start anew", run, " and ".join(anew))
 
 
 def describe(learner: Learner, data: DialogueData, output: Path) -> dict[str, Any]:

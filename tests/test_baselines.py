@@ -10,9 +10,10 @@ import pytest
 
 from labelgen.baselines import BASELINES, frequencies
 from labelgen.batch import Encoded
-from labelgen.dialogue import Dialogue
+from labelgen.dialogue import Dialogue, Turn, Vote
 from labelgen.tasks import Task
 from labelgen.tasks.defect import Defect
+from labelgen.tasks.satisfaction import Satisfaction
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,9 @@ def test_tasks_that_do_not_fit_are_left_out(
     assert custom.name in caplog.text
     for (_, said), (_, alone) in zip(baseline.predict(dialogues), BASELINES[kind](tasks, dialogues).predict(dialogues), strict=True):
         assert {name: one.labels for name, one in said.items()} == {name: one.labels for name, one in alone.items()}
+
+
+def test_the_majority_of_several_votes_is_that_of_the_scored_class() -> None:
+    turns = [Turn(votes=[Vote(question="satisfaction", value=value) for value in values]) for values in ((3, 3, 4), (3, 3, 5), (3, 3, 3))]
+    shares = frequencies(Satisfaction(target="votes"), [Dialogue(id="a", turns=turns)])
+    assert shares.tolist() == [0, pytest.approx(1 / 3), pytest.approx(2 / 3)], "by votes neutral would lead"

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
 
 from labelgen import encoder as encoder_module
-from labelgen.batch import Collator, Group
+from labelgen.batch import Collator, Group, TextEncoder
 from labelgen.dialogue import PARTS, Dialogue, Turn
 from labelgen.encoder import Encoder, OtherBackbone, PackedBackbone, TurnEncoder
-from labelgen.features import FIRST, FeatureSpace
+from labelgen.features import FIRST, Features, FeatureSpace
 from labelgen.network import Network
 from labelgen.packed import PackedLayer, sizes
 from labelgen.pretrained import byte_tokenizer, read_pretrained
@@ -154,7 +155,8 @@ def reference(encoder: Encoder, vectors: Tensor, features: Tensor) -> Tensor:
     length, width = vectors.shape
     turn = torch.arange(length // 2).repeat_interleave(2)
     angles = turn[:, None] * torch.exp(-9.21 * torch.arange(width // 2) / (width // 2))
-    x = vectors + part.kinds.weight.repeat(length // 2, 1) + part.place(torch.cat([angles.sin(), angles.cos()], 1)) + features[turn]
+    x = vectors + part.kinds.weight.repeat(length // 2, 1) + part.place(torch.cat([angles.sin(), angles.cos()], 1))
+    x = x + rearrange(features, "t two d -> (t two) d")
     hidden = torch.ones(length, length).triu(1).bool() if encoder.settings["causal"] else None
     for layer in part.layers:
         assert isinstance(layer, PackedLayer)
@@ -250,6 +252,24 @@ def test_missing_features_are_not_zeros(features: FeatureSpace, make_encoder: Ca
     assert vectors.isfinite().all()
     assert not torch.allclose(vectors[0], vectors[1])
     assert not torch.allclose(encoder.features(categorical * 0, numerical)[0], vectors[0])
+
+
+def test_what_tells_of_the_response_is_not_seen_at_the_request_before_it(tiny: dict[str, Any]) -> None:
+    names = ["device", "service"], ["request_tokens", "response_tokens"]
+    logged = [
+        Dialogue(id="a", turns=[Turn(request="hi", response=words, categorical={"device": "tv", "service": service})] * 3)
+        for words, service in (("yes", "Music"), ("not at all , never", "Bus"))
+    ]
+    space = Features(*names, response=["service"], min_count=1).fit(logged)
+    assert space.response == ["response_tokens", "service"]
+    encoder = randomised(Encoder(features=space, **{**tiny, "causal": True}))
+    collate = Collator(TextEncoder(encoder.tokenizer, encoder.max_tokens), space, {})
+    one, other = (encoder(collate([dialogue])) for dialogue in logged)
+    assert torch.equal(one.request[0], other.request[0])
+    assert not torch.equal(one.response[0], other.response[0])
+    heard = [Dialogue(id="a", turns=[turn.model_copy(update={"response": None}) for turn in dialogue.turns]) for dialogue in logged]
+    one, other = (encoder(collate([dialogue])) for dialogue in heard)
+    assert not torch.equal(one.response[0], other.response[0]), "the service is read where the response is"
 
 
 def test_without_features_nothing_is_read(make_encoder: Callable[..., Encoder], dialogues: list[Dialogue], collate: Collator) -> None:

@@ -46,6 +46,17 @@ def test_a_constant_divides_by_nothing() -> None:
     assert constant.numbers(talk(turns((None, 3.0), (None, 4.0))))[:, 0].tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("value", [0.1, 0.7, 1e9])
+def test_rounding_errors_of_a_constant_are_no_deviation(value: float) -> None:
+    space = Features((), ("confidence",)).fit([Dialogue(id="a", turns=turns(*[(None, value)] * 3))])
+    assert space.numerical["confidence"] == (pytest.approx(value), 1.0)
+
+
+def test_numbers_too_large_for_statistics_are_refused() -> None:
+    with pytest.raises(ValueError, match="confidence has values as large as 1e\\+308"):
+        Features((), ("confidence",)).fit([Dialogue(id="a", turns=turns((None, 1e308), (None, -1e308)))])
+
+
 def test_shapes_hold_without_features() -> None:
     assert FeatureSpace().categories(talk([Turn(), Turn()])).shape == (2, 0)
     assert FeatureSpace().numbers(talk([Turn(), Turn()])).shape == (2, 0)
@@ -60,14 +71,13 @@ def test_plain_values_rebuild_it() -> None:
 
 def test_numbers_of_tokens_and_time_need_no_log() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    moments = [start, start + timedelta(seconds=math.e - 1), None, start, start - timedelta(seconds=1)]
+    moments = [start, start + timedelta(seconds=math.e - 1), None, start + timedelta(seconds=2 * (math.e - 1)), start]
     rows = [Turn(request="Well, yes!", timestamp=moment) for moment in moments]
     space = Features((), ("request_tokens", "response_tokens", "time_gap")).fit(talk(rows))
     assert list(space.numerical) == ["request_tokens", "time_gap"]
     assert space.numerical["request_tokens"] == (4.0, 1.0)
-    assert space.numerical["time_gap"] == (pytest.approx(1.0), 1.0)
     gaps = space.numbers([*talk(rows), *talk(rows)])[:, 1]  # the first turn of the second dialogue follows nothing
-    assert np.isnan(gaps).tolist() == 2 * [True, False, True, True, True]
+    assert np.isnan(gaps).tolist() == 2 * [True, False, True, False, True], "the turn without a time is passed over"
 
 
 def test_a_logged_value_comes_before_a_derived_one() -> None:

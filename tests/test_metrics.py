@@ -196,6 +196,11 @@ def test_correlation_equals_scipy(seed: int) -> None:
     assert figure(Correlation(read), examples) == pytest.approx(scipy.stats.pearsonr(gold, predicted).statistic)
 
 
+def test_correlation_of_scores_that_hardly_vary() -> None:
+    ratings = [1.0, 2.0, 2.5, 4.0]
+    assert figure(Correlation(read), [(ratings, [0.6 + 1e-4 * rating for rating in ratings])]) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_correlation_with_what_does_not_vary_is_undefined() -> None:
     assert np.isnan(figure(Correlation(read), [([3.1, 3.1, 3.1], [0.2, 0.5, 0.7])]))
     assert np.isnan(figure(Correlation(read), [([1.0, 2.0, 3.0], [0.7, 0.7, 0.7])]))

@@ -19,6 +19,14 @@ from labelgen.tasks.goal_segmentation import GoalSegmentation
 ANSWER = "goal_success"  # the question of the vote that holds a user's own answer, 1.0 or 0.0
 
 
+def user_answer(dialogue: Dialogue) -> bool | None:
+    """Explicit feedback: did the users say that they reached their goals? None: nobody asked. ValueError: the answer is neither 1 nor 0."""
+    answers = [vote.value for vote in dialogue.votes if vote.question == ANSWER and vote.annotator == "user"]
+    if wrong := [answer for answer in answers if answer not in (0.0, 1.0)]:
+        raise ValueError(f"dialogue {dialogue.id!r}: the user's vote on {ANSWER} is {wrong[0]!r}; write 1 for yes and 0 for no")
+    return bool(answers[0]) if answers else None
+
+
 @dataclass(frozen=True)
 class GoalEvaluation(Task):
     """Success, success after a failure, or failure; one class a goal, scored at the last turn of the annotated goal.
@@ -35,7 +43,10 @@ class GoalEvaluation(Task):
         return (goal.outcome for goal in dialogue.goals or () if goal.outcome is not None)
 
     def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
-        ends = {goal.turns[-1]: goal.outcome for goal in dialogue.goals or ()}
+        """Where the outcome of a dialogue's only goal is unknown, the user's own answer stands in for it."""
+        ends: dict[int, str | None] = {goal.turns[-1]: goal.outcome for goal in dialogue.goals or ()}
+        if len(ends) == 1 and None in ends.values() and (reached := user_answer(dialogue)) is not None:
+            ends = dict.fromkeys(ends, "success" if reached else "failure")
         return classes((ends.get(t) for t in range(len(dialogue.turns))), self.labels, IGNORE)
 
     def head(self, width: int) -> nn.Module:
@@ -51,9 +62,9 @@ class GoalEvaluation(Task):
 
     def _answers(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
         """One answer speaks of all goals: yes where none failed."""
-        answers = [vote.value == 1.0 for vote in dialogue.votes if vote.question == ANSWER and vote.annotator == "user"]
         failed = any(self._at_ends(dialogue, prediction).argmax(1) == self.labels.index("failure"))
-        return [str(answers[0]) if answers and dialogue.goals else None], [str(not failed)]
+        reached = user_answer(dialogue) if dialogue.goals else None
+        return [None if reached is None else str(reached)], [str(not failed)]
 
     def _gold(self, dialogue: Dialogue) -> list[bool | None]:
         return [None if goal.outcome is None else goal.outcome == "failure" for goal in dialogue.goals or ()]

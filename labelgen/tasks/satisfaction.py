@@ -1,7 +1,7 @@
 """Satisfaction: what annotators say of how satisfied the user is at a request, and with the dialogue as a whole.
 
 Three classes by the sign of the mean rating above or below the middle (Sun et al. 2021). Annotators disagree (Krippendorff's alpha about
-0.2 on USS), so that the target may keep their doubt: the shares of their votes, or how another panel of as many would decide.
+0.2 on USS), so that the target may keep their doubt: the shares of their votes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, repeat
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from labelgen.metrics import Accuracy, Correlation, DialogueMetric, MacroF1, Pre
 from labelgen.tasks import ClassHead, Decoded, Task
 
 QUESTION = "satisfaction"
-MIDDLE = 3.0  # of ratings from 1 to 5
+SCALE, MIDDLE = (1.0, 5.0), 3.0  # of ratings
 CLASSES = ("dissatisfied", "neutral", "satisfied")
 
 
@@ -30,12 +29,14 @@ CLASSES = ("dissatisfied", "neutral", "satisfied")
 class Rated(Task):
     """Abstract: ratings of turns. `target` is what is learned of several votes, `distance` how the distance from it is measured.
 
-    mean: the class of the mean rating. votes: the share of the votes of each class. panel: the probability of each class of the mean
-    when as many annotators are drawn again from these (the bootstrap distribution of the label).
+    mean: the class of the mean rating, which the figures score. votes: the share of the votes of each class; of 3, 3 and 4 most are
+    neutral while the mean is not, so that a model of the votes says "neutral" more often than the scored class is.
     """
 
+    side: ClassVar[Literal["request", "response"]]  # the last thing that the raters had read
+
     labels: Sequence[str] = CLASSES
-    target: str = "panel"
+    target: str = "mean"
     distance: str = "cross_entropy"
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class Rated(Task):
         return np.stack([TARGETS[self.target](votes) if votes else nothing for votes in self.ratings(dialogue)])
 
     def head(self, width: int) -> nn.Module:
-        return ClassHead(width, len(self.labels), "request")
+        return ClassHead(width, len(self.labels), self.side)
 
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return DISTANCES[self.distance](logits, batch.targets[self.name])
@@ -83,9 +84,10 @@ class Satisfaction(Rated):
     """A class a request: how satisfied the user is once the request is made, that is, with the responses before it."""
 
     name: ClassVar[str] = "satisfaction"
+    side: ClassVar = "request"
 
     def ratings(self, dialogue: Dialogue) -> list[list[float]]:
-        return [_ratings(turn.votes) for turn in dialogue.turns]
+        return [_ratings(turn.votes, dialogue.id) for turn in dialogue.turns]
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         return [
@@ -100,9 +102,10 @@ class DialogueSatisfaction(Rated):
     """One class a dialogue, read at its last turn."""
 
     name: ClassVar[str] = "dialogue_satisfaction"
+    side: ClassVar = "response"
 
     def ratings(self, dialogue: Dialogue) -> list[list[float]]:
-        return [*([] for _ in dialogue.turns[1:]), _ratings(dialogue.votes)]
+        return [*([] for _ in dialogue.turns[1:]), _ratings(dialogue.votes, dialogue.id)]
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         row = probabilities[-1]
@@ -110,8 +113,14 @@ class DialogueSatisfaction(Rated):
         return [Label(task=self.name, value=self.labels[row.argmax()], turns=turns, confidence=row.max(), source="")]
 
 
-def _ratings(votes: Iterable[Vote]) -> list[float]:
-    return [float(vote.value) for vote in votes if vote.question == QUESTION and not isinstance(vote.value, str)]
+def _ratings(votes: Iterable[Vote], dialogue_id: str) -> list[float]:
+    """The ratings among the votes. ValueError: one is not on the scale."""
+    given = [vote.value for vote in votes if vote.question == QUESTION and not isinstance(vote.value, str)]
+    if wrong := [value for value in given if not SCALE[0] <= value <= SCALE[1]]:
+        raise ValueError(
+            f"dialogue {dialogue_id!r}: a vote on {QUESTION} is {wrong[0]:g}; map ratings to 1 (worst) to 5 (best), 3 the middle"
+        )
+    return given
 
 
 def of_mean(ratings: Sequence[float]) -> np.ndarray:
@@ -125,23 +134,5 @@ def of_votes(ratings: Sequence[float]) -> np.ndarray:
     return np.mean([of_mean([rating]) for rating in ratings], axis=0)
 
 
-def of_panel(ratings: Sequence[float]) -> np.ndarray:
-    """The distribution [3] of the class of the mean over panels of as many, drawn with replacement (exact, by convolution of sums)."""
-    one = {rating - MIDDLE: count / len(ratings) for rating, count in zip(*np.unique(ratings, return_counts=True), strict=True)}
-    *_, sums = accumulate(repeat(one, len(ratings)), _plus)
-    shares = np.zeros(3)
-    for total, probability in sums.items():
-        shares[int(np.sign(round(total, 6))) + 1] += probability
-    return shares
-
-
-def _plus(a: dict[float, float], b: dict[float, float]) -> dict[float, float]:
-    total: dict[float, float] = {}
-    for x, p in a.items():
-        for y, q in b.items():
-            total[x + y] = total.get(x + y, 0.0) + p * q
-    return total
-
-
-TARGETS = {"mean": of_mean, "votes": of_votes, "panel": of_panel}
+TARGETS = {"mean": of_mean, "votes": of_votes}
 DISTANCES = {"cross_entropy": masked_cross_entropy, "ranked_probability": ranked_probability}

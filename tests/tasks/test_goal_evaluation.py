@@ -1,6 +1,7 @@
 """Goal evaluation: learned and scored at the last turn of the annotated goal, labelled where segmentation ended one."""
 
 import numpy as np
+import pytest
 
 from labelgen.batch import IGNORE
 from labelgen.dialogue import Dialogue, Goal, Label, Turn, Vote
@@ -61,3 +62,17 @@ def test_users_answers_are_of_the_dialogue() -> None:
     assert agree == [[1, 1], [0, 1], [1, 1], [1, 1], [0, 1]]
     assert agreement.observe(answered(1.0, "someone else", 1), Prediction([], rows)).tolist() == [0, 0]
     assert agreement.observe(answered(1.0, "user"), Prediction([], rows)).tolist() == [0, 0], "no goal: nothing to judge"
+    with pytest.raises(ValueError, match=r"dialogue 'a': .*'yes'; write 1"):
+        agreement.observe(answered("yes", "user", 1), Prediction([], rows))
+
+
+def test_an_answer_stands_in_for_the_unknown_outcome_of_an_only_goal() -> None:
+    def target(value: float, *outcomes: str | None) -> list[int]:
+        goals = [Goal(turns=[t], outcome=outcome) for t, outcome in enumerate(outcomes)]
+        votes = [Vote(question="goal_success", value=value, annotator="user")]
+        turns = [Turn(response="x"), Turn(response="y")]
+        return TASK.encode(Dialogue(id="a", turns=turns, goals=goals, votes=votes), []).tolist()
+
+    assert [target(1.0, None), target(0.0, None)] == [[0, IGNORE], [2, IGNORE]]
+    assert target(0.0, "success") == [0, IGNORE], "what annotators decided stays"
+    assert target(0.0, None, None) == [IGNORE, IGNORE], "of several goals nobody knows which one was meant"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelgen.batch import Collator, TextEncoder, labelled
@@ -19,7 +18,7 @@ from labelgen.encoder import Encoder
 from labelgen.features import FeatureSpace
 from labelgen.metrics import Prediction
 from labelgen.network import Network
-from labelgen.tasks.satisfaction import CLASSES, DialogueSatisfaction, Rated, Satisfaction, of_mean, of_panel, of_votes
+from labelgen.tasks.satisfaction import CLASSES, DialogueSatisfaction, Rated, Satisfaction, of_mean, of_votes
 
 ratings = st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, 5.0]), min_size=1, max_size=4)
 
@@ -33,16 +32,9 @@ def rated(*rows: tuple[float, ...], whole: tuple[float, ...] = ()) -> Dialogue:
     return Dialogue(id="a", turns=turns, votes=votes(*whole))
 
 
-@settings(deadline=None)
-@given(ratings)
-def test_a_panel_is_all_draws_with_replacement(values: list[float]) -> None:
-    draws = [of_mean(draw) for draw in product(values, repeat=len(values))]
-    np.testing.assert_allclose(of_panel(values), np.mean(draws, axis=0), atol=1e-12)
-
-
 @given(ratings)
 def test_targets_are_distributions_and_agree_where_annotators_do(values: list[float]) -> None:
-    for target in (of_mean, of_votes, of_panel):
+    for target in (of_mean, of_votes):
         assert target(values).sum() == pytest.approx(1.0)
         assert (target([values[0]] * 3) == of_mean(values[:1])).all()
 
@@ -50,7 +42,6 @@ def test_targets_are_distributions_and_agree_where_annotators_do(values: list[fl
 def test_the_class_is_the_sign_of_the_mean_not_the_majority() -> None:
     assert CLASSES[of_mean([3.0, 3.0, 4.0]).argmax()] == "satisfied"
     assert of_votes([3.0, 3.0, 4.0]) == pytest.approx([0, 2 / 3, 1 / 3])
-    assert of_panel([3.0, 3.0, 4.0]) == pytest.approx([0, 8 / 27, 19 / 27])
     assert CLASSES[of_mean([2.0, 4.0]).argmax()] == "neutral"
 
 
@@ -83,7 +74,7 @@ def test_figures_read_the_sign_of_the_mean() -> None:
     assert metrics["correlation"].compute() == pytest.approx(1.0)  # of two points
 
 
-RATED: list[Rated] = [Satisfaction(), DialogueSatisfaction(target="panel", distance="ranked_probability")]
+RATED: list[Rated] = [Satisfaction(), DialogueSatisfaction(target="votes", distance="ranked_probability")]
 
 
 @pytest.mark.parametrize("task", RATED, ids=lambda task: task.name)
@@ -114,5 +105,22 @@ def test_what_nobody_rated_changes_neither_loss_nor_gradient(
 
 
 def test_unknown_targets_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"tasks\.satisfaction: .*mean, votes, panel"):
+    with pytest.raises(ValueError, match=r"tasks\.satisfaction: .*mean, votes"):
         Satisfaction(target="majority")
+
+
+def test_ratings_off_the_scale_are_refused() -> None:
+    for value in (0.0, -1.0, 80.0):
+        with pytest.raises(ValueError, match=r"dialogue 'a': .*map ratings to 1"):
+            Satisfaction().encode(rated((3.0, value)), [None, None])
+
+
+def test_a_causal_model_judges_the_dialogue_after_its_last_response(make_encoder: Callable[..., Encoder], features: FeatureSpace) -> None:
+    encoder = make_encoder(causal=True)
+    network = Network(encoder, {task.name: task for task in (Satisfaction(), DialogueSatisfaction())}).eval()
+    collate = Collator(TextEncoder(encoder.tokenizer, encoder.max_tokens), features, {})
+    one, other = (
+        network(collate([Dialogue(id="a", turns=[Turn(request="hello", response=words)])])) for words in ("yes", "never in my life")
+    )
+    assert torch.equal(one["satisfaction"], other["satisfaction"])
+    assert not torch.equal(one["dialogue_satisfaction"], other["dialogue_satisfaction"])
