@@ -138,6 +138,7 @@ def test_a_dialogue_longer_than_a_batch_is_cut_in_training(tmp_path: Path, make_
         id="long",
         turns=[Turn(request=f"request number {k:03d}", response="yes", intent="A/B", defect=False) for k in range(50)],
         goals=[Goal(turns=[0, 2], outcome="success"), Goal(turns=[1, 49], outcome="failure"), Goal(turns=[48], outcome="failure")],
+        votes=[Vote(question="satisfaction", value=1.0)],
     )
     module = data(tmp_path, [long], valid_fraction=0.0, batch_tokens=100)
     module.prepare(make_encoder())
@@ -146,6 +147,7 @@ def test_a_dialogue_longer_than_a_batch_is_cut_in_training(tmp_path: Path, make_
     assert 1 <= len(cut.turns) < 50
     assert sum(lengths[text] for text in texts_of(cut)) <= 100 < sum(lengths[text] for text in texts_of(long)[: 2 * len(cut.turns) + 2])
     assert cut.goals == [Goal(turns=[0, 2], outcome="success"), Goal(turns=[1], outcome=None)], "its end was not seen"
+    assert not cut.votes, "they speak of the whole dialogue"
     assert len(long.turns) == 50
     assert shorten(cut, lengths, 100) is cut
     module.trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1)  # type: ignore[assignment]
