@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from labelgen.corpora.simulated import Simulated
 from labelgen.data import Batches, DialogueData, annotated, deal, share, shorten, texts_of
-from labelgen.dialogue import Dialogue, Goal, RecordError, Reject, Turn
+from labelgen.dialogue import Dialogue, Goal, RecordError, Reject, Turn, Vote
 from labelgen.encoder import Encoder
 from labelgen.features import Features
 from labelgen.tasks import Task
