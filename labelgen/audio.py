@@ -1,7 +1,8 @@
 """A request's recording -> log-mel frames. What cannot be used is told once a file, and its turn goes on without audio.
 
-Recordings are named by `Turn.audio`: a path (relative to the working directory) or a URI that fsspec opens (s3://, https://, ...). Read
-are wav, flac and whatever else libsndfile decodes, of up to MAX_SECONDS, any number of channels, and any rate that holds speech.
+Recordings are named by `Turn.audio`: a path (relative to the working directory) or a URI. Logs name what they like, and this machine's
+credentials fetch it: only paths of plain files and URIs of PROTOCOLS are opened (an https server may redirect). Read are wav, flac and
+whatever else libsndfile decodes, of up to MAX_SECONDS, any number of channels, and any rate that holds speech.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from labelgen.dialogue import Dialogue
 
 log = logging.getLogger(__name__)
+PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "https")  # that a log may name; fsspec knows others, and some of them run code
 MIN_SECONDS, MAX_SECONDS = 0.02, 60.0  # shorter holds no sound of speech; longer is no request
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
 FULL_SCALE, CLIPPED = 0.999, 0.05  # more than this share of samples at full scale; 0.03 of a whole sine's are
@@ -30,12 +32,11 @@ class AudioError(ValueError):
 
 def read_wave(uri: str, rate: int) -> np.ndarray:
     """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used."""
-    import fsspec
     import soundfile
     import soxr
 
     try:
-        with fsspec.open(uri, "rb") as file:
+        with _open(uri) as file:
             if not file.read(1):
                 raise AudioError("the file is empty; record it again, or leave the turn's audio out")
             file.seek(0)
@@ -54,6 +55,20 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
     wave = samples.mean(axis=1)
     _check_samples(wave, theirs)
     return wave if theirs == rate else np.asarray(soxr.resample(wave, theirs, rate), np.float32)
+
+
+def _open(uri: str) -> Any:
+    """The file of a path or URI, as bytes."""
+    from fsspec.core import split_protocol, url_to_fs
+
+    protocol = split_protocol(uri)[0] or "file"
+    if "::" in uri or protocol not in PROTOCOLS:
+        named = "a chain of protocols (::)" if "::" in uri else f"the protocol {protocol!r}"
+        raise AudioError(f"{named} is not opened for a log; give a path or a URI of {', '.join(PROTOCOLS)}, or fetch the file first")
+    system, path = url_to_fs(uri)
+    if protocol == "file" and system.exists(path) and not system.isfile(path):  # a pipe would wait for ever
+        raise AudioError("a folder, pipe or device; give the path of a plain file")
+    return system.open(path, "rb")
 
 
 def _usable_rate(sound: Any) -> int:

@@ -1,6 +1,7 @@
 """Recordings: what is usable becomes the same frames however it is stored; what is not is told, with dialogue, turn and file."""
 
 import logging
+import os
 import wave as wav
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +37,10 @@ def test_a_recording_is_read_by_path_and_by_uri(name: str, tmp_path: Path) -> No
         np.testing.assert_allclose(read_wave(uri, RATE), tone(), atol=1e-4)
 
 
-def test_a_uri_within_memory_is_read(tmp_path: Path) -> None:
+def test_a_uri_of_another_file_system_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 
+    monkeypatch.setattr(audio_module, "PROTOCOLS", ("file", "memory"))
     path = write(tmp_path / "a.wav", tone())
     with fsspec.open("memory://calls/a.wav", "wb") as file:
         file.write(Path(path).read_bytes())
@@ -57,6 +59,28 @@ def test_another_rate_is_resampled(rate: int, tmp_path: Path) -> None:
     assert abs(len(found) - RATE) <= 1
     middle = slice(2000, 14_000)
     np.testing.assert_allclose(found[middle], tone(1.0)[middle], atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "memory://calls/a.wav", "http://169.254.169.254/a.wav", "reference://a.wav", "data:audio/wav;base64,UklGRg==", "dask://a.wav",
+        "simplecache::file:///a.wav", "reference://a.wav::file:///calls.json", "file://a.zip::https://example.org/a", "a::b", "S3://a/b.wav",
+    ],
+)  # fmt: skip
+def test_a_log_makes_no_other_protocol_open(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    monkeypatch.setattr(fsspec.core, "get_filesystem_class", None)
+    with pytest.raises(
+        AudioError, match=r"(the protocol '\w+'|a chain of protocols \(::\)) is not opened for a log; give a path or a URI of"
+    ):
+        read_wave(uri, RATE)
+
+
+def a_pipe(path: Path) -> str:
+    os.mkfifo(path)
+    return str(path)
 
 
 def an_hour(path: Path) -> str:
@@ -105,8 +129,10 @@ def without_length(path: Path) -> str:
 
 UNUSABLE: dict[str, tuple[Callable[[Path], str], str]] = {
     "missing": (lambda path: str(path / "nowhere.wav"), "there is no such file"),
-    "a folder": (str, "cannot be read"),
-    "unknown scheme": (lambda path: "nonesuch://calls/a.wav", "cannot be read"),
+    "a folder": (str, "a folder, pipe or device"),
+    "a pipe": (lambda path: a_pipe(path / "a.wav"), "a folder, pipe or device"),
+    "a device": (lambda path: "/dev/zero", "a folder, pipe or device"),
+    "unknown scheme": (lambda path: "nonesuch://calls/a.wav", "protocol 'nonesuch' is not opened"),
     "empty": (lambda path: empty(path / "a.wav"), "the file is empty"),
     "no samples": (lambda path: write(path / "a.wav", tone(0.0)), "0 samples are less than 0.02 s"),
     "not sound": (lambda path: not_sound(path / "a.wav"), "is it a whole wav or flac file"),
