@@ -52,8 +52,8 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
     except Exception as error:  # what file systems and decoders raise has no type of its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
+    _check_samples(samples, theirs)
     wave = samples.mean(axis=1)
-    _check_samples(wave, theirs)
     return wave if theirs == rate else np.asarray(soxr.resample(wave, theirs, rate), np.float32)
 
 
@@ -82,14 +82,15 @@ def _usable_rate(sound: Any) -> int:
     return int(sound.samplerate)
 
 
-def _check_samples(wave: np.ndarray, rate: int) -> None:
-    if len(wave) < MIN_SECONDS * rate:
-        raise AudioError(f"{len(wave)} samples are less than {MIN_SECONDS} s; leave the turn's audio out")
-    if not np.isfinite(wave).all():
+def _check_samples(samples: np.ndarray, rate: int) -> None:
+    """`samples`: [samples, channels]."""
+    if len(samples) < MIN_SECONDS * rate:
+        raise AudioError(f"{len(samples)} samples are less than {MIN_SECONDS} s; leave the turn's audio out")
+    if not np.isfinite(samples).all():
         raise AudioError("holds samples that are not finite numbers; convert it again, to 16-bit wav")
-    if wave.min() == wave.max():
+    if np.ptp(samples.mean(axis=1)) == 0:
         raise AudioError("silent: every sample is the same; was the microphone off? Leave the turn's audio out")
-    if (share := float((np.abs(wave) >= FULL_SCALE).mean())) > CLIPPED:
+    if (share := float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())) > CLIPPED:  # the mean of channels would hide it
         raise AudioError(f"clipped: {share:.0%} of the samples are at full scale; record it at a lower level")
 
 

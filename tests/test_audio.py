@@ -142,6 +142,10 @@ UNUSABLE: dict[str, tuple[Callable[[Path], str], str]] = {
     "constant": (lambda path: write(path / "a.wav", 0 * tone() + 0.5), "every sample is the same"),
     "not finite": (lambda path: write(path / "a.wav", np.append(tone(), np.nan), subtype="FLOAT"), "not finite"),
     "clipped": (lambda path: write(path / "a.wav", np.clip(tone(level=3.0), -1, 1)), r"clipped: 7\d% of the samples"),
+    "one channel clipped": (
+        lambda path: write(path / "a.wav", np.stack([tone(), np.clip(tone(level=3.0), -1, 1)], axis=1)),
+        r"clipped: 7\d% of the samples",
+    ),
     "low rate": (lambda path: write(path / "a.wav", tone(), 100), "rate of 100 Hz"),
     "high rate": (lambda path: write(path / "a.wav", tone(), 1_000_000), "rate of 1000000 Hz"),
     "an hour": (lambda path: an_hour(path / "a.wav"), "3600 s long"),
