@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from tqdm import tqdm
 
 from labelgen.dialogue import Dialogue
 from labelgen.export import load, task_classes
-from labelgen.files import RECORDS, Rejected, read, write
+from labelgen.files import Rejected, check_output, read, write
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +21,7 @@ def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: M
     ValueError if none is usable. Records keep their annotations; labels of an earlier model are replaced.
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
     """
-    source = Path(input).resolve()
-    if source in (Path(output).resolve(), *Path(output).resolve().parents):
-        raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
-    if Path(output).suffix not in RECORDS or Path(output).is_dir():
-        raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
+    check_output(output, input)
     annotator = load(export, task_classes(tasks or {}), device)
     rejected = Rejected(f"{output}.rejected.jsonl")
 

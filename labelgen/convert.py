@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 from tqdm import tqdm
 
-from labelgen.corpora import Corpus
+from labelgen.corpora import Corpus, place
 from labelgen.dialogue import Dialogue
-from labelgen.files import Rejected, write
+from labelgen.files import Rejected, check_output, write
 
 log = logging.getLogger(__name__)
 
@@ -18,17 +17,18 @@ log = logging.getLogger(__name__)
 def convert(corpus: Corpus, output: str) -> None:
     """Streams `corpus` into the file `output` (.jsonl or .parquet), with its annotations.
 
-    What cannot be used goes to OUTPUT.rejected.jsonl with its reason and reading goes on; ValueError if nothing is usable.
+    What cannot be used goes to OUTPUT.rejected.jsonl with its reason and reading goes on; ValueError if nothing is usable, or
+    if the output is the corpus's own file or lies in its folder.
     """
-    if Path(output).suffix not in {".jsonl", ".parquet"} or Path(output).is_dir():
-        raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
+    check_output(output, place(corpus))
     rejected = Rejected(f"{output}.rejected.jsonl")
 
     def dialogues() -> Iterator[Dialogue]:
-        done = 0
-        for done, dialogue in enumerate(tqdm(corpus.read(rejected), "reading", unit="dialogue"), 1):
+        found = False
+        for dialogue in tqdm(corpus.read(rejected), "reading", unit="dialogue"):
+            found = True
             yield dialogue
-        if not done:
+        if not found:
             raise ValueError("no usable dialogue; " + (f"reasons in {rejected.path}" if rejected.count else f"{corpus!r} holds none"))
 
     count = write(dialogues(), output)

@@ -82,6 +82,15 @@ def read_each(found: Iterable[Path], convert: Callable[[Row, str, int], Row], re
                 yield dialogue
 
 
+def check_output(output: str, source: str | None) -> None:
+    """ValueError where `output` names no file of records, or would overwrite or join what is read from `source` (None: nothing is)."""
+    target = Path(output).resolve()
+    if source is not None and Path(source).resolve() in (target, *target.parents):
+        raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
+    if target.suffix not in RECORDS or target.is_dir():
+        raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
+
+
 def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -> list[Path]:
     """The files with one of the endings that a path names, in order, but hidden and rejected ones.
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from labelgen.convert import convert
+from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
+from labelgen.corpora.sgd import SGD
 from labelgen.corpora.simulated import Simulated
 
 
@@ -29,6 +31,23 @@ def test_bad_rows_stand_aside_and_nothing_usable_is_an_error(tmp_path: Path) -> 
     assert not (tmp_path / "none.jsonl").exists()
     with pytest.raises(ValueError, match=r"ends in \.jsonl or \.parquet"):
         convert(Simulated(num_dialogues=1), str(tmp_path / "out.csv"))
+
+
+def test_a_corpus_is_never_overwritten_nor_joined_by_its_output(tmp_path: Path) -> None:
+    file, folder = tmp_path / "logs" / "a.jsonl", tmp_path / "logs"
+    convert(Simulated(num_dialogues=2), str(file))
+    (tmp_path / "link").symlink_to(folder)
+    before = file.read_bytes()
+    refused: list[tuple[Corpus, Path]] = [
+        (Records(str(file)), file), (Records(str(file)), tmp_path / "link" / "a.jsonl"), (Records(str(folder)), folder / "b.parquet"),
+        (SGD(str(folder)), folder / "below" / "b.jsonl"),
+    ]  # fmt: skip
+    for corpus, output in refused:
+        with pytest.raises(ValueError, match=r"overwrite the input, or be read as input the next time; write it elsewhere"):
+            convert(corpus, str(output))
+    assert [one.name for one in folder.iterdir()] == ["a.jsonl"]
+    assert file.read_bytes() == before
+    convert(Records(str(file)), str(folder / "b.jsonl"))  # beside it nothing is lost
 
 
 def test_tenths_of_annotated_records_are_apart_and_complete(tmp_path: Path) -> None:

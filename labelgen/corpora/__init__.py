@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse
 
-__all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "share"]
+__all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "place", "share"]
 
 Raw = Mapping[str, Any]  # an object of a publisher's JSON
 Fold = Literal["all", "train", "test"]
@@ -28,6 +28,14 @@ class Corpus(Protocol):
         A corpus that is not there raises ValueError that says where to get it.
         """
         ...
+
+
+def place(corpus: Corpus) -> str | None:
+    """The file or folder that a corpus reads: its `path` or `root`; None: it has neither, as where dialogues are made."""
+    match corpus:
+        case object(path=str(where)) | object(root=str(where)):  # type: ignore[misc]
+            return where
+    return None
 
 
 def convert_each(
