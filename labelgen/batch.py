@@ -202,7 +202,8 @@ def _one_row(states: np.ndarray) -> np.ndarray:
 
 def labelled(target: Array) -> Array:
     """Which rows of a target are labelled, bool."""
-    return target != IGNORE if target.ndim == 1 else (target == target).all(1)  # type: ignore[return-value, union-attr]
+    rows: Array = target != IGNORE if target.ndim == 1 else (target == target).all(1)
+    return rows
 
 
 def _targets(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -229,6 +229,7 @@ class FeatureEncoder(nn.Module):
         super().__init__()
         self.late = [name in space.response for name in space.categorical]  # known with the response alone
         late_numbers = torch.tensor(2 * [float(name in space.response) for name in space.numerical])
+        self.late_numbers: Tensor
         self.register_buffer("late_numbers", late_numbers, persistent=False)
         self.tables = nn.ModuleList(nn.Embedding(FIRST + len(values), width) for values in space.categorical.values())
         self.numbers = nn.Linear(2 * len(space.numerical), width, bias=False) if space.numerical else None

@@ -77,7 +77,7 @@ def evaluate(
     }
     folder.mkdir(parents=True, exist_ok=True)
     names = np.array([dialogue.id for dialogue in dialogues])
-    np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)  # type: ignore[arg-type]
+    np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
     made = table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}")
     screen = Console()

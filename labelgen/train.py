@@ -107,11 +107,11 @@ def _same_run(last: Path, description: Mapping[str, Any]) -> None:
 
 def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list[pl.Callback]:
     """The callbacks that are not null; without validation those that wait for one of its figures are left out."""
-    callbacks = {name: callback for name, callback in callbacks.items() if callback is not None}
-    left_out = [] if validates else [name for name, callback in callbacks.items() if getattr(callback, "monitor", None)]
+    given = {name: callback for name, callback in callbacks.items() if callback is not None}
+    left_out = [] if validates else [name for name, callback in given.items() if getattr(callback, "monitor", None)]
     if left_out:
         log.warning("no dialogue to validate on (data.valid_fraction): the last weights count, without %s", ", ".join(left_out))
-    return [callback for name, callback in callbacks.items() if name not in left_out]
+    return [callback for name, callback in given.items() if name not in left_out]
 
 
 def metrics_log(output: str, checkpoint: str | None) -> CSVLogger:

@@ -72,7 +72,8 @@ def main(path: str, count: str = "60", rounds: str = "15") -> None:
             variants[name]()
             times[name].append(time.process_time() - start)
     turns = sum(len(dialogue.turns) for dialogue in dialogues)
-    print(f"{len(dialogues)} dialogues, {turns} turns, {rounds} rounds, one thread; bare: {1e3 * median(times['bare']) / turns:.2f} ms a turn")
+    milliseconds = 1e3 * median(times["bare"]) / turns
+    print(f"{len(dialogues)} dialogues, {turns} turns, {rounds} rounds, one thread; bare: {milliseconds:.2f} ms a turn")
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(seconds, times["bare"], strict=True)]
         print(f"| {name} | {median(ratios):.3f} | {min(ratios):.3f} to {max(ratios):.3f} |")

@@ -131,7 +131,8 @@ def of_mean(ratings: Sequence[float]) -> np.ndarray:
 
 def of_votes(ratings: Sequence[float]) -> np.ndarray:
     """The share of the votes of each class, [3]."""
-    return np.mean([of_mean([rating]) for rating in ratings], axis=0)
+    shares: np.ndarray = np.mean([of_mean([rating]) for rating in ratings], axis=0)
+    return shares
 
 
 TARGETS = {"mean": of_mean, "votes": of_votes}
