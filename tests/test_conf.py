@@ -137,9 +137,17 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "schema": (["output={out}/schema.json"], ["schema.json"]),
     "convert": (["corpus.num_dialogues=2", "output={out}/records.parquet"], ["records.parquet"]),
     "demo": (
-        ["encoder=tiny", "encoder.frozen_layers=1", "data.valid_fraction=0.4",
-         "simulated.train.num_dialogues=16", "simulated.test.num_dialogues=4",
-         "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.log_every_n_steps=1", "output={out}"],
+        [
+            "encoder=tiny",
+            "encoder.frozen_layers=1",
+            "data.valid_fraction=0.4",
+            "simulated.train.num_dialogues=16",
+            "simulated.test.num_dialogues=4",
+            "trainer.max_epochs=1",
+            "trainer.limit_train_batches=1",
+            "trainer.log_every_n_steps=1",
+            "output={out}",
+        ],
         ["train.jsonl", "export/model.safetensors", "labelled.jsonl", "metrics.json"],
     ),
 }

@@ -247,7 +247,10 @@ class Fault(Defect):
 
 def test_a_users_own_task_is_loaded_by_the_class_they_give(
     save_checkpoint: Callable[..., str],
-    make_encoder: Callable[..., Encoder], features: FeatureSpace, dialogues: list[Dialogue], tmp_path: Path
+    make_encoder: Callable[..., Encoder],
+    features: FeatureSpace,
+    dialogues: list[Dialogue],
+    tmp_path: Path,
 ) -> None:
     labeler = Labeler(make_encoder(), {"fault": Fault()}, partial(torch.optim.AdamW))
     export(save_checkpoint(labeler, features, tmp_path / "x.ckpt"), str(tmp_path / "export"))

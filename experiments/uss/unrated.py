@@ -1,6 +1,6 @@
 """SGD's train dialogues that no session of USS repeats -> a file of records, to adapt an encoder on without seeing what will be judged.
 
-    python experiments/uss/unrated.py FOLDER_OF_USS FOLDER_OF_SGD unrated.jsonl
+python experiments/uss/unrated.py FOLDER_OF_USS FOLDER_OF_SGD unrated.jsonl
 """
 
 from __future__ import annotations
