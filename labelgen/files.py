@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = Mapping[str, Any]
+CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
 RECORDS = (".jsonl", ".parquet")  # a path's ending names the format
 
 
@@ -132,6 +133,7 @@ def _jsonl_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
     header, number = None, 0
+    csv.field_size_limit(CELL)  # of the process: there is no other
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = csv.reader(text, strict=True)
         while True:
@@ -141,7 +143,10 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
                     return
                 told = _misfit(cells, header)
             except csv.Error as error:
-                cells, told = [], f"not CSV ({error}); quote cells that hold commas, line ends or quotation marks, and double the latter"
+                remedy = "quote cells that hold commas, line ends or quotation marks, and double the latter"
+                if "field limit" in str(error):
+                    remedy = f"shorten the cell to {CELL:,} characters, and look for a quotation mark that is never closed"
+                cells, told = [], f"not CSV ({error}); {remedy}"
             if told is None and not cells:
                 continue  # an empty line
             if header is None:

@@ -129,6 +129,16 @@ def test_csv_rows_that_do_not_fit_are_told_and_reading_goes_on(tmp_path: Path, l
     assert second[1] == {"id": "3", "text": "\0"} if told is None else told in second[1]
 
 
+def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"id,text\n1,{'x' * 200_000}\n2,short\n")
+    assert [len(row["text"]) for _, row in rows(file) if not isinstance(row, str)] == [200_000, 5]
+    monkeypatch.setattr("labelgen.files.CELL", 1000)
+    (first, told), second = rows(file)
+    assert first == 1 and isinstance(told, str) and "shorten the cell to 1,000 characters" in told
+    assert second == (2, {"id": "2", "text": "short"})
+
+
 @pytest.mark.parametrize(("header", "told"), [(b"id,text,id", "name 'id'"), (b"id,\xff", "UTF-8"), (b'id,"text"x', "not CSV")])
 def test_a_csv_without_usable_column_names_is_told_once(tmp_path: Path, header: bytes, told: str) -> None:
     (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n4,5,6\n")
