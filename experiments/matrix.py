@@ -20,15 +20,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 import yaml
 
 import labelgen
-from labelgen.export import load
-from labelgen.metrics import DialogueMetric, bootstrap
+
+if TYPE_CHECKING:
+    from labelgen.metrics import DialogueMetric
 
 HERE = Path(__file__).parent
 RESAMPLES = 2000
@@ -67,6 +67,8 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 def perform(run: Run) -> None:
     """Trains, exports and scores; `done.json` says what was done, on what, in how many seconds."""
+    import torch  # seconds to import: not before --help
+
     done = run.folder / "done.json"
     asked = {"train": run.train, "test": run.test}
     if done.exists():
@@ -126,6 +128,9 @@ def difference(metric: DialogueMetric, ours: dict[str, np.ndarray], theirs: dict
 
 def table(page: Mapping[str, Any], output: Path) -> str:
     """A row a cell and column: the figure over all repeats with its 95% interval, the repeats' range, the difference to `against`."""
+    from labelgen.export import load
+    from labelgen.metrics import bootstrap
+
     lines = ["| cell | figure | value [95% interval] | range of the runs | difference to the cell named | runs | min a run | hardware |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for cell, settings in page["cells"].items():
@@ -178,8 +183,9 @@ def main() -> None:
                 with claimed(run.folder) as ours:
                     if ours:
                         perform(run)
+    if not any(output.rglob("done.json")):
+        sys.exit(f"{output}: nothing is done yet")
     made = table(page, output)
-    output.mkdir(parents=True, exist_ok=True)
     (output / "table.md").write_text(made, "utf-8")
     print(made)
 

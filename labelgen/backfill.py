@@ -39,3 +39,5 @@ def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: M
     log.info("labelled %d dialogues into %s with model %s", count, output, annotator.source)
     if rejected.count:
         log.warning("%d records were not usable; reasons in %s", rejected.count, rejected.path)
+    if annotator.unusable_recordings:
+        log.warning("%d recordings could not be read; their turns were labelled by their words alone", annotator.unusable_recordings)

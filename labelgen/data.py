@@ -146,6 +146,9 @@ class DialogueData(pl.LightningDataModule):
         if unlabelled := sorted(fitted.keys() - self.tasks.keys()):
             log.warning("left out, no training dialogue is annotated for it: %s", ", ".join(unlabelled))
         self.features = features.fit(self.train)
+        used = [f"{name} ({len(values)} values)" for name, values in self.features.categorical.items()] + list(self.features.numerical)
+        never = {*features.categorical, *features.numerical} - self.features.categorical.keys() - self.features.numerical.keys()
+        log.info("features: %s%s", ", ".join(used) or "none", f"; not in the data: {', '.join(sorted(never))}" if never else "")
         self.augment = augment([*self.train, *self.valid]) if augment else None
         self.batch_tokens, self.cache, self.seed = batch_tokens, cache, seed
         self._collator: Collator | None = None

@@ -156,6 +156,11 @@ class Annotator:
         self._recordings = network.encoder.recordings()
         self._collate = Collator(self._texts, features, {}, recordings=self._recordings)
 
+    @property
+    def unusable_recordings(self) -> int:
+        """Files of recordings that could not be read so far; their turns were labelled by the rest."""
+        return 0 if self._recordings is None else self._recordings.unusable
+
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
         """The dialogues with their labels, in order."""
         return list(self.stream(dialogues))

@@ -100,6 +100,11 @@ class Features:
     response: Sequence[str] = ()
     min_count: int = 2  # rarer categories count as unseen, so that "unseen" is itself trained
 
+    def __post_init__(self) -> None:
+        for name in ("categorical", "numerical", "response"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"features.{name}={getattr(self, name)}: give a list, [{getattr(self, name)}]")
+
     def fit(self, dialogues: Iterable[Dialogue]) -> FeatureSpace:
         """Reads the training dialogues once."""
         counts: dict[str, Counter[str]] = {name: Counter() for name in self.categorical}

@@ -57,6 +57,16 @@ def test_numbers_too_large_for_statistics_are_refused() -> None:
         Features((), ("confidence",)).fit([Dialogue(id="a", turns=turns((None, 1e308), (None, -1e308)))])
 
 
+def test_a_name_where_a_list_is_meant_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"features\.categorical=device: give a list, \[device\]"):
+        Features("device")
+
+
+def test_a_response_feature_is_one_that_is_read() -> None:
+    with pytest.raises(ValueError, match=r"features\.response: servce are not among"):
+        Features(("service",), response=("servce",)).fit(TRAINED)
+
+
 def test_shapes_hold_without_features() -> None:
     assert FeatureSpace().categories(talk([Turn(), Turn()])).shape == (2, 0)
     assert FeatureSpace().numbers(talk([Turn(), Turn()])).shape == (2, 0)

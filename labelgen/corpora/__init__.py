@@ -73,6 +73,6 @@ def in_fold(identity: str, split: Fold, fold: int) -> bool:
     """For corpora without a published split: `test` is tenth `fold` (0 to 9) of the dialogues, by a hash of the id, `train` the rest."""
     if split not in ("all", "train", "test"):
         raise ValueError(f"split {split!r}: give all, train or test")
-    if not 0 <= fold < 10:
-        raise ValueError(f"fold {fold}: give 0 to 9, the tenth of the dialogues that is `test`")
+    if not isinstance(fold, int) or not 0 <= fold < 10:
+        raise ValueError(f"fold {fold!r}: give 0 to 9, the tenth of the dialogues that is `test`")
     return split == "all" or (int(10 * share(identity, "fold")) == fold) == (split == "test")
