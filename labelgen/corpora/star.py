@@ -16,9 +16,10 @@ What is labelled, and by which rule:
   without any selection the dialogue's goals are not annotated.
 - Intent: the task that the request serves (`doctor_followup`); None where the turn has no goal or no request.
 - Outcome: the last decisive evidence for a goal, among the labels of the wizard's utterances in its turns (`TOLD`) and the messages that
-  its own API returned, in whichever turn (`REPORTED`). Success after an earlier failure is `recovered`; without any evidence: unknown.
-  "spaceship_inform_outcome" is no evidence: it labels "The door is now unlocked." and "Sorry, you are not authorized" alike. (A reference
-  conversion takes it for success, 15 outcomes, and counts a message for the goal of the next response, 32 of the 6,754 outcomes.)
+  its own API returned, in whichever turn or after the last (`REPORTED`). Success after an earlier failure is `recovered`; without any
+  evidence: unknown. "spaceship_inform_outcome" is no evidence: it labels "The door is now unlocked." and "Sorry, you are not
+  authorized" alike. (A reference conversion takes it for success, 15 outcomes, and counts a message for the goal of the next response,
+  32 of the 6,754 outcomes.)
 - Votes of the dialogue: `goal_success`, 1.0 or 0.0 by "user": the user's own answer to a question like "Did the AI Assistant schedule your
   meeting?". It was asked in dialogues about a single task only, so that it judges the only goal. `hotel_search` has none: most of its
   users were asked whether a hotel was reserved, which nobody wanted. Answer and outcome agree in 95.7% where both decide.
@@ -108,6 +109,13 @@ class Line(NamedTuple):
     reports: tuple[tuple[str, str], ...] = ()  # (API, message), as returned
 
 
+class Said(NamedTuple):
+    """The lines of a dialogue, and what APIs returned after the last of the wizard's."""
+
+    lines: list[Line]
+    reports: tuple[tuple[str, str], ...]
+
+
 class Exchange(NamedTuple):
     """A request and its response; either may be missing."""
 
@@ -166,7 +174,8 @@ def convert(raw: Raw) -> dict[str, Any]:
     """One published dialogue -> the fields of our record, without the id. Raises KeyError, TypeError, ... where the format is another."""
     scenario = raw["Scenario"]
     tasks = [capability["Task"] for capability in scenario["WizardCapabilities"]]
-    lines = assign(find_lines(raw["Events"], None if scenario["MultiTask"] else tasks[0]))
+    found = find_lines(raw["Events"], None if scenario["MultiTask"] else tasks[0])
+    lines = assign(found.lines)
     turns: list[dict[str, Any]] = []
     acts: list[str | None] = []
     members: dict[str, list[int]] = {}
@@ -180,7 +189,7 @@ def convert(raw: Raw) -> dict[str, Any]:
             "categorical": {"api": response.apis[-1] if response and response.apis else None},
         })  # fmt: skip
         acts.append(response and response.act)
-    evidence = find_evidence(lines)
+    evidence = find_evidence(lines, found.reports)
     goals = [{"turns": where, "name": task, "outcome": outcome(evidence.get(task, ()))} for task, where in members.items()]
     return {
         "turns": turns, "goals": goals or None, "user": raw.get("AnonymizedUserWorkerID"),
@@ -192,7 +201,7 @@ def convert(raw: Raw) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def find_lines(events: Iterable[Raw], task: str | None) -> list[Line]:
+def find_lines(events: Iterable[Raw], task: str | None) -> Said:
     """What was said, in order, each wizard's line with the selected task; `task` is the one at the start."""
     lines: list[Line] = []
     apis: list[str] = []
@@ -211,7 +220,7 @@ def find_lines(events: Iterable[Raw], task: str | None) -> list[Line]:
             if not lines[-1].user:
                 lines[-1] = lines[-1]._replace(task=task, apis=tuple(apis), reports=tuple(reports))
                 apis, reports = [], []
-    return lines
+    return Said(lines, tuple(reports))
 
 
 def _line(event: Raw) -> Line:
@@ -254,13 +263,13 @@ def pair(lines: Iterable[Line]) -> list[Exchange]:
     return exchanges
 
 
-def find_evidence(lines: Iterable[Line]) -> dict[str | None, list[bool]]:
-    """Per task what labels and messages say of its success, in order."""
+def find_evidence(lines: Iterable[Line], reports: Iterable[tuple[str, str]]) -> dict[str | None, list[bool]]:
+    """Per task what labels and messages say of its success, in order; `reports` came after the lines."""
     evidence: dict[str | None, list[bool]] = {}
-    for line in lines:
-        for api, message in line.reports:
+    for returned, line in (*((line.reports, line) for line in lines), (reports, None)):
+        for api, message in returned:
             evidence.setdefault(api, []).extend(success for start, success in REPORTED.items() if message.startswith(start))
-        if line.act in TOLD:
+        if line is not None and line.act in TOLD:
             evidence.setdefault(line.task, []).append(TOLD[line.act])
     return evidence
 

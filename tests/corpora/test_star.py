@@ -173,6 +173,15 @@ def test_a_message_counts_for_its_own_task_in_whichever_turn(tmp_path: Path) -> 
     ]  # fmt: skip
 
 
+def test_a_message_after_the_last_utterance_counts(tmp_path: Path) -> None:
+    """The wizard may book and leave, or the user alone may still speak."""
+    for last in ([], [user("Thanks.")]):
+        booked = reported("Reservation Confirmed")[1:3]
+        assert [goal.outcome for goal in only(tmp_path, *ROUND, *ROUND, *booked, *last, DONE).goals or ()] == ["success"]
+        again = only(tmp_path, *ROUND, *reported("Unavailable"), *booked, *last)
+        assert [(goal.outcome, goal.turns) for goal in again.goals or ()] == [("recovered", list(range(len(again.turns))))]
+
+
 CALM = {"Did the assistant stay calm?": True}
 
 
