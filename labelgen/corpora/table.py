@@ -12,9 +12,10 @@ first line. Columns that are not named are ignored. `columns` maps what a record
 
 `categorical` and `numerical` list the columns that are features of a turn. An empty cell, null and NaN are missing values.
 
-Rows of one dialogue stand next to each other, in order of time, and may go on in the next file. An id that comes back later is refused:
-memory holds one dialogue at a time; sort the table by the dialogue (and time). A dialogue with a row that cannot be read is refused as a
-whole, for its turns would not be its turns; where a row is so broken that its dialogue is not known, both dialogues beside it are.
+Rows of one dialogue stand next to each other, in order of time, and may go on in the next file. Where an id comes back later, reading
+stops: memory holds one dialogue at a time, and the dialogues so far may be parts. Sort the table by the dialogue and time. A dialogue
+with a row that cannot be read is refused as a whole, for its turns would not be its turns; where a row is so broken that its dialogue is
+not known, both dialogues beside it are.
 
 Labelled: intent and defect, where the table has columns for them; nothing else. Licence: yours.
 """
@@ -69,6 +70,10 @@ class Table:
     numerical: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        lists = {f"speakers.{side}": values for side, values in self.speakers.items()}
+        for key, value in {**lists, "categorical": self.categorical, "numerical": self.numerical}.items():
+            if isinstance(value, str | int):  # a text would be taken for a list of its letters
+                raise ValueError(f"{key}: {value!r} is one value; give a list: [{value}]")
         named = {key for key, column in self.columns.items() if column is not None}
         allowed = MESSAGE if named & {"speaker", "text"} else TURN
         needed = {"dialogue", "speaker", "text"} if allowed is MESSAGE else {"dialogue"}
@@ -88,18 +93,21 @@ class Table:
         """Streams the dialogues in the table's order, under their ids.
 
         Dialogues with cells that cannot be used go to `reject`; without it the first one raises RecordError that names the column.
-        ValueError: there is no such table, or it lacks a column.
+        ValueError: there is no such table, it lacks a column, or the rows of a dialogue stand apart.
         """
         shards = files(self.path, ENDINGS, "give a .csv or .parquet file")
         for shard in shards:
             self._check(shard)
         ids = Ids()
         for run in self._runs(shards):
+            if run.name is not None and not ids.add(run.name):
+                source, number, _ = run.lines[0]
+                raise ValueError(
+                    f"{source}, row {number}: the rows of dialogue {run.name!r} stand apart, so that dialogues would be read in parts; "
+                    f"sort the table by {self.columns['dialogue']!r} and time, and read it again"
+                )
             try:
                 dialogue = self._dialogue(run)
-                if not ids.add(dialogue.id):
-                    problem = "its rows stand apart: some came before; sort the table by this column and time (these are left out)"
-                    raise RecordError(*run.lines[0][:2], dialogue.id, str(self.columns["dialogue"]), problem)
             except RecordError as error:
                 if reject is None:
                     raise

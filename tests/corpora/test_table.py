@@ -147,12 +147,25 @@ def test_a_speaker_that_is_not_known_is_told(tmp_path: Path) -> None:
     assert "speakers" in error.problem
 
 
-def test_an_id_that_comes_back_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    lines = [{"session": name, "said": str(k)} for k, name in enumerate("aabaa")]
-    dialogues, (error,) = read(table(tmp_path / "a.csv", lines))
-    assert [(dialogue.id, len(dialogue.turns)) for dialogue in dialogues] == [("a", 2), ("b", 1)]
-    assert (error.row, error.dialogue_id, error.field) == (4, "a", "session")
-    assert "sort the table" in error.problem
+@pytest.mark.parametrize("names", ["aabaa", "abab"])
+@pytest.mark.parametrize("broken", [{}, {"asr": "high"}])
+def test_a_table_whose_dialogues_stand_apart_stops_the_reading(tmp_path: Path, names: str, broken: Cells) -> None:
+    lines = [{"session": name, "said": str(k), "asr": ""} for k, name in enumerate(names)]
+    lines[0] |= broken  # a dialogue that is refused has come, too
+    told = rf"a\.csv, row {names.rindex('ba') + 2}: the rows of dialogue 'a' stand apart.*sort the table by 'session' and time"
+    with pytest.raises(ValueError, match=told) as caught:
+        read(table(tmp_path / "a.csv", lines, numerical=["asr"]))
+    assert not isinstance(caught.value, RecordError), "no row is at fault: none may be left out"
+
+
+def test_one_value_where_a_list_belongs_is_refused() -> None:
+    columns = {"dialogue": "session", "speaker": "who", "text": "words"}
+    wrong: dict[str, Any] = {"speakers": {"user": "caller", "assistant": ["bot"]}, "categorical": "device", "numerical": "asr"}
+    for key, value in wrong.items():
+        with pytest.raises(
+            ValueError, match=r"(speakers\.user: 'caller'|categorical: 'device'|numerical: 'asr') is one value; give a list"
+        ):
+            Table("logs.csv", **{"columns": columns, "speakers": SPEAKERS, key: value})
 
 
 def test_a_dialogue_may_go_on_in_the_next_file(tmp_path: Path) -> None:
