@@ -7,12 +7,14 @@ Nothing here imports torch: records are read on machines that label nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse
 
-__all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "place", "share"]
+__all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "place", "read_rows", "share"]
 
 Raw = Mapping[str, Any]  # an object of a publisher's JSON
 Fold = Literal["all", "train", "test"]
@@ -36,6 +38,17 @@ def place(corpus: Corpus) -> str | None:
         case object(path=str(where)) | object(root=str(where)):  # type: ignore[misc]
             return where
     return None
+
+
+def read_rows(file: Path, remedy: str) -> list[Any]:
+    """The list that a publisher's JSON file holds. ValueError, with the remedy, where it is another."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise ValueError(f"{file}: not UTF-8 JSON ({error}); {remedy}") from None
+    if not isinstance(rows, list):
+        raise ValueError(f"{file}: a JSON {type(rows).__name__}, not a list of dialogues; {remedy}")
+    return rows
 
 
 def convert_each(

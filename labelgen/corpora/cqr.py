@@ -20,13 +20,12 @@ Not labelled: slots (the publisher's have no spans), defects and votes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelgen.corpora import Raw, convert_each
+from labelgen.corpora import Raw, convert_each, read_rows
 from labelgen.dialogue import Dialogue, Reject
 
 SOURCE = "github.com/alexa/alexa-dataset-contextual-query-rewrite (MIT-0)"
@@ -50,12 +49,7 @@ class CQR:
                 f"{self.root}: {len(files)} files named *kvret_{self.split}_public* there, not 1; "
                 f"clone {SOURCE} and give its folder as `root`, train, dev or test as `split`"
             )
-        try:
-            rows = json.loads(files[0].read_text(encoding="utf-8"))
-        except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-            raise ValueError(f"{files[0]}: not UTF-8 JSON ({error}); get the file again from {SOURCE}") from None
-        if not isinstance(rows, list):
-            raise ValueError(f"{files[0]}: a JSON {type(rows).__name__}, not a list of dialogues; get the file again from {SOURCE}")
+        rows = read_rows(files[0], f"get the file again from {SOURCE}")
         yield from convert_each(rows, convert, self._name, str(files[0]), reject)
 
     def _name(self, raw: Raw) -> str:

@@ -18,14 +18,13 @@ Not labelled: intents, slots, goals, outcomes, defects, rewrites and votes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labelgen.corpora import Raw, convert_each
+from labelgen.corpora import Raw, convert_each, read_rows
 from labelgen.dialogue import Dialogue, Reject
 
 SOURCE = "github.com/alexa/alexa-with-dstc10-track2-dataset (Apache-2.0)"
@@ -53,12 +52,7 @@ class DSTC10:
         file = Path(self.root) / self.split / "logs.json"
         if not file.is_file():
             raise ValueError(f"{file}: no such file; clone {SOURCE} and give task1/data or task2/data as `root`, val or test as `split`")
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-            raise ValueError(f"{file}: not UTF-8 JSON ({error}); get the file again from {SOURCE}") from None
-        if not isinstance(rows, list):
-            raise ValueError(f"{file}: a JSON {type(rows).__name__}, not a list of instances; get the file again from {SOURCE}")
+        rows = read_rows(file, f"get the file again from {SOURCE}")
         yield from convert_each(longest(rows), convert, lambda instance: f"dstc10:{self.split}/{instance.number}", str(file), reject)
 
 

@@ -18,13 +18,12 @@ Not labelled: intents, slots (the publisher's have no spans), goals, outcomes, d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelgen.corpora import Fold, Raw, convert_each, in_fold
+from labelgen.corpora import Fold, Raw, convert_each, in_fold, read_rows
 from labelgen.dialogue import Dialogue, Reject
 
 FOLDER, FILE = "CamRest676_for_coreference_and_ellipsis_resolution", "CamRest676_annotated.json"
@@ -46,12 +45,7 @@ class GECOR:
         file = next((path for path in (Path(self.root) / FOLDER / FILE, Path(self.root) / FILE) if path.is_file()), None)
         if file is None:
             raise ValueError(f"{self.root}: no {FOLDER}/{FILE} there; clone github.com/terryqj0107/GECOR and give its folder as `root`")
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8-sig"))
-        except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-            raise ValueError(f"{file}: not UTF-8 JSON ({error}); get the file again") from None
-        if not isinstance(rows, list):
-            raise ValueError(f"{file}: a JSON {type(rows).__name__}, not a list of dialogues; get the file again")
+        rows = read_rows(file, "get the file again")
         for dialogue in convert_each(rows, convert, lambda raw: f"gecor:{raw['dialogue_id']}", str(file), reject):
             if in_fold(dialogue.id, self.split, self.fold):
                 yield dialogue
