@@ -43,9 +43,10 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json)]
 
 
 class Record(BaseModel):
-    """Base of the records: unknown keys are an error (a misspelt key would otherwise be lost in silence)."""
+    """Base of the records: unknown keys are an error (a misspelt key would otherwise be lost in silence), and so is half a surrogate pair
+    in a text: it could not be written."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_min_length=0)  # a limit, any, makes pydantic decode texts
 
 
 class Slot(Record):
@@ -207,6 +208,7 @@ _REMEDIES = {
     "missing": "the field is required; add it",
     "string_too_short": "it must not be empty",
     "too_short": "it must hold at least one item",
+    "string_unicode": "it holds half a surrogate pair, as of an emoji that was cut; replace it (text.encode('utf-8', 'replace').decode())",
     "finite_number": "it must be a finite number; write null where the value is missing",
 }
 

@@ -209,7 +209,7 @@ def test_offsets_count_code_points(text: str) -> None:
         ({"id": "a", "turns": [{}], "goals": [{"turns": [0]}, {"turns": [0]}]}, "record", "one goal"),
         ({"id": "a", "turns": [{}], "goals": [{"turns": [0], "outcome": "abandoned"}]}, "goals.0.outcome", "success"),
         ({"id": "a", "turns": [{}], "metadata": {"score": float("nan")}}, "metadata", "finite"),
-        ({"id": "a", "turns": [{}], "metadata": {"\udfff": 1}}, "metadata", "text"),
+        ({"id": "a", "turns": [{}], "metadata": {"\udfff": 1}}, "metadata.\ufffd\ufffd\ufffd.[key]", "surrogate"),
     ],
 )
 def test_bad_rows_are_told_and_reading_goes_on(tmp_path: Path, row: dict[str, Any], field: str, remedy: str) -> None:
@@ -242,3 +242,34 @@ def test_errors_cross_processes() -> None:
     error = RecordError("file", 3, "a", "id", "twice")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.as_row()) == (str(error), error.as_row())
+
+
+CUT = "cut emoji \ud83d"
+SPAN = {"name": "n", "start": 0, "end": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("id", {"id": CUT}),
+        ("user", {"user": CUT}),
+        ("turns.0.request", {"turns": [{"request": CUT}]}),
+        ("turns.0.response", {"turns": [{"response": CUT}]}),
+        ("turns.0.audio", {"turns": [{"audio": CUT}]}),
+        ("turns.0.rewrites.0", {"turns": [{"rewrites": [CUT]}]}),
+        ("turns.0.categorical.device", {"turns": [{"categorical": {"device": CUT}}]}),
+        ("turns.0.numerical.", {"turns": [{"numerical": {CUT: 1.0}}]}),
+        ("turns.0.request_slots.0.normalised", {"turns": [{"request": "x", "request_slots": [SPAN | {"normalised": CUT}]}]}),
+        ("votes.0.value", {"votes": [{"question": "why", "value": CUT}]}),
+        ("goals.0.name", {"goals": [{"turns": [0], "name": CUT}]}),
+        ("metadata", {"metadata": {"note": [CUT]}}),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_with_its_field(field: str, change: dict[str, Any]) -> None:
+    """It can be read from JSON, but not written: it would stop a conversion."""
+    with pytest.raises(RecordError) as caught:
+        parse(json.loads(json.dumps({"id": "a", "turns": [{}], **change})))
+    assert caught.value.field.startswith(field)
+    assert "surrogate" in caught.value.problem
+    whole = json.loads(json.dumps({"id": "a", "turns": [{}], **change}).replace("\\ud83d", "\\ud83d\\ude00"))
+    assert parse(whole).model_dump_json().count("\U0001f600") == 1
