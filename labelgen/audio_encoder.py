@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from labelgen.audio import MEL_BINS, LogMel, PublishedExtractor
 from labelgen.batch import Group, chunks
 from labelgen.packed import PackedLayer, sinusoids, sizes
-from labelgen.pretrained import read_pretrained_audio, without_attention
+from labelgen.pretrained import AUDIO, known_config, read_pretrained_audio
 
 RECORDINGS_AT_ONCE = 16  # without gradients: the memory of a batch that labels thousands of turns
 
@@ -98,11 +98,10 @@ class PublishedEncoder(nn.Module):
 
 def _model(config: Mapping[str, Any], folder: str | None) -> Any:
     """The encoder of an architecture, with the weights in the folder, else random ones. Safetensors only, and no code of theirs."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    left_out = ("model_type", "auto_map", "dtype", "torch_dtype", "quantization_config")
-    settings = {key: value for key, value in without_attention(config).items() if key not in left_out}
-    known = AutoConfig.for_model(config["model_type"], **settings)
+    left_out = ("auto_map", "dtype", "torch_dtype", "quantization_config")
+    known = known_config({key: value for key, value in config.items() if key not in left_out}, AUDIO)
     for key, value in known.to_dict().items():
         if isinstance(value, float) and "drop" in key:
             setattr(known, key, 0.0)  # a recording's vector is the same each time, as a text's is

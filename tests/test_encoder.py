@@ -129,6 +129,39 @@ def test_architectures_that_would_be_computed_wrongly_are_refused() -> None:
         TurnEncoder({"model_type": "t5", "d_model": 8, "d_kv": 4, "num_layers": 1, "num_heads": 2, "d_ff": 8, "vocab_size": 9}, 0)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"backbone": "attacker/model"},
+        {"use_pretrained_backbone": True},
+        {"use_timm_backbone": 1},
+        {"text_config": {"parts": [{"backbone": "attacker/model"}]}},
+        {"vision_config": {"model_type": "detr"}},  # has a backbone by default
+        {"vision_config": {"model_type": "timm_backbone"}},
+        {"model_type": "upernet"},
+        {"model_type": "wav2vec2"},
+        {"model_type": "nothing"},
+    ],
+)
+def test_a_config_names_no_further_model(changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers would fetch it from the hub, on loading an export."""
+    import transformers
+
+    from labelgen.audio_encoder import AudioEncoder
+
+    config = make_theirs("distilbert").config.to_dict() | {"backbone": None, "use_timm_backbone": False}
+    TurnEncoder(config, 0)
+    monkeypatch.setattr(transformers.AutoConfig, "for_model", None)
+    with pytest.raises(ValueError, match=r"would be fetched from the hub; name an encoder without|; name one that reads input_ids"):
+        TurnEncoder({**config, **changed}, 0)
+    told = r"would be fetched from the hub; name an encoder without|; name one that reads input_features or input_values"
+    if changed != {"model_type": "wav2vec2"}:
+        with pytest.raises(ValueError, match=told):
+            AudioEncoder({"config": {"model_type": "wav2vec2", **changed}, "extractor": {}}, 8)
+    with pytest.raises(ValueError, match=told):
+        AudioEncoder({"config": config, "extractor": {}}, 8)
+
+
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
 def test_a_config_chooses_no_attention(key: str) -> None:
     """Names with a slash are kernels on the hub: code."""
