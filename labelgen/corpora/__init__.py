@@ -35,7 +35,7 @@ class Corpus(Protocol):
 def place(corpus: Corpus) -> str | None:
     """The file or folder that a corpus reads: its `path` or `root`; None: it has neither, as where dialogues are made."""
     match corpus:
-        case object(path=str(where)) | object(root=str(where)):  # type: ignore[misc]
+        case object(path=str(where)) | object(root=str(where)):
             return where
     return None
 
