@@ -203,6 +203,14 @@ class RecordError(ValueError):
 
 Reject = Callable[[RecordError], None]
 
+
+def refuse(error: RecordError, reject: Reject | None) -> None:
+    """Hands what cannot be used over to `reject`; without it, raises."""
+    if reject is None:
+        raise error
+    reject(error)
+
+
 _REMEDIES = {
     "extra_forbidden": "the record has no such field; put what labelgen does not know into `metadata`",
     "missing": "the field is required; add it",

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,9 +76,7 @@ def read_each(found: Iterable[Path], convert: Callable[[Row, str, int], Row], re
                     problem = "a dialogue with this id came before; make ids unique (this one is left out)"
                     raise RecordError(str(file), number, dialogue.id, "id", problem)
             except RecordError as error:
-                if reject is None:
-                    raise
-                reject(error)
+                refuse(error, reject)
             else:
                 yield dialogue
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
 
 __all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "place", "read_rows", "share"]
 
@@ -70,9 +70,7 @@ def convert_each(
                 raise RecordError(source, number, identity, field, told) from error
             dialogue = parse(fields, source, number)
         except RecordError as error:
-            if reject is None:
-                raise
-            reject(error)
+            refuse(error, reject)
         else:
             yield dialogue
 

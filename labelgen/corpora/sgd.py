@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelgen.corpora import Raw, convert_each
-from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject
+from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, refuse
 
 NONE = "NONE"
 FAILURE = "NOTIFY_FAILURE"
@@ -120,9 +120,7 @@ def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         problem = f"not UTF-8 JSON ({error})"
     failure = RecordError(str(file), 0, None, "file", f"{problem}; unpack the release again")
-    if reject is None:
-        raise failure
-    reject(failure)
+    refuse(failure, reject)
     return []
 
 

@@ -44,7 +44,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelgen.corpora import Fold, Raw, convert_each, in_fold
-from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject
+from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, refuse
 
 FEWEST = 4  # utterances of a dialogue
 UTTERANCES = {"utter", "pick_suggestion"}
@@ -157,9 +157,7 @@ def _load(file: Path, identity: str, reject: Reject | None) -> list[Any]:
         return [json.loads(file.read_text(encoding="utf-8"))]
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         failure = RecordError(str(file), 0, identity, "file", f"not UTF-8 JSON ({error}); clone the repository again")
-    if reject is None:
-        raise failure
-    reject(failure)
+    refuse(failure, reject)
     return []
 
 

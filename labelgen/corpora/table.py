@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from labelgen.dialogue import Dialogue, Moment, RecordError, Reject, parse
+from labelgen.dialogue import Dialogue, Moment, RecordError, Reject, parse, refuse
 from labelgen.files import Ids, Row, files, rows
 
 ENDINGS = (".csv", ".parquet")
@@ -109,9 +109,7 @@ class Table:
             try:
                 dialogue = self._dialogue(run)
             except RecordError as error:
-                if reject is None:
-                    raise
-                reject(error)
+                refuse(error, reject)
             else:
                 yield dialogue
 
