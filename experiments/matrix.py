@@ -166,6 +166,7 @@ def main() -> None:
     parser.add_argument("page", help="a folder of experiments/ with a matrix.yaml")
     parser.add_argument("--output", type=Path, help="default: runs/PAGE")
     parser.add_argument("--cells", nargs="*", help="default: all")
+    parser.add_argument("--repeats", nargs="*", help="seeds or folds to run; default: all")
     parser.add_argument("--add", nargs="*", default=[], help="overrides of every training, such as trainer=gpu")
     parser.add_argument("--table", action="store_true", help="print what is done and run nothing")
     given = parser.parse_args()
@@ -175,11 +176,14 @@ def main() -> None:
         sys.exit(f"{file}: no such file; pages with a matrix are {', '.join(pages)}")
     page = yaml.safe_load(file.read_text("utf-8"))
     output = given.output or Path("runs") / given.page
-    if unknown := set(given.cells or ()) - page["cells"].keys():
-        sys.exit(f"no cell {', '.join(sorted(unknown))}; there are {', '.join(page['cells'])}")
+    for kind in ("cells", "repeats"):
+        if unknown := set(getattr(given, kind) or ()) - page[kind].keys():
+            sys.exit(f"no {', '.join(sorted(unknown))} in {kind}; there are {', '.join(page[kind])}")
     if not given.table:
         for cell in given.cells or page["cells"]:
             for run in runs_of(page, output, cell, given.add):
+                if given.repeats and run.folder.name not in given.repeats:
+                    continue
                 with claimed(run.folder) as ours:
                     if ours:
                         perform(run)
