@@ -82,6 +82,7 @@ class Batch:
 
     dialogues: tuple[Dialogue, ...]  # [B]: ids, texts and annotations travel along
     encoded: tuple[tuple[Encoded | None, ...], ...]  # [B] of the tokens of each side
+    texts: tuple[str, ...]  # [N], those that have tokens
     ids: Int[Tensor, " L"]
     groups: tuple[Group, ...]  # of the L tokens
     turns: tuple[Group, ...]  # of the T turns: dialogues of equal length
@@ -146,7 +147,7 @@ class Collator:
 
     def __init__(
         self,
-        texts: TextEncoder,
+        texts: Callable[[Sequence[str]], Mapping[str, Encoded]],
         features: FeatureSpace,
         targets: Mapping[str, Encode],
         lower: Callable[[Sequence[str]], np.ndarray] | None = None,
@@ -169,6 +170,7 @@ class Collator:
         return Batch(
             dialogues=tuple(dialogues),
             encoded=encoded,
+            texts=tuple(order),
             ids=_integers(ids),
             groups=group_equal(map(len, ids)),
             turns=group_equal(len(dialogue.turns) for dialogue in dialogues),

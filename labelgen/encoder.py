@@ -353,8 +353,9 @@ class Encoder(nn.Module):
         """What reads the requests' recordings; None: the model has no use for them."""
         return None if self.audio is None else Recordings(self.audio.encoder.extractor)
 
-    def forward(self, batch: Batch) -> States:
-        tokens = self.turn(batch.ids, batch.groups, batch.lower)
+    def forward(self, batch: Batch, tokens: Float[Tensor, "L D"] | None = None) -> States:
+        """`tokens`: states of the turn encoder, where they are known already."""
+        tokens = self.turn(batch.ids, batch.groups, batch.lower) if tokens is None else tokens
         sides = self.dialogue.arrange(self.turn.pool(tokens, batch.groups), batch.sides)
         if self.audio is not None:
             sides = self._hear(self.audio, sides, batch.audio)

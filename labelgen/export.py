@@ -1,4 +1,4 @@
-"""Checkpoint -> a folder that stands alone; Annotator reads it: dialogues in, the same dialogues with labels out.
+"""Checkpoint -> a folder that stands alone; `load` makes an Annotator of it.
 
 The folder holds weights (safetensors), tokenizer.json and config.json (architecture, label spaces, feature statistics, versions, data
 fingerprint, resolved training config). Reading it executes nothing, and needs no Lightning, no Hydra and no network.
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from labelgen.batch import Collator
-from labelgen.dialogue import PARTS, Dialogue
+from labelgen.annotator import Annotator
 from labelgen.encoder import Encoder
 from labelgen.features import FeatureSpace
-from labelgen.metrics import Prediction
 from labelgen.network import Network
 from labelgen.tasks import Task
 
@@ -32,7 +30,6 @@ log = logging.getLogger(__name__)
 FORMAT = 3
 LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
-A_RECORDING = 128  # tokens that one counts for in a batch, as one of 5 s would
 TOLD = ("format", "encoder", "features", "tasks")  # of config.json: what the weights mean
 SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
 
@@ -134,74 +131,6 @@ texts cut at {encoder["max_tokens"]} tokens\
 - a label's confidence is the model's own probability; it has not been calibrated on your data. Check a sample before you rely on it.
 - text beyond the cut, and label values that training did not hold, are never labelled.
 """
-
-
-class Annotator:
-    """Labels dialogues with an exported network. `batch_tokens` bounds the memory; one dialogue is always labelled whole."""
-
-    def __init__(
-        self,
-        network: Network,
-        features: FeatureSpace,
-        fingerprint: str,
-        info: Mapping[str, Any],
-        device: str = "cpu",
-        batch_tokens: int = 16_384,
-    ) -> None:
-        self.network = network.eval().to(device)
-        self.info = info
-        self.source = fingerprint
-        self.device, self.batch_tokens = device, batch_tokens
-        self._texts = network.text_encoder()
-        self._recordings = network.encoder.recordings()
-        self._collate = Collator(self._texts, features, {}, recordings=self._recordings)
-
-    @property
-    def unusable_recordings(self) -> int:
-        """Files of recordings that could not be read so far; their turns were labelled by the rest."""
-        return 0 if self._recordings is None else self._recordings.unusable
-
-    def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
-        """The dialogues with their labels, in order."""
-        return list(self.stream(dialogues))
-
-    def stream(self, dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
-        """The same, one by one, without holding them all."""
-        for dialogue, said in self.predict(dialogues):
-            labels = [label for prediction in said.values() for label in prediction.labels]
-            yield dialogue.model_copy(update={"labels": labels})
-
-    @torch.inference_mode()
-    def predict(self, dialogues: Iterable[Dialogue]) -> Iterator[tuple[Dialogue, dict[str, Prediction]]]:
-        """Each dialogue with what each task says of it, labels and probabilities; in order."""
-        for piece in self._pieces(dialogues):
-            batch = self._collate(piece).to(self.device)
-            said = dict(zip((id(d) for d in batch.dialogues), self.network.predict(self.network(batch), batch, self.source), strict=True))
-            for dialogue in piece:
-                yield dialogue, said[id(dialogue)]
-
-    def _pieces(self, dialogues: Iterable[Dialogue]) -> Iterator[Sequence[Dialogue]]:
-        """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
-
-        A text counts as its bytes and two ends, up to the cut.
-        """
-        limit = self.network.encoder.max_tokens
-        piece: list[Dialogue] = []
-        size = 0
-        for dialogue in dialogues:
-            if not isinstance(dialogue, Dialogue):
-                raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
-            texts = (turn.text(part) or "" for turn in dialogue.turns for part in PARTS)
-            length = sum(min(len(text.encode()) + 2, limit) for text in texts)
-            if self._recordings is not None:
-                length += sum(A_RECORDING for turn in dialogue.turns if turn.audio)
-            if piece and size + length > self.batch_tokens:
-                yield piece
-                piece, size = [], 0
-            piece.append(dialogue)
-            size += length
-        if piece:
-            yield piece
 
 
 def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None = None, device: str = "cpu") -> Annotator:

@@ -32,9 +32,9 @@ class Network(nn.Module):
         """The tokenizer that belongs to the encoder."""
         return TextEncoder(self.encoder.tokenizer, self.encoder.max_tokens)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Logits of each task, [T, K] or [M, K]."""
-        states = self.encoder(batch)
+    def forward(self, batch: Batch, tokens: Tensor | None = None) -> dict[str, Tensor]:
+        """Logits of each task, [T, K] or [M, K]. `tokens` [L, D]: states of the turn encoder, where they are known already."""
+        states = self.encoder(batch, tokens)
         return {name: head(states, batch) for name, head in self.heads.items()}
 
     def losses(self, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Loss]:

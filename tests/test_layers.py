@@ -28,7 +28,8 @@ LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its
     {"tasks"},
     {"network"},
     {"data", "learner", "pretrain", "labeler"},
-    {"export", "baselines"},
+    {"annotator", "baselines"},
+    {"export"},
     {"config"},
     {"evaluate", "backfill", "train", "demo", "convert"},
 ]

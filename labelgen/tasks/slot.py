@@ -175,9 +175,13 @@ def spans_of(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]
     """Token probabilities [n, 1 + 2 k] -> (first token, last token, slot number, confidence) of each span."""
     if not len(probabilities) or not probabilities[:, 1:].size:
         return
-    if (probabilities.argmax(1) == 0).all():
+    tags = probabilities.argmax(1)
+    if not tags.any():
         return
-    tags = best_tags(np.log(np.maximum(probabilities, 1e-30)))
+    goes_on = (tags > 0) & (tags % 2 == 0)
+    before = np.append(0, tags[:-1])
+    if (goes_on & (before != tags) & (before != tags - 1)).any():  # else the best tags are the best sequence too
+        tags = best_tags(np.log(np.maximum(probabilities, 1e-30)))
     first = 0
     while first < len(tags):
         if tags[first] == 0:

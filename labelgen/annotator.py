@@ -1,0 +1,244 @@
+"""The Annotator: dialogues in, the same dialogues with labels out, as a stream. Each distinct text is encoded once.
+
+    one thread:       dialogues -> pieces of a few thousand tokens -> tokens of the texts that are not remembered
+    several threads:  piece -> batch -> states of the new texts, beside those remembered -> heads -> labels
+
+The results come in the order given, and depend on the order alone, never on which thread was faster.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelgen.batch import Batch, Collator, Encoded, TextEncoder, group_equal
+from labelgen.dialogue import PARTS, Dialogue
+from labelgen.features import FeatureSpace
+from labelgen.metrics import Prediction
+from labelgen.network import Network
+
+A_RECORDING = 128  # tokens that one counts for in a piece, as one of 5 s would
+MAX_TURNS = 4096  # the pointers of goal segmentation grow with the square of the turns: 0.5 GB here
+MEMORY_BYTES = 256 * 2**20  # of the remembered states
+Said = dict[str, Prediction]  # what each task says of a dialogue
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+class Remembered:
+    """A text: its tokens, and their states [n, D] once the piece that met it first has set `ready`; None: that piece failed."""
+
+    __slots__ = ("encoded", "ready", "states")
+
+    def __init__(self, encoded: Encoded, ready: Event) -> None:
+        self.encoded, self.ready = encoded, ready
+        self.states: Tensor | None = None
+
+    def read(self) -> Tensor:
+        """Waits for the states."""
+        self.ready.wait()
+        if self.states is None:
+            raise RuntimeError("the piece that was to encode this text failed")
+        return self.states
+
+
+class Recalled(NamedTuple):
+    """The texts of a piece; those in `new` are for this piece to encode, and to announce by `ready`."""
+
+    texts: Mapping[str, Remembered]
+    new: frozenset[str]
+    ready: Event
+
+
+class TextMemory:
+    """The texts met last, as many as have `room` tokens together; the least recently used goes first.
+
+    `met` and `encoded` count tokens: of all texts of all turns, and of those that had to be encoded.
+    """
+
+    def __init__(self, texts: TextEncoder, room: int) -> None:
+        self._encode, self._room = texts, room
+        self._kept: OrderedDict[str, Remembered] = OrderedDict()
+        self._size = 0
+        self.met = self.encoded = 0
+
+    def recall(self, texts: Sequence[str]) -> Recalled:
+        """The texts, remembered or new, and from now on remembered. A text may be named several times."""
+        ready, found = Event(), {}
+        for text in dict.fromkeys(texts):
+            kept = self._kept.get(text)
+            if kept is not None and (kept.states is not None or not kept.ready.is_set()):  # else its piece failed
+                self._kept.move_to_end(text)
+                found[text] = kept
+        new = dict.fromkeys(text for text in texts if text not in found)
+        for text, encoded in self._encode(list(new)).items():
+            found[text] = self._kept[text] = Remembered(encoded, ready)
+            self._size += len(encoded.ids)
+            self.encoded += len(encoded.ids)
+        self.met += sum(len(found[text].encoded.ids) for text in texts)
+        while self._size > self._room:
+            self._size -= len(self._kept.popitem(last=False)[1].encoded.ids)
+        return Recalled(found, frozenset(new), ready)
+
+    def forget(self) -> None:
+        """Starts anew: what is labelled next does not depend, in its last digits, on what was labelled before."""
+        self._kept.clear()
+        self._size = 0
+
+
+class Annotator:
+    """Labels dialogues with an exported network. `batch_tokens` bounds the memory of a piece; one dialogue is always labelled whole."""
+
+    def __init__(
+        self,
+        network: Network,
+        features: FeatureSpace,
+        fingerprint: str,
+        info: Mapping[str, Any],
+        device: str = "cpu",
+        batch_tokens: int = 16_384,
+    ) -> None:
+        self.network = network.eval().to(device)
+        self.info = info
+        self.source = fingerprint
+        self.device, self.batch_tokens = device, batch_tokens
+        self._features = features
+        self._texts = network.text_encoder()
+        self._recordings = network.encoder.recordings()
+        self.memory = TextMemory(self._texts, MEMORY_BYTES // (4 * network.encoder.width))
+
+    @property
+    def unusable_recordings(self) -> int:
+        """Files of recordings that could not be read so far; their turns were labelled by the rest."""
+        return 0 if self._recordings is None else self._recordings.unusable
+
+    def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
+        """The dialogues with their labels, in order."""
+        return list(self.stream(dialogues))
+
+    def stream(self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None = None) -> Iterator[Dialogue]:
+        """The same, one by one, without holding them all."""
+        for dialogue, said in self.predict(dialogues, reject):
+            labels = [label for prediction in said.values() for label in prediction.labels]
+            yield dialogue.model_copy(update={"labels": labels})
+
+    def predict(
+        self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None = None
+    ) -> Iterator[tuple[Dialogue, Said]]:
+        """Each dialogue with what each task says of it, labels and probabilities; in order.
+
+        `reject` takes a dialogue that could not be labelled, with the error, and labelling goes on; without it the first such error
+        raises, and so does one that no dialogue of a piece escapes: it is not the dialogues' fault.
+        """
+        pieces = ((piece, self.memory.recall(_words(piece))) for piece in self._pieces(dialogues))
+        threads = torch.get_num_threads() if self.device == "cpu" else 2  # on a GPU: one computes, the other decodes
+        for piece, said in in_order(lambda item: (item[0], self._attempt(*item)), pieces, threads):
+            failed = [one for one in said if isinstance(one, Exception)]
+            if failed and (reject is None or len(failed) == len(piece) > 1):
+                raise failed[0]
+            for dialogue, one in zip(piece, said, strict=True):
+                if not isinstance(one, Exception):
+                    yield dialogue, one
+                elif reject is not None:
+                    reject(dialogue, one)
+
+    def _attempt(self, piece: Sequence[Dialogue], recalled: Recalled) -> list[Said | Exception]:
+        """What is said of each dialogue. Where a piece fails its dialogues are tried alone, to find the one."""
+        try:
+            return [*self._label(piece, recalled)]
+        except Exception as error:
+            if len(piece) == 1:
+                return [error]
+        finally:
+            recalled.ready.set()
+        alone = TextMemory(self._texts, 0)
+        return [one for dialogue in piece for one in self._attempt([dialogue], alone.recall(_words([dialogue])))]
+
+    @torch.inference_mode()
+    def _label(self, piece: Sequence[Dialogue], recalled: Recalled) -> list[Said]:
+        for dialogue in piece:
+            if len(dialogue.turns) > MAX_TURNS:
+                raise ValueError(f"dialogue {dialogue.id!r} has {len(dialogue.turns):,} turns, more than {MAX_TURNS:,}; split it")
+        encoded = {text: kept.encoded for text, kept in recalled.texts.items()}
+        batch = Collator(lambda _: encoded, self._features, {}, recordings=self._recordings)(piece).to(self.device)
+        logits = self.network(batch, self._states(batch, recalled))
+        said = dict(zip(map(id, batch.dialogues), self.network.predict(logits, batch, self.source), strict=True))
+        return [said[id(dialogue)] for dialogue in piece]
+
+    def _states(self, batch: Batch, recalled: Recalled) -> Float[Tensor, "L D"]:
+        """States of the batch's tokens: new texts are encoded and remembered, the others copied."""
+        encode = self.network.encoder.turn
+        texts = [recalled.texts[text] for text in batch.texts]
+        lengths = [len(text.encoded.ids) for text in texts]
+        new = [text in recalled.new for text in batch.texts]
+        if all(new):
+            states = encode(batch.ids, batch.groups)
+        else:
+            rows = torch.from_numpy(np.repeat(new, lengths)).to(self.device)
+            states = torch.empty(len(rows), encode.width, dtype=encode.dtype, device=self.device)
+            if any(new):
+                states[rows] = encode(batch.ids[rows], group_equal(n for n, is_new in zip(lengths, new, strict=True) if is_new))
+            states[~rows] = torch.cat([text.read() for text, is_new in zip(texts, new, strict=True) if not is_new])
+        if texts:
+            for text, part, is_new in zip(texts, states.split(lengths), new, strict=True):
+                if is_new:
+                    text.states = part.clone()
+        return states
+
+    def _pieces(self, dialogues: Iterable[Dialogue]) -> Iterator[Sequence[Dialogue]]:
+        """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
+
+        A text counts as its bytes and two ends, up to the cut.
+        """
+        limit = self.network.encoder.max_tokens
+        piece: list[Dialogue] = []
+        size = 0
+        for dialogue in dialogues:
+            if not isinstance(dialogue, Dialogue):
+                raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
+            texts = (turn.text(part) or "" for turn in dialogue.turns for part in PARTS)
+            length = sum(min(len(text.encode()) + 2, limit) for text in texts)
+            if self._recordings is not None:
+                length += sum(A_RECORDING for turn in dialogue.turns if turn.audio)
+            if piece and size + length > self.batch_tokens:
+                yield piece
+                piece, size = [], 0
+            piece.append(dialogue)
+            size += length
+        if piece:
+            yield piece
+
+
+def _words(dialogues: Sequence[Dialogue]) -> list[str]:
+    """All texts of the turns, as often as they are said; never none."""
+    said = (turn.text(part) for dialogue in dialogues for turn in dialogue.turns for part in PARTS)
+    return [text for text in said if text is not None] or [""]
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """`map` on several threads, each computing on one core: two of them beat one on two cores, for what is between the products.
+
+    Reads at most two items a thread ahead.
+    """
+    if threads == 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what the threads set is the default of later ones
