@@ -1,43 +1,328 @@
-"""Entry: labels a file or folder of dialogues with an export; the same dialogues come out, with labels, confidence and provenance."""
+"""Entry: labels files of dialogues with an export, on one machine or on a Ray cluster. What is labelled stays labelled, whatever stops the run.
+
+    input files -> units (parts.py) -> Labeller: rows -> Annotator -> parts of the output
+
+A part is labelled from a fresh memory, so that it is the same whichever process makes it and whatever was labelled before it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from tqdm import tqdm
+from upath import UPath
 
-from labelgen.dialogue import Dialogue
+import labelgen
+from labelgen.annotator import Annotator
+from labelgen.dialogue import PARTS, Dialogue, RecordError
 from labelgen.export import load, task_classes
-from labelgen.files import Rejected, check_output, read, write
+from labelgen.files import Ids, key, record_files
+from labelgen.parts import Done, Mark, Output, Part, Reader, Unit, units
 
 log = logging.getLogger(__name__)
+PART_CHARACTERS = 50_000_000  # a part ends there, however few its dialogues
+REJECTED_STATUS = 3  # exit status: done, but some rows were rejected
 
 
-def backfill(export: str, input: str, output: str, device: str = "cpu", tasks: Mapping[str, str] | None = None) -> None:
-    """Streams `input` (.jsonl, .parquet, or a folder of them) through the Annotator into the file `output` (.jsonl or .parquet).
+class Job(NamedTuple):
+    """What a process needs to take part."""
 
-    Each label's `source` is the model's fingerprint. Unusable records go to OUTPUT.rejected.jsonl with their reasons and the run goes on;
-    ValueError if none is usable. Records keep their annotations; labels of an earlier model are replaced.
-    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
+    export: str
+    output: str
+    device: str
+    tasks: Mapping[str, str]
+    part: int  # dialogues
+
+    def annotator(self) -> Annotator:
+        """The model."""
+        return load(self.export, task_classes(self.tasks), self.device)
+
+    def mark(self, annotator: Annotator) -> Mark:
+        """The model, and what else the labels depend on: the tasks' classes and this version's code."""
+        settings = json.dumps([labelgen.__version__, sorted(self.tasks.items())])
+        return Mark(annotator.source, hashlib.sha256(settings.encode()).hexdigest()[:16])
+
+
+class Counts(NamedTuple):
+    """Rows of the input."""
+
+    labelled: int = 0
+    before: int = 0  # labelled by an earlier run
+    rejected: int = 0
+    recordings: int = 0  # files of recordings that could not be read; their turns were labelled by their words alone
+
+    def plus(self, other: Counts) -> Counts:
+        """The sum."""
+        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def exit_status(self) -> int:
+        """0: every row has labels; 3: some were rejected."""
+        return REJECTED_STATUS if self.rejected else 0
+
+
+class Engine(Protocol):
+    """Runs a job over the units of files."""
+
+    def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
+        """Labels what is not done; returns the counts of all files."""
+
+
+def backfill(
+    export: str,
+    input: str,
+    output: str,
+    engine: Engine | None = None,
+    device: str = "cpu",
+    tasks: Mapping[str, str] | None = None,
+    part: int = 2000,
+) -> Counts:
+    """Labels `input` (.jsonl, .parquet, a folder of them, a pattern; paths or URIs) into Parquet files of `part` dialogues in the folder `output`.
+
+    Each row is the dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`. Run again, it
+    labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be used go to OUTPUT/rejected/.
+    `engine`: InProcess() (None) or OnRay(...). `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
+    ValueError: nothing is usable, or the output is another model's.
     """
-    check_output(output, input)
-    annotator = load(export, task_classes(tasks or {}), device)
-    rejected = Rejected(f"{output}.rejected.jsonl")
+    if not (isinstance(part, int) and part > 0):
+        raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
+    files = record_files(input)
+    folder = UPath(output).absolute()
+    if inside := next((file for file in files if folder in file.absolute().parents), None):
+        raise ValueError(f"{inside} would be read from the output's own folder {output}; write elsewhere, or name the input more closely")
+    job = Job(export, output, device, dict(tasks or {}), part)
+    annotator = job.annotator()
+    target = Output(output)
+    lock = target.claim(job.mark(annotator), {"labelgen": labelgen.__version__, "export": annotator.info["versions"], "input": str(input)})
+    done = target.done()
+    with Progress(sum(file.stat().st_size for file in files)) as progress:
+        counts = (engine or InProcess()).run(job, annotator, done, files, progress)
+    if lock is not None:
+        lock.close()
+    if not counts.labelled + counts.before:
+        told = f"reasons in {target.folder / 'rejected'}" if counts.rejected else "it holds no record"
+        raise ValueError(f"{input}: no usable dialogue; {told}")
+    _report(counts, target, annotator)
+    return counts
 
-    def labelled() -> Iterator[Dialogue]:
-        bar = tqdm(annotator.stream(read(input, rejected)), desc="labelling", unit="dialogue")
-        done = 0
-        for done, dialogue in enumerate(bar, 1):
+
+def _report(counts: Counts, target: Output, annotator: Annotator) -> None:
+    usable = counts.labelled + counts.before
+    before = f" and found {counts.before:,} labelled by earlier runs" if counts.before else ""
+    share = usable / (usable + counts.rejected)
+    log.info("labelled %s dialogues%s in %s with model %s", f"{counts.labelled:,}", before, target.folder, annotator.source)
+    if counts.rejected:
+        log.warning(
+            "%s rows were rejected (%.2f%% accepted); reasons in %s", f"{counts.rejected:,}", 100 * share, target.folder / "rejected"
+        )
+    if counts.recordings:
+        log.warning("%d recordings could not be read; their turns were labelled by their words alone", counts.recordings)
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """A bar over the bytes of the input, with dialogues a second, the share that was accepted and the time that remains."""
+
+    def __init__(self, size: int) -> None:
+        often = 1.0 if sys.stderr.isatty() else 30.0  # a log file wants few lines
+        line = "labelling {percentage:5.1f}% |{bar:20}| {desc} [{elapsed} so far, {remaining} to go]"
+        self._bar = tqdm(total=max(size, 1), bar_format=line, mininterval=often, maxinterval=often)
+        self._counts, self._at = Counts(), 0
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, counts: Counts, position: int) -> None:
+        """`counts` so far, at this byte of all files."""
+        self._counts = counts
+        usable = counts.labelled + counts.before
+        rate = counts.labelled / max(self._bar.format_dict["elapsed"], 1e-9)
+        accepted = usable / max(usable + counts.rejected, 1)
+        self._bar.set_description_str(f"{usable:,} dialogues, {rate:.1f}/s, {accepted:.2%} accepted", refresh=False)
+        self._bar.update(min(position, self._bar.total) - self._at)
+        self._at = max(self._at, min(position, self._bar.total))
+
+
+class Labeller:
+    """Labels units; one in each process."""
+
+    def __init__(self, job: Job, annotator: Annotator, done: Done) -> None:
+        self.job, self.annotator, self.done = job, annotator, done
+        self.output = Output(job.output)
+        self.mark = job.mark(annotator)
+
+    def label(
+        self, unit: Unit, before: int, first_use: Callable[[str, int], bool], tell: Callable[[Counts, int], None]
+    ) -> tuple[Counts, int]:
+        """Writes the parts of a unit, and its rejected rows. Returns the counts, and the rows of the file up to the unit's end.
+
+        `before`: rows of the file before the unit; `first_use` tells of an id and its row whether no earlier row has it;
+        `tell` is told the counts and the bytes read so far.
+        """
+        errors: list[RecordError] = []
+        reader = Reader(unit, before, errors.append)
+        labelled = skipped = 0
+        silent = self.annotator.unusable_recordings
+        waiting: dict[str, tuple[int, str]] = {}  # id -> row and fingerprint, of the part under way
+        there = self.output.done(unit)  # of a worker that was lost
+
+        def counts() -> Counts:
+            return Counts(labelled, skipped, len(errors), self.annotator.unusable_recordings - silent)
+
+        def new() -> Iterator[Dialogue]:
+            nonlocal skipped
+            for row, dialogue in reader:
+                problem, known = None, self.done.get(dialogue.id) or there.get(dialogue.id)
+                fingerprint = dialogue.fingerprint()
+                if not first_use(dialogue.id, row):
+                    problem = "a dialogue with this id came before; make ids unique (this one is left out)"
+                elif known is None:
+                    waiting[dialogue.id] = row, fingerprint
+                    yield dialogue
+                elif known == fingerprint:
+                    skipped += 1
+                    tell(counts(), reader.place.position - self._start(unit))
+                else:
+                    problem = "labelled before, with other content; give it another id, or write to another output"
+                if problem:
+                    errors.append(RecordError(unit.file, row, dialogue.id, "id", problem))
+
+        def failed(dialogue: Dialogue, error: Exception) -> None:
+            told = f"could not be labelled ({type(error).__name__}: {error})"
+            errors.append(RecordError(unit.file, waiting.pop(dialogue.id)[0], dialogue.id, "record", told))
+
+        source, number = new(), len(self.output.parts(unit))
+        for first in source:
+            part = Part(self.mark)
+            self.annotator.memory.forget()
+            for dialogue in self.annotator.stream(self._take(first, source), failed):
+                part.add(dialogue, waiting.pop(dialogue.id)[1])
+                labelled += 1
+                tell(counts(), reader.place.position - self._start(unit))
+            if part.count:
+                self.output.save(f"{unit.name}-{number:05d}.parquet", part.content())
+                number += 1
+        self.output.reject(unit, sorted(errors, key=lambda error: error.row or 0))
+        return counts(), before + reader.place.row
+
+    @staticmethod
+    def _start(unit: Unit) -> int:
+        return 0 if unit.file.endswith(".parquet") else unit.start
+
+    def _take(self, first: Dialogue, rest: Iterator[Dialogue]) -> Iterator[Dialogue]:
+        """The dialogues of a part."""
+        size = 0
+        for count, dialogue in enumerate(chain([first], rest), 1):
             yield dialogue
-            if rejected.count and not done % 100:
-                bar.set_postfix(rejected=rejected.count)
-        if not done:
-            raise ValueError(f"{input}: no usable dialogue; " + (f"reasons in {rejected.path}" if rejected.count else "it holds no record"))
+            size += sum(len(turn.text(side) or "") for turn in dialogue.turns for side in PARTS)
+            if count == self.job.part or size > PART_CHARACTERS:
+                return
 
-    count = write(labelled(), output)
-    log.info("labelled %d dialogues into %s with model %s", count, output, annotator.source)
-    if rejected.count:
-        log.warning("%d records were not usable; reasons in %s", rejected.count, rejected.path)
-    if annotator.unusable_recordings:
-        log.warning("%d recordings could not be read; their turns were labelled by their words alone", annotator.unusable_recordings)
+
+class InProcess:
+    """One machine: one process, a thread for each core."""
+
+    def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
+        labeller, ids = Labeller(job, annotator, done), Ids()
+        total, size = Counts(), 0
+        for file in files:
+            before = 0
+            for unit in units(file):
+
+                def tell(counts: Counts, position: int, total: Counts = total, size: int = size) -> None:
+                    progress.show(total.plus(counts), size + position)
+
+                counts, before = labeller.label(unit, before, lambda identity, row: ids.add(identity), tell)
+                total, size = total.plus(counts), size + unit.size
+                progress.show(total, size)
+        return total
+
+
+class OnRay:
+    """Many machines: Ray Data hands units to a pool of processes that grows with the work, each with an Annotator of its own.
+
+    `address`: of the cluster (null: this machine alone; auto: the cluster that this machine belongs to). `workers`: processes at most
+    (null: as many as there are units); each takes `cpus` cores and `gpus` devices. All must see the export, the input and the output.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None, cpus: float = 1, gpus: float = 0) -> None:
+        self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
+
+    def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
+        try:
+            import ray
+        except ImportError:
+            raise ValueError("backfill=ray needs Ray: pip install 'labelgen[ray]'") from None
+        if not ray.is_initialized():
+            ray.init(address=self.address, log_to_driver=False, include_dashboard=False if self.address is None else None)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        every = [unit for file in files for unit in units(file)]
+        try:
+            tasks = self._first_uses(every)
+            return self._label(job, done, tasks, progress)
+        except ray.exceptions.RayError as error:
+            raise RuntimeError(f"a worker failed: {error.__cause__ or error}; start the same command again to go on") from error
+
+    def _first_uses(self, every: Sequence[Unit]) -> list[dict[str, Any]]:
+        """Which rows of which unit use an id that came before: the input is read once, by all processes."""
+        import ray
+
+        items = [{"place": k, "unit": list(unit)} for k, unit in enumerate(every)]
+        found = ray.data.from_items(items, override_num_blocks=len(items)).map(_scan, num_cpus=self.cpus).take_all()
+        scans = sorted(found, key=lambda scan: scan["place"])
+        ids = np.concatenate([np.frombuffer(scan["ids"], np.uint64) for scan in scans])
+        first = np.zeros(len(ids), bool)
+        first[np.unique(ids, return_index=True)[1]] = True
+        start, before, tasks = 0, 0, []
+        for item, unit, scan in zip(items, every, scans, strict=True):
+            numbers = np.frombuffer(scan["numbers"], np.int64)
+            before = 0 if unit.number == 0 else before
+            repeated = numbers[~first[start : start + len(numbers)]] + before
+            tasks.append({**item, "before": before, "repeated": repeated.tobytes()})
+            start, before = start + len(numbers), before + scan["rows"]
+        return tasks
+
+    def _label(self, job: Job, done: Done, tasks: list[dict[str, Any]], progress: Progress) -> Counts:
+        import ray
+
+        labelled = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
+            _Worker,
+            fn_constructor_args=(job, ray.put(done)),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers or len(tasks)),
+            num_cpus=self.cpus,
+            num_gpus=self.gpus,
+        )
+        total, size = Counts(), 0
+        for row in labelled.iter_rows():
+            total, size = total.plus(Counts(*row["counts"])), size + row["size"]
+            progress.show(total, size)
+        return total
+
+
+def _scan(row: dict[str, Any]) -> dict[str, Any]:
+    """The ids of a unit, 64 bits each, the numbers of their rows in the unit, and how many rows it has."""
+    reader = Reader(Unit(*row["unit"]), 0, lambda error: None)
+    found = [(key(dialogue.id), number) for number, dialogue in reader]
+    ids, numbers = np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64)
+    return {"place": row["place"], "ids": ids.tobytes(), "numbers": numbers.tobytes(), "rows": reader.place.row}
+
+
+class _Worker:
+    """A process of the cluster."""
+
+    def __init__(self, job: Job, done: Any) -> None:
+        import ray
+
+        self.labeller = Labeller(job, job.annotator(), ray.get(done))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        unit, repeated = Unit(*row["unit"]), set(np.frombuffer(row["repeated"], np.int64).tolist())
+        counts, _ = self.labeller.label(unit, row["before"], lambda identity, number: number not in repeated, lambda counts, position: None)
+        return {"counts": list(counts), "size": unit.size}

@@ -107,6 +107,8 @@ def _job(config: DictConfig) -> float | None:
         if mendable and not os.environ.get("HYDRA_FULL_ERROR"):
             sys.exit(f"labelgen: {cause}")
         raise
+    if status := getattr(result, "exit_status", 0):
+        sys.exit(status)
     return result if isinstance(result, float) else None
 
 

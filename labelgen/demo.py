@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], sho
     """Trains on `train` with `fit` (which reads OUTPUT/train.jsonl), and shows what comes of it on `test`; returns evaluate's mean figure.
 
     OUTPUT receives train.jsonl, test.jsonl (annotated), raw.jsonl (the test dialogues as they would be logged), the run, export/,
-    labelled.jsonl and metrics.json. Each is replaced by the next demo; `shown` labelled dialogues are printed.
+    labelled/ and metrics.json. Each is replaced by the next demo; `shown` labelled dialogues are printed.
     """
     folder = Path(output)
     say = Console(highlight=False)
@@ -43,16 +44,17 @@ def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], sho
         fit()
         export(output, str(folder / "export"))
         say.rule("3. labelling raw dialogues with the export", align="left")
-        backfill(str(folder / "export"), str(folder / "raw.jsonl"), str(folder / "labelled.jsonl"))
+        shutil.rmtree(folder / "labelled", ignore_errors=True)
+        backfill(str(folder / "export"), str(folder / "raw.jsonl"), str(folder / "labelled"))
         say.rule("4. against the truth, on phrasings and values that training never saw", align="left")
         figure = evaluate(str(folder / "export"), Records(str(folder / "test.jsonl")), output, Records(str(folder / "train.jsonl")))
     say.rule("5. two labelled dialogues" if shown == 2 else f"5. {shown} labelled dialogues", align="left")
     say.print("[dim]╭ a goal and its outcome · intent · slots under their words · defects; each with the model's confidence[/]\n")
-    for dialogue in islice(_worth_seeing(folder / "labelled.jsonl"), shown):
+    for dialogue in islice(_worth_seeing(folder / "labelled"), shown):
         print(to_text(dialogue, color=sys.stdout.isatty(), width=min(say.width, WIDTH)), end="\n\n")
     say.rule("next", align="left")
     print(
-        f"label your own logs       labelgen backfill export={folder / 'export'} input=LOGS.jsonl output=LABELLED.jsonl\n"
+        f"label your own logs       labelgen backfill export={folder / 'export'} input=LOGS.jsonl output=LABELLED\n"
         "see their format          labelgen schema\n"
         "train on your annotations labelgen train corpus=jsonl corpus.path=ANNOTATED.jsonl output=runs/mine"
     )

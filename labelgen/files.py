@@ -1,4 +1,7 @@
-"""Files of records: JSONL and Parquet, read as a stream and written whole; what cannot be read goes to a file of its own, with reasons."""
+"""Files of records: JSONL and Parquet, read as a stream and written whole; what cannot be read goes to a file of its own, with reasons.
+
+What is read lies on a disk or in an object store: a path may be a URI of any file system that fsspec knows (`s3://bucket/logs/*.parquet`).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
 
@@ -19,6 +26,16 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
 RECORDS = (".jsonl", ".parquet")  # a path's ending names the format
+PROVENANCE = ("model", "config", "input", "version", "time")  # columns that backfill adds
+RECENT = 50_000  # ids in a set of Python's, 80 bytes each; the others are 8 bytes each
+
+
+@dataclass
+class Place:
+    """How far a file is read: `row` counts from 1 (lines of a JSONL file, empty ones too), `position` is bytes (of Parquet, an estimate)."""
+
+    row: int = 0
+    position: int = 0
 
 
 class Rejected:
@@ -37,30 +54,51 @@ class Rejected:
         self.count += 1
 
 
+def key(text: str) -> int:
+    """64 bits that stand for a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
 class Ids:
     """The ids of the dialogues so far: 8 bytes each, so that those of a year of logs fit in memory."""
 
     def __init__(self) -> None:
-        self._seen: set[bytes] = set()
+        self._recent: set[int] = set()
+        self._older: list[np.ndarray] = []  # sorted, each at most half as long as the one before: few to search, seldom merged
 
     def add(self, identity: str) -> bool:
         """False where the id came before."""
-        key = hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        new = key not in self._seen
-        self._seen.add(key)
-        return new
+        number = key(identity)
+        if number in self._recent:
+            return False
+        for run in self._older:
+            place = int(np.searchsorted(run, np.uint64(number)))
+            if place < len(run) and int(run[place]) == number:
+                return False
+        self._recent.add(number)
+        if len(self._recent) == RECENT:
+            run = np.sort(np.fromiter(self._recent, np.uint64, RECENT))
+            while self._older and len(self._older[-1]) < 2 * len(run):
+                run = np.sort(np.concatenate([self._older.pop(), run]), kind="stable")
+            self._older.append(run)
+            self._recent.clear()
+        return True
 
 
 def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
-    """Dialogues of a JSONL or Parquet file, or of all such files of a folder, streamed in order.
+    """Dialogues of a JSONL or Parquet file, of all such files of a folder, or of those that a pattern (`*`) names, streamed in order.
 
     `reject` takes what cannot be used (bad rows, second uses of an id) and reading goes on; without it the first such row raises.
     """
-    remedy = "labelgen reads .jsonl (one dialogue a line) and .parquet; `labelgen schema` prints the record"
-    return read_each(files(path, RECORDS, remedy), _as_written, reject)
+    return read_each(record_files(path), as_written, reject)
 
 
-def read_each(found: Iterable[Path], convert: Callable[[Row, str, int], Row], reject: Reject | None) -> Iterator[Dialogue]:
+def record_files(path: str | os.PathLike[str]) -> list[UPath]:
+    """The files of records that a path names; ValueError where there are none."""
+    return files(path, RECORDS, "labelgen reads .jsonl (one dialogue a line) and .parquet; `labelgen schema` prints the record")
+
+
+def read_each(found: Iterable[UPath], convert: Callable[[Row, str, int], Row], reject: Reject | None) -> Iterator[Dialogue]:
     """One dialogue a row of each file; `convert` takes a row, its file and its number (from 1), and gives the fields of the record.
 
     `reject` takes rows that `convert` or the record refuses with a RecordError, and second uses of an id; without it the first raises.
@@ -90,47 +128,69 @@ def check_output(output: str, source: str | None) -> None:
         raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
 
 
-def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -> list[Path]:
-    """The files with one of the endings that a path names, in order, but hidden and rejected ones.
+def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -> list[UPath]:
+    """The files with one of the endings that a path, a URI or a pattern names, in order, but hidden and rejected ones.
 
     ValueError where there are none; where a file has another ending it ends in `remedy`.
     """
-    root = Path(path)
-    if root.is_dir():
-        every = sorted(file for file in root.rglob("*") if file.suffix in endings and file.is_file())
-        found = [file for file in every if not file.name.startswith(".") and not file.name.endswith(".rejected.jsonl")]
-        if not found:
-            raise ValueError(f"{root}: the folder holds {' and '.join(f'no {ending}' for ending in endings)} file")
-        return found
-    if not root.exists():
-        raise ValueError(f"{root}: no such file or folder")
-    if root.suffix not in endings:
-        raise ValueError(f"{root}: {remedy}")
-    return [root]
+    try:
+        root = UPath(path)
+        named = _matching(root) if "*" in str(path) else [root] if root.exists() else []
+        every = [file for one in named for file in ((f for f in one.rglob("*") if f.is_file()) if one.is_dir() else [one])]
+    except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
+        raise ValueError(f"{path}: {error}") from None
+    if not named:
+        raise ValueError(f"{path}: no such file or folder")
+    if every == named and (wrong := next((file for file in every if file.suffix not in endings), None)):
+        raise ValueError(f"{wrong}: {remedy}")
+    found = [f for f in every if f.suffix in endings and not f.name.startswith(".") and not f.name.endswith(".rejected.jsonl")]
+    if not found:
+        raise ValueError(f"{path}: the folder holds {' and '.join(f'no {ending}' for ending in endings)} file")
+    return sorted(found, key=str)
 
 
-def rows(file: Path) -> Iterator[tuple[int, Row | str]]:
-    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, a CSV's header aside); a text: the reason why there is no row."""
-    return _ROWS[file.suffix](file)
+def _matching(pattern: UPath) -> list[UPath]:
+    """Files and folders that a pattern names."""
+    base = next(parent for parent in pattern.parents if "*" not in str(parent))
+    below = str(pattern)[len(str(base)) :].lstrip("/")
+    return sorted(base.glob(below), key=str)
 
 
-def _jsonl_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+def rows(file: UPath, start: int = 0, stop: int | None = None, place: Place | None = None) -> Iterator[tuple[int, Row | str]]:
+    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, a CSV's header aside); a text: the reason why there is no row.
+
+    `start` and `stop` cut a piece out, and the numbers count from there: of JSONL the lines that begin in these bytes, of Parquet these
+    row groups. `place` is kept up to date.
+    """
+    return _ROWS[file.suffix](file, start, stop, place or Place())
+
+
+def _jsonl_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        if start:  # the line that goes on here began before
+            lines.seek(start - 1)
+            start += len(lines.readline()) - 1
+        place.position = start
+        for line in lines:
+            if stop is not None and place.position >= stop:
+                return
+            first = not place.position
+            place.row, place.position = place.row + 1, place.position + len(line)
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                row = json.loads(line.decode("utf-8-sig" if first else "utf-8"))
             except UnicodeDecodeError as error:
-                yield number, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
+                yield place.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
             except (ValueError, RecursionError) as error:
-                yield number, f"not JSON ({error}); one JSON object a line"
+                yield place.row, f"not JSON ({error}); one JSON object a line"
             else:
-                yield number, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+                yield place.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
-    header, number = None, 0
+def _csv_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+    assert start == 0 and stop is None, "a CSV file is read whole"
+    header = None
     csv.field_size_limit(CELL)  # of the process: there is no other
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = csv.reader(text, strict=True)
@@ -153,8 +213,8 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
                     return
                 header = cells
             else:
-                number += 1
-                yield number, told or dict(zip(header, cells, strict=True))
+                place.row += 1
+                yield place.row, told or dict(zip(header, cells, strict=True))
 
 
 def _misfit(cells: list[str], header: list[str] | None) -> str | None:
@@ -169,18 +229,21 @@ def _misfit(cells: list[str], header: list[str] | None) -> str | None:
     return None
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[int, Row | str]]:
+def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
     try:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
-            for row in _batch_rows(batch):
-                number += 1
-                yield number, row
+        with file.open("rb") as opened:
+            table = pq.ParquetFile(opened, pre_buffer=False)
+            bytes_a_row = file.stat().st_size / max(table.metadata.num_rows, 1)
+            groups = range(table.metadata.num_row_groups)[start:stop]
+            for batch in table.iter_batches(batch_size=256, row_groups=groups):
+                for row in _batch_rows(batch):
+                    place.row, place.position = place.row + 1, round((place.row + 1) * bytes_a_row)
+                    yield place.row, row
     except (pa.ArrowException, OSError) as error:
-        yield number + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
+        yield place.row + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
@@ -198,18 +261,18 @@ def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
 _ROWS = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows, ".csv": _csv_rows}
 
 
-def _as_written(row: Row, source: str, number: int) -> Row:
-    """A row as `write` wrote it. Parquet has maps as pairs, votes' values and metadata as JSON, and null for absent."""
+def as_written(row: Row, source: str, number: int) -> Row:
+    """A row as `write` or `backfill` wrote it. Parquet has maps as pairs, votes' values and metadata as JSON, and null for absent."""
     if not source.endswith(".parquet"):
         return row
     try:
-        row = {key: value for key, value in row.items() if value is not None}
+        row = {name: value for name, value in row.items() if value is not None and name not in PROVENANCE}
         if isinstance(row.get("metadata"), str):
             row["metadata"] = json.loads(row["metadata"])
         row["votes"] = [_vote_from_arrow(vote) for vote in row.get("votes", ())]
         turns = []
         for turn in row.get("turns", ()):
-            turn = {key: value for key, value in turn.items() if value is not None}
+            turn = {name: value for name, value in turn.items() if value is not None}
             for name in ("categorical", "numerical"):
                 turn[name] = dict(turn.get(name, ()))
             turn["votes"] = [_vote_from_arrow(vote) for vote in turn.get("votes", ())]
@@ -255,7 +318,7 @@ def _write_parquet(dialogues: Iterable[Dialogue], path: Path, rows_per_group: in
     count, rows, schema = 0, [], arrow_schema()
     with pq.ParquetWriter(path, schema) as writer:
         for dialogue in dialogues:
-            rows.append(_to_arrow(dialogue))
+            rows.append(to_arrow(dialogue))
             count += 1
             if len(rows) == rows_per_group:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -265,7 +328,8 @@ def _write_parquet(dialogues: Iterable[Dialogue], path: Path, rows_per_group: in
     return count
 
 
-def _to_arrow(dialogue: Dialogue) -> dict[str, Any]:
+def to_arrow(dialogue: Dialogue) -> dict[str, Any]:
+    """A row of `arrow_schema`."""
     row = dialogue.model_dump()
     row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
     for holder in (row, *row["turns"]):

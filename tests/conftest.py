@@ -1,5 +1,6 @@
 """What the tests share: simulated dialogues, the tiny encoder of conf/encoder/tiny.yaml, the five tasks, a network. Shapes are checked."""
 
+import json
 import os
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch: threads on busy cores cost more than they give
@@ -16,6 +17,7 @@ from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
+import pyarrow.parquet as pq  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
@@ -123,3 +125,18 @@ def exported(labeler: Any, save_checkpoint: Callable[..., str], features: Featur
     folder = tmp_path_factory.mktemp("exported")
     export(save_checkpoint(labeler, features, folder / "x.ckpt"), str(folder / "export"))
     return folder / "export"
+
+
+@pytest.fixture(scope="session")
+def table() -> Callable[[Path], dict[str, list[dict[str, Any]]]]:
+    """Output of backfill -> each file's rows, without the times; rejected rows too."""
+
+    def read_output(output: Path) -> dict[str, list[dict[str, Any]]]:
+        held = {file.name: pq.read_table(file).drop_columns("time").to_pylist() for file in output.glob("*.parquet")}
+        assert held, "parts"
+        rejected = {file.name: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in output.glob("rejected/*")}
+        others = {file.name for file in output.iterdir()} - held.keys()
+        assert others <= {"backfill.json", "rejected"}, "nothing else stays"
+        return held | rejected
+
+    return read_output

@@ -1,67 +1,252 @@
-"""The same dialogues come out, with labels; bad records go aside and nothing half-written stays."""
+"""Backfill loses nothing and does nothing twice: killed anywhere and started again, its output is that of a run that was left in peace."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import fsspec
+import pyarrow.parquet as pq
 import pytest
 
 import labelgen
-from labelgen.backfill import backfill
+from labelgen import parts
+from labelgen.backfill import Counts, InProcess, backfill
+from labelgen.config import main
+from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue
 from labelgen.files import read, write
 
 
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_labels_are_those_of_the_annotator(kind: str, exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    write(dialogues, tmp_path / f"logs.{kind}")
-    backfill(str(exported), str(tmp_path / f"logs.{kind}"), str(tmp_path / f"out.{kind}"))
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two files, both formats: 60 dialogues, two unusable rows and a second use of an id."""
+    folder = tmp_path_factory.mktemp("logs")
+    dialogues = list(Simulated(num_dialogues=60, seed=11).read())
+    write((dialogue.content() for dialogue in dialogues[:30]), folder / "1.jsonl")
+    with (folder / "1.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "x", "turns": []}\nnot json\n')
+    write((d.content() for d in [*dialogues[30:], dialogues[3]]), folder / "2.parquet", rows_per_group=10)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def in_peace(exported: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that nothing stopped."""
+    output = tmp_path_factory.mktemp("in_peace") / "out"
+    assert backfill(str(exported), str(logs), str(output), part=7) == Counts(60, 0, 3, 0)
+    return output
+
+
+def test_labels_are_those_of_the_annotator(exported: Path, logs: Path, in_peace: Path) -> None:
     annotator = labelgen.load(exported)
-    wanted = annotator(dialogues)
-    assert list(read(tmp_path / f"out.{kind}")) == wanted
-    labels = [label for dialogue in wanted for label in dialogue.labels or ()]
-    assert labels and {label.source for label in labels} == {annotator.source}
+    wanted = {dialogue.id: dialogue for dialogue in annotator(read(logs, lambda error: None))}
+    found = list(read(in_peace))
+    assert [dialogue.id for dialogue in found] == list(wanted), "in order, once"
+    for dialogue in found:
+        other = wanted[dialogue.id]
+        assert dialogue.model_copy(update={"labels": None}) == other.model_copy(update={"labels": None})
+        for label, right in zip(dialogue.labels or (), other.labels or (), strict=True):
+            assert label.model_copy(update={"confidence": 0.0}) == right.model_copy(update={"confidence": 0.0})
+            assert label.confidence == pytest.approx(right.confidence, abs=1e-5)
+    rows = [row for file in sorted(in_peace.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    told = json.loads((in_peace / "backfill.json").read_text())
+    assert {row["model"] for row in rows} == {annotator.source} == {told["model"]}
+    assert {row["config"] for row in rows} == {told["config"]}
+    assert {row["version"] for row in rows} == {labelgen.__version__}
+    assert [row["input"] for row in rows] == [dialogue.fingerprint() for dialogue in wanted.values()]
+    assert all(row["time"].tzinfo for row in rows)
 
 
-def test_bad_records_go_aside(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    write(dialogues[:2], tmp_path / "logs.jsonl")
-    with (tmp_path / "logs.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"id": "x", "turns": []}\n{"id": "' + dialogues[0].id + '", "turns": [{}]}\n')
-    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out.jsonl"))
-    assert [dialogue.id for dialogue in read(tmp_path / "out.jsonl")] == [dialogue.id for dialogue in dialogues[:2]]
-    aside = [json.loads(line) for line in (tmp_path / "out.jsonl.rejected.jsonl").read_text("utf-8").splitlines()]
-    assert [(row["row"], row["id"], row["field"]) for row in aside] == [(3, "x", "turns"), (4, dialogues[0].id, "id")]
+def test_rejected_rows_are_told_by_file_row_and_reason(logs: Path, in_peace: Path) -> None:
+    rows = [json.loads(line) for file in sorted(in_peace.glob("rejected/*")) for line in file.read_text("utf-8").splitlines()]
+    assert [(Path(row["source"]).name, row["row"], row["id"], row["field"]) for row in rows] == [
+        ("1.jsonl", 31, "x", "turns"),
+        ("1.jsonl", 32, None, "record"),
+        ("2.parquet", 31, [d.id for d in read(in_peace)][3], "id"),
+    ]
+    assert all(row["problem"] for row in rows)
 
 
-def test_nothing_usable_is_an_error_and_writes_no_output(exported: Path, tmp_path: Path) -> None:
+def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")}
+    assert backfill(str(exported), str(logs), str(in_peace), part=7) == Counts(0, 60, 3, 0)
+    assert {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")} == before
+
+
+def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tmp_path: Path) -> None:
+    dialogues = list(read(logs / "1.jsonl", lambda error: None))
+    write(dialogues[5:], tmp_path / "logs.jsonl")
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"), part=7)
+    changed = dialogues[6].model_copy(deep=True)
+    changed.turns[0].request = "something else"
+    write([*dialogues[:6], changed, *dialogues[7:]], tmp_path / "logs.jsonl")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "logs.jsonl").rename(tmp_path / "moved" / "logs.jsonl")
+    counts = backfill(str(exported), str(tmp_path / "moved"), str(tmp_path / "out"), part=7)
+    assert counts == Counts(5, 24, 1, 0), "rows that moved, in another file, are known"
+    assert sorted(dialogue.id for dialogue in read(tmp_path / "out")) == sorted(dialogue.id for dialogue in dialogues)
+    (file,) = (tmp_path / "out" / "rejected").iterdir()
+    assert "other content" in file.read_text("utf-8")
+
+
+# a child for each attempt, as often as told: killed after a time, or within a call
+ATTEMPTS = """
+import json, os, random, resource, signal, sys, time
+import torch
+torch.set_num_threads(1)
+import labelgen.annotator, labelgen.backfill as b, labelgen.export, pyarrow.parquet
+export, logs, folder = sys.argv[1:]
+
+def run():
+    b.backfill(export, logs, output, part=7)
+
+def attempt(after=None, prepare=lambda: None):
+    child = os.fork()
+    if not child:
+        sys.stderr = open(os.devnull, "w")
+        try:
+            prepare()
+            run()
+        except BaseException as error:
+            os._exit(75 if isinstance(error, OSError) else 76)
+        os._exit(0)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+def die_in(module, name, call):
+    def prepare():
+        real, calls = getattr(module, name), []
+        def dying(*args, **settings):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **settings)
+        setattr(module, name, dying)
+    return prepare
+
+killed, output, start, moment = signal.SIGKILL, folder + "/timed", time.monotonic(), random.Random(0)
+assert attempt() == 0
+lasts = time.monotonic() - start
+
+output = folder + "/moments"
+ends = [attempt(after=moment.uniform(0.0, lasts / 3)) for _ in range(20)]
+assert ends.count(killed) >= 10, ends
+assert attempt() == 0
+
+output = folder + "/steps"
+for module, name, call in ((os, "fsync", 3), (os, "replace", 1), (os, "replace", 3), (os, "fsync", 1), (b.Output, "reject", 1)):
+    assert attempt(prepare=die_in(module, name, call)) == killed
+assert attempt() == 0
+
+output = folder + "/disk"
+limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+assert os.waitstatus_to_exitcode(attempt(prepare=limit)) == 75, "an error of the system, not a crash"
+assert attempt() == 0
+"""
+
+
+def test_killed_and_started_again_it_ends_as_in_peace(
+    exported: Path, logs: Path, in_peace: Path, tmp_path: Path, table: Callable[[Path], Any]
+) -> None:
+    """At 20 random moments; within the writing of parts and of rejected rows; by a file system that takes no more."""
+    subprocess.run([sys.executable, "-c", ATTEMPTS, exported, logs, tmp_path], check=True)
+    for how in ("moments", "steps", "disk"):
+        assert table(tmp_path / how) == table(in_peace), how
+
+
+def test_small_units_change_the_cut_alone(
+    exported: Path, logs: Path, in_peace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "UNIT_BYTES", 5000)
+    monkeypatch.setattr(parts, "UNIT_ROWS", 10)
+    assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7) == Counts(60, 0, 3, 0)
+    assert [dialogue.id for dialogue in read(tmp_path / "out")] == [dialogue.id for dialogue in read(in_peace)]
+    assert len(list((tmp_path / "out").glob("*.parquet"))) > len(list(in_peace.glob("*.parquet")))
+    rejected = [file for output in (in_peace, tmp_path / "out") for file in sorted(output.glob("rejected/*"))]
+    texts = [file.read_text("utf-8") for file in rejected]
+    assert "".join(texts[:2]) == "".join(texts[2:]), "rows are counted through"
+
+
+def test_object_stores(exported: Path, logs: Path, in_peace: Path) -> None:
+    store = fsspec.filesystem("memory")
+    store.put(f"{logs}/", "/bucket/logs/", recursive=True)
+    counts = backfill(str(exported), "memory://bucket/logs/*", "memory://bucket/out", part=7)
+    assert counts == Counts(60, 0, 3, 0)
+    assert [d.id for d in read("memory://bucket/out")] == [d.id for d in read(in_peace)]
+    assert backfill(str(exported), "memory://bucket/logs", "memory://bucket/out", part=7) == Counts(0, 60, 3, 0)
+    store.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("nothing://a/b.jsonl", "nothing"), ("{tmp}/*.jsonl", "no such file"), ("{tmp}/a.csv", "no such file"), ("{tmp}", "holds no .jsonl")],
+)
+def test_inputs_that_are_not_there(path: str, told: str, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        backfill(str(exported), path.format(tmp=tmp_path), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
-    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*rejected.jsonl"):
-        backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out.jsonl"))
-    assert {file.name for file in tmp_path.iterdir()} == {"logs.jsonl", "out.jsonl.rejected.jsonl"}
+    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*rejected"):
+        backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
+    (tmp_path / "logs.jsonl").write_text("", "utf-8")
+    with pytest.raises(ValueError, match="holds no record"):
+        backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
 
 
-def test_the_input_is_never_overwritten(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    write(dialogues[:1], tmp_path / "logs.jsonl")
-    with pytest.raises(ValueError, match="overwrite"):
-        backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "logs.jsonl"))
+def test_another_model_is_refused_with_both_fingerprints(exported: Path, in_peace: Path, logs: Path) -> None:
+    told = json.loads((in_peace / "backfill.json").read_text())
+    other = partial(backfill, str(exported), str(logs), str(in_peace))
+    with pytest.raises(ValueError, match=f"config {told['config']}; this run is model {told['model']}"):
+        other(tasks={"intent": "labelgen.tasks.intent.Intent"})
 
 
-def test_the_output_is_never_the_next_input(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    (tmp_path / "logs").mkdir()
-    write(dialogues[:1], tmp_path / "logs" / "a.jsonl")
-    with pytest.raises(ValueError, match="read as input the next time"):
-        backfill(str(exported), str(tmp_path / "logs"), str(tmp_path / "logs" / "out.jsonl"))
-    assert [file.name for file in (tmp_path / "logs").iterdir()] == ["a.jsonl"]
+def test_the_output_is_never_the_input(exported: Path, in_peace: Path) -> None:
+    with pytest.raises(ValueError, match="output's own folder"):
+        backfill(str(exported), str(in_peace), str(in_peace))
 
 
-def test_without_a_progress_bar(exported: Path, dialogues: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-    write(dialogues[:2], tmp_path / "logs.jsonl")
-    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out.jsonl"))
-    assert len(list(read(tmp_path / "out.jsonl"))) == 2
+@pytest.mark.parametrize(("rows", "status"), [("1.jsonl", 3), ("good.jsonl", None), ("bad.jsonl", "labelgen: ")])
+def test_the_exit_status_tells(rows: str, status: Any, exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(list(read(logs / "1.jsonl", lambda error: None))[:2], tmp_path / "good.jsonl")
+    (tmp_path / "bad.jsonl").write_text("[]\n")
+    file = (tmp_path if (tmp_path / rows).exists() else logs) / rows
+    monkeypatch.setattr(sys, "argv", ["labelgen", "backfill", f"export={exported}", f"input={file}", f"output={tmp_path / 'out'}"])
+    monkeypatch.chdir(tmp_path)
+    try:
+        main()
+        code: Any = None
+    except SystemExit as end:
+        code = end.code
+    assert code == status or (isinstance(status, str) and str(code).startswith(status))
 
 
-def test_the_output_is_refused_before_any_work(dialogues: list[Dialogue], tmp_path: Path) -> None:
-    (tmp_path / "folder.jsonl").mkdir()
-    for name in ("out.csv", "folder.jsonl"):
-        with pytest.raises(ValueError, match=r"ends in .jsonl or .parquet"):
-            backfill(str(tmp_path / "no export"), str(tmp_path / "logs.jsonl"), str(tmp_path / name))
+def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., Any] = labelgen.load(exported).network.tasks["intent"].__class__.decode
+    victim = list(read(logs / "2.parquet"))[4].id
+
+    def stumbling(self: Any, probabilities: Any, dialogue: Dialogue, *rest: Any) -> Any:
+        if dialogue.id == victim:
+            raise ZeroDivisionError("over this")
+        return real(self, probabilities, dialogue, *rest)
+
+    monkeypatch.setattr("labelgen.tasks.intent.Intent.decode", stumbling)
+    assert backfill(str(exported), str(logs / "2.parquet"), str(tmp_path / "out"), InProcess(), part=7) == Counts(30, 0, 1, 0)
+    (file,) = (tmp_path / "out" / "rejected").iterdir()
+    row = json.loads(file.read_text("utf-8"))
+    assert (row["row"], row["id"]) == (5, victim)
+    assert "over this" in row["problem"]
+
+
+def test_uris_and_patterns_are_read_everywhere(logs: Path) -> None:
+    wanted = [d.id for d in read(logs / "2.parquet")]
+    for name in (f"{logs}/2*", f"{logs.parent}/{logs.name[:-1]}?/*.parquet", f"file://{logs}/2.parquet"):
+        assert [d.id for d in read(name)] == wanted

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "labelgen"
 LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its own without a circle; imports within functions count
     {"dialogue"},
     {"files", "render"},
-    {"consensus", "corpora"},
+    {"consensus", "corpora", "parts"},
     {"features", "audio", "pretrained", "batch"},
     {"packed"},
     {"audio_encoder"},
@@ -38,6 +38,7 @@ WITHOUT_TORCH = [
     "audio",
     "dialogue",
     "files",
+    "parts",
     "render",
     "corpora.sgd",
     "corpora.records",
@@ -62,7 +63,7 @@ ONLY_IN = {  # packages that have one home
     "wandb": set(),
 }
 # import name -> distribution, where they differ
-COMES_WITH = {"yaml": "pyyaml", "hydra": "hydra-core", "omegaconf": "hydra-core", "pydantic_core": "pydantic"}
+COMES_WITH = {"yaml": "pyyaml", "upath": "universal-pathlib", "hydra": "hydra-core", "omegaconf": "hydra-core", "pydantic_core": "pydantic"}
 
 
 class Import(NamedTuple):

@@ -26,10 +26,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
+from upath import UPath
 
 from labelgen.dialogue import Dialogue, Moment, RecordError, Reject, parse, refuse
 from labelgen.files import Ids, Row, files, rows
@@ -113,13 +113,13 @@ class Table:
             else:
                 yield dialogue
 
-    def _check(self, shard: Path) -> None:
+    def _check(self, shard: UPath) -> None:
         there = next((row for _, row in rows(shard) if not isinstance(row, str)), None)
         wanted = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
         if there is not None and (lacking := [column for column in wanted if column not in there]):
             raise ValueError(f"{shard}: no column {', '.join(map(repr, lacking))}; there are {', '.join(map(repr, there))}. Set `columns`")
 
-    def _runs(self, shards: list[Path]) -> Iterator[Run]:
+    def _runs(self, shards: list[UPath]) -> Iterator[Run]:
         run, broken = None, None
         for shard in shards:
             for number, row in rows(shard):

@@ -1,0 +1,130 @@
+"""Units cover a file once, whatever their size; an output belongs to one model and one process, and its files are whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from labelgen import parts
+from labelgen.dialogue import Dialogue, RecordError, Turn
+from labelgen.files import Ids, read, write
+from labelgen.parts import Done, Mark, Output, Part, Reader, units
+
+MARK = Mark("a" * 16, "b" * 16)
+
+
+@pytest.fixture
+def records() -> list[Dialogue]:
+    """Of very different sizes."""
+    return [Dialogue(id=f"{k}", turns=[Turn(request="é" * (k * 37 % 400))]) for k in range(60)]
+
+
+def whole(file: Path) -> tuple[list[tuple[int, str]], list[int]]:
+    """Row and id of each dialogue, and rows of the errors, over all units."""
+    found, errors, before = [], list[RecordError](), 0
+    for unit in units(UPath(file)):
+        reader = Reader(unit, before, errors.append)
+        found += [(row, dialogue.id) for row, dialogue in reader]
+        before += reader.place.row
+    return found, [error.row for error in errors]
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000, 10**6])
+def test_units_hold_every_line_once(size: int, records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "UNIT_BYTES", size)
+    lines = [dialogue.model_dump_json(exclude_defaults=True) for dialogue in records]
+    lines[20], lines[30] = "", "{broken"
+    (tmp_path / "a.jsonl").write_bytes("\ufeff".encode() + "\r\n".join(lines).encode())
+    found, errors = whole(tmp_path / "a.jsonl")
+    assert found == [(k + 1, dialogue.id) for k, dialogue in enumerate(records) if k not in (20, 30)]
+    assert errors == [31]
+
+
+@pytest.mark.parametrize(("group", "unit", "number"), [(1, 1, 60), (7, 20, 4), (7, 3, 9), (100, 10, 1)])
+def test_units_hold_every_row_group_once(
+    group: int, unit: int, number: int, records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "UNIT_ROWS", unit)
+    write(records, tmp_path / "a.parquet", rows_per_group=group)
+    found, errors = whole(tmp_path / "a.parquet")
+    assert found == [(k + 1, dialogue.id) for k, dialogue in enumerate(records)]
+    assert not errors
+    assert len(units(UPath(tmp_path / "a.parquet"))) == number
+
+
+def test_a_file_that_is_no_parquet_is_one_unit(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"no")
+    assert whole(tmp_path / "a.parquet") == ([], [1])
+
+
+def test_files_of_one_name_have_units_of_other_names() -> None:
+    names = {parts.Unit(file, 0, 0, None, 0).name for file in ("a/x y.jsonl", "b/x y.jsonl", "s3://a/x y.jsonl", "../../etc/x.jsonl")}
+    assert len(names) == 4
+    assert all("/" not in name and " " not in name for name in names)
+
+
+def test_an_output_is_one_models(tmp_path: Path) -> None:
+    lock = Output(str(tmp_path / "out")).claim(MARK, {"labelgen": "1"})
+    assert json.loads((tmp_path / "out" / "backfill.json").read_text())["labelgen"] == "1"
+    with pytest.raises(ValueError, match="another process is writing"):
+        Output(str(tmp_path / "out")).claim(MARK, {})
+    lock.close()
+    Output(str(tmp_path / "out")).claim(MARK, {}).close()
+    for other in (MARK._replace(model="c" * 16), MARK._replace(config="c" * 16)):
+        with pytest.raises(ValueError, match=f"model {'a' * 16} with config {'b' * 16}.*model {other.model} with config {other.config}"):
+            Output(str(tmp_path / "out")).claim(other, {})
+
+
+def test_other_folders_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(ValueError, match="no output of backfill"):
+        Output(str(tmp_path)).claim(MARK, {})
+    with pytest.raises(ValueError, match="is a file"):
+        Output(str(tmp_path / "thesis.tex")).claim(MARK, {})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "backfill.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        Output(str(tmp_path / "out")).claim(MARK, {})
+
+
+def test_what_a_part_holds_is_done(records: list[Dialogue], tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "out"))
+    output.claim(MARK, {}).close()
+    assert len(output.done()) == 0
+    (tmp_path / "a.jsonl").write_text("{}")
+    (unit,) = units(UPath(tmp_path / "a.jsonl"))
+    for number, some in enumerate((records[:25], records[25:40])):
+        part = Part(MARK)
+        for dialogue in some:
+            part.add(dialogue, dialogue.fingerprint())
+        output.save(f"{unit.name}-{number:05d}.parquet", part.content())
+    for done in (output.done(), output.done(unit)):
+        assert len(done) == 40
+        assert [done.get(dialogue.id) for dialogue in records] == [d.fingerprint() for d in records[:40]] + 20 * [None]
+    assert list(read(tmp_path / "out")) == records[:40], "the manifest is no record, the columns of provenance no fields"
+    output.parts()[0].write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"00000.parquet: damaged .*delete it"):
+        output.done()
+    assert Done().get("a") is None
+
+
+def test_rejected_rows_are_those_of_the_last_run(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+    unit = parts.Unit("a.jsonl", 0, 0, None, 1)
+    output.reject(unit, [RecordError("a.jsonl", 1, "\ud800", "turns", "none")])
+    (file,) = (tmp_path / "rejected").iterdir()
+    assert json.loads(file.read_text("utf-8"))["field"] == "turns"
+    output.reject(unit, [])
+    assert not list((tmp_path / "rejected").iterdir())
+
+
+def test_ids_in_eight_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelgen.files.RECENT", 10)
+    ids, names = Ids(), [f"{k * 7919 % 500}" for k in range(1000)]
+    seen: set[str] = set()
+    for name in names:
+        assert ids.add(name) == (name not in seen)
+        seen.add(name)
+    assert sum(len(run) for run in ids._older) == 500
+    assert len(ids._older) < 8
