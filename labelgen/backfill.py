@@ -1,4 +1,4 @@
-"""Entry: labels files of dialogues with an export, on one machine or on a Ray cluster. What is labelled stays labelled, whatever stops the run.
+"""Entry: labels files of dialogues with an export, on one machine or (cluster.py) on many. What is labelled stays, whatever stops the run.
 
     input files -> units (parts.py) -> Labeller: rows -> Annotator -> parts of the output
 
@@ -14,9 +14,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
 from tqdm import tqdm
 from upath import UPath
 
@@ -24,7 +23,7 @@ import labelgen
 from labelgen.annotator import Annotator
 from labelgen.dialogue import PARTS, Dialogue, RecordError
 from labelgen.export import load, task_classes
-from labelgen.files import Ids, key, record_files
+from labelgen.files import Ids, record_files
 from labelgen.parts import Done, Mark, Output, Part, Reader, Unit, units
 
 log = logging.getLogger(__name__)
@@ -85,11 +84,12 @@ def backfill(
     tasks: Mapping[str, str] | None = None,
     part: int = 2000,
 ) -> Counts:
-    """Labels `input` (.jsonl, .parquet, a folder of them, a pattern; paths or URIs) into Parquet files of `part` dialogues in the folder `output`.
+    """Labels `input` (.jsonl, .parquet, a folder of them, a pattern; paths or URIs) into Parquet files in the folder `output`.
 
-    Each row is the dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`. Run again, it
-    labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be used go to OUTPUT/rejected/.
-    `engine`: InProcess() (None) or OnRay(...). `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
+    Each row is a dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`; `part` rows
+    make a file. Run again, it labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be
+    used go to OUTPUT/rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
     ValueError: nothing is usable, or the output is another model's.
     """
     if not (isinstance(part, int) and part > 0):
@@ -243,86 +243,3 @@ class InProcess:
                 total, size = total.plus(counts), size + unit.size
                 progress.show(total, size)
         return total
-
-
-class OnRay:
-    """Many machines: Ray Data hands units to a pool of processes that grows with the work, each with an Annotator of its own.
-
-    `address`: of the cluster (null: this machine alone; auto: the cluster that this machine belongs to). `workers`: processes at most
-    (null: as many as there are units); each takes `cpus` cores and `gpus` devices. All must see the export, the input and the output.
-    """
-
-    def __init__(self, address: str | None = None, workers: int | None = None, cpus: float = 1, gpus: float = 0) -> None:
-        self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
-
-    def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
-        try:
-            import ray
-        except ImportError:
-            raise ValueError("backfill=ray needs Ray: pip install 'labelgen[ray]'") from None
-        if not ray.is_initialized():
-            ray.init(address=self.address, log_to_driver=False, include_dashboard=False if self.address is None else None)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        every = [unit for file in files for unit in units(file)]
-        try:
-            tasks = self._first_uses(every)
-            return self._label(job, done, tasks, progress)
-        except ray.exceptions.RayError as error:
-            raise RuntimeError(f"a worker failed: {error.__cause__ or error}; start the same command again to go on") from error
-
-    def _first_uses(self, every: Sequence[Unit]) -> list[dict[str, Any]]:
-        """Which rows of which unit use an id that came before: the input is read once, by all processes."""
-        import ray
-
-        items = [{"place": k, "unit": list(unit)} for k, unit in enumerate(every)]
-        found = ray.data.from_items(items, override_num_blocks=len(items)).map(_scan, num_cpus=self.cpus).take_all()
-        scans = sorted(found, key=lambda scan: scan["place"])
-        ids = np.concatenate([np.frombuffer(scan["ids"], np.uint64) for scan in scans])
-        first = np.zeros(len(ids), bool)
-        first[np.unique(ids, return_index=True)[1]] = True
-        start, before, tasks = 0, 0, []
-        for item, unit, scan in zip(items, every, scans, strict=True):
-            numbers = np.frombuffer(scan["numbers"], np.int64)
-            before = 0 if unit.number == 0 else before
-            repeated = numbers[~first[start : start + len(numbers)]] + before
-            tasks.append({**item, "before": before, "repeated": repeated.tobytes()})
-            start, before = start + len(numbers), before + scan["rows"]
-        return tasks
-
-    def _label(self, job: Job, done: Done, tasks: list[dict[str, Any]], progress: Progress) -> Counts:
-        import ray
-
-        labelled = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
-            _Worker,
-            fn_constructor_args=(job, ray.put(done)),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=self.workers or len(tasks)),
-            num_cpus=self.cpus,
-            num_gpus=self.gpus,
-        )
-        total, size = Counts(), 0
-        for row in labelled.iter_rows():
-            total, size = total.plus(Counts(*row["counts"])), size + row["size"]
-            progress.show(total, size)
-        return total
-
-
-def _scan(row: dict[str, Any]) -> dict[str, Any]:
-    """The ids of a unit, 64 bits each, the numbers of their rows in the unit, and how many rows it has."""
-    reader = Reader(Unit(*row["unit"]), 0, lambda error: None)
-    found = [(key(dialogue.id), number) for number, dialogue in reader]
-    ids, numbers = np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64)
-    return {"place": row["place"], "ids": ids.tobytes(), "numbers": numbers.tobytes(), "rows": reader.place.row}
-
-
-class _Worker:
-    """A process of the cluster."""
-
-    def __init__(self, job: Job, done: Any) -> None:
-        import ray
-
-        self.labeller = Labeller(job, job.annotator(), ray.get(done))
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        unit, repeated = Unit(*row["unit"]), set(np.frombuffer(row["repeated"], np.int64).tolist())
-        counts, _ = self.labeller.label(unit, row["before"], lambda identity, number: number not in repeated, lambda counts, position: None)
-        return {"counts": list(counts), "size": unit.size}

@@ -32,7 +32,7 @@ RECENT = 50_000  # ids in a set of Python's, 80 bytes each; the others are 8 byt
 
 @dataclass
 class Place:
-    """How far a file is read: `row` counts from 1 (lines of a JSONL file, empty ones too), `position` is bytes (of Parquet, an estimate)."""
+    """How far a file is read: `row` counts from 1 (of JSONL empty lines too), `position` is bytes (of Parquet, an estimate)."""
 
     row: int = 0
     position: int = 0

@@ -106,6 +106,21 @@ class Reader:
                 yield Row(number, dialogue)
 
 
+class Scan(NamedTuple):
+    """The ids of a unit's dialogues, 64 bits each, the numbers of their rows in it, from 1, and how many rows it has."""
+
+    ids: np.ndarray
+    numbers: np.ndarray
+    rows: int
+
+
+def scan(unit: Unit) -> Scan:
+    """Reads a unit for its ids."""
+    reader = Reader(unit, 0, lambda error: None)
+    found = [(key(dialogue.id), number) for number, dialogue in reader]
+    return Scan(np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64), reader.place.row)
+
+
 class Done:
     """The dialogues that an output holds: 64 bits of the id and the fingerprint of each."""
 

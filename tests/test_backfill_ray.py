@@ -16,7 +16,8 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 ray = pytest.importorskip("ray")
 
 from labelgen import parts  # noqa: E402
-from labelgen.backfill import Counts, InProcess, OnRay, backfill  # noqa: E402
+from labelgen.backfill import Counts, InProcess, backfill  # noqa: E402
+from labelgen.cluster import OnRay  # noqa: E402
 from labelgen.config import load_config, run  # noqa: E402
 from labelgen.corpora.simulated import Simulated  # noqa: E402
 from labelgen.files import write  # noqa: E402
@@ -67,7 +68,9 @@ def test_a_lost_worker_loses_nothing(exported: Path, logs: Path, wanted: Path, t
 
     def kill() -> None:
         """The first worker that has written a part."""
-        while not list((tmp_path / "out").glob("*.parquet")):
+        for _ in range(3000):
+            if list((tmp_path / "out").glob("*.parquet")):
+                break
             time.sleep(0.02)
         workers = [p for p in psutil.Process().children(recursive=True) if any("Worker" in word for word in p.cmdline())]
         for process in workers[:1]:
