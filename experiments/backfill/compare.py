@@ -102,18 +102,17 @@ def count_above(annotator: Annotator, dialogues: Sequence[Dialogue]) -> float:
     """GFLOP of the linear layers above the turn encoder: dialogue level and heads. Labels the dialogues: also the warm-up."""
     from torch import nn
 
-    counted = 0
+    counted: list[int] = []  # a list: several threads may add at once
 
     def count(layer: Any, inputs: Any, output: Any) -> None:
-        nonlocal counted
-        counted += 2 * inputs[0].numel() * layer.out_features
+        counted.append(2 * inputs[0].numel() * layer.out_features)
 
     modules = [*annotator.network.encoder.dialogue.modules(), *annotator.network.heads.modules()]
     hooks = [module.register_forward_hook(count) for module in modules if isinstance(module, nn.Linear)]
     annotator(dialogues)
     for hook in hooks:
         hook.remove()
-    return counted / 1e9
+    return sum(counted) / 1e9
 
 
 def build_opponents(network: Network, folder: Path, tokenizer: Any) -> dict[str, Label]:
@@ -220,7 +219,7 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     found.add_argument("--corpus", choices=SPLITS, default="simulated")
     found.add_argument("--root", help="folder of the corpus as published (sgd, star)")
     found.add_argument("--split", help=f"default: {', '.join(f'{corpus} {split}' for corpus, split in SPLITS.items())}")
-    found.add_argument("--dialogues", type=int, default=40, help="to draw")
+    found.add_argument("--dialogues", type=int, default=40, help="to draw; labelgen gives about 14 at a time to a thread")
     found.add_argument("--rounds", type=int, default=5)
     found.add_argument("--threads", type=int, default=1)
     found.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time on the core alone, for a busy machine")
