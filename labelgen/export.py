@@ -11,16 +11,23 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from labelgen.annotator import Annotator
+from labelgen.audio import Recording
+from labelgen.batch import Collator
+from labelgen.dialogue import Dialogue, Turn
 from labelgen.encoder import Encoder
 from labelgen.features import FeatureSpace
 from labelgen.network import Network
@@ -31,6 +38,10 @@ FORMAT = 3
 LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 TOLD = ("format", "encoder", "features", "tasks")  # of config.json: what the weights mean
+GROWTH = {"Replace": 2, "ByteLevel": 2, "Precompiled": 16}  # by a step of a tokenizer, at least
+MAX_GROWTH = 64  # the steps of XLM-RoBERTa have 32, most 2
+MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
+LARGEST = 2**20  # integer in an architecture; the largest vocabularies have 900,000 tokens
 SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
 
 
@@ -142,6 +153,7 @@ def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None 
     missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path}: not an export, {missing[0]} is missing; `labelgen export checkpoint=RUN output=FOLDER` makes one")
+    limit = _limit(path / "model.safetensors")
     try:
         told = json.loads((path / "config.json").read_text("utf-8"))
         if told["format"] != FORMAT:
@@ -149,12 +161,55 @@ def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None 
         fingerprint = told["fingerprint"]
         if fingerprint != (actual := _fingerprint(path, told)):
             raise ValueError(f"it, model.safetensors or tokenizer.json were changed since ({actual}, not {fingerprint}); export again")
-        network, space = _build(path, told, dict(tasks or {}))
+        _check_steps(path / "tokenizer.json")
+        with limit, _panics(path / "tokenizer.json"):
+            network, space = _build(path, told, dict(tasks or {}))
+        _load_weights(network, path / "model.safetensors")
+        with _panics(path / "tokenizer.json"):
+            _try(network.eval(), space)
     except Exception as error:  # what a damaged config makes the libraries raise has no type of its own
         what = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error}); export again"
-        raise ValueError(f"{path}/config.json: {what}") from None
-    _load_weights(network, path / "model.safetensors")
+        raise ValueError(what if what.startswith(f"{path}/") else f"{path}/config.json: {what}") from None
     return Annotator(network, space, fingerprint, told, device)
+
+
+class Limit(TorchFunctionMode):
+    """While entered, this thread makes at most so many tensors of so many numbers together. ValueError before there are more.
+
+    An architecture may ask for any size: it is refused before memory is.
+    """
+
+    def __init__(self, tensors: int, numbers: int) -> None:
+        super().__init__()
+        self.tensors, self.numbers = tensors, numbers
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in MAKERS:
+            self.tensors -= 1
+            self.numbers -= func(*args, **{**(kwargs or {}), "device": "meta"}).numel()
+            if min(self.tensors, self.numbers) < 0:
+                raise ValueError("asks for a far larger network than model.safetensors holds; export again")
+        return func(*args, **(kwargs or {}))
+
+
+def _limit(file: Path) -> Limit:
+    """Room for several networks of the size of the file: a part of an encoder may be built and left out."""
+    try:
+        with safe_open(file, "pt") as weights:
+            return Limit(1000 + 4 * len(weights.keys()), 2**24 + file.stat().st_size)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: damaged ({error}); export again") from None
+
+
+@contextmanager
+def _panics(file: Path) -> Iterator[None]:
+    """A panic of the tokenizer, which is no Exception and of no type that can be imported, as a ValueError."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{file}: not a tokenizer that works ({error}); export again") from None
 
 
 def task_classes(paths: Mapping[str, str]) -> dict[str, type[Task]]:
@@ -176,7 +231,11 @@ def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) ->
     backbone = told["encoder"]["backbone"]
     if not isinstance(backbone, dict):
         raise ValueError("encoder.backbone is not an architecture; a name would be looked up and read, which no export can ask for")
+    if (absurd := _largest(told["encoder"])) > LARGEST:
+        raise ValueError(f"encoder holds the number {absurd}, which no architecture has; export again")
     numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in told["features"]["numerical"].items()}
+    if wrong := [name for name, (mean, deviation) in numerical.items() if not (isfinite(mean) and 0 < deviation < inf)]:
+        raise ValueError(f"features.numerical: {wrong[0]} has no mean and deviation to standardise by; export again")
     space = FeatureSpace(told["features"]["categorical"], numerical, told["features"]["response"])
     settings = {key: told["encoder"][key] for key in SETTINGS}
     audio = told["encoder"].get("audio")  # a model without audio says nothing of it
@@ -186,19 +245,64 @@ def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) ->
     return Network(encoder, {name: _task(name, dict(spec), tasks) for name, spec in told["tasks"].items()}), space
 
 
+def _check_steps(tokenizer: Path) -> None:
+    """ValueError where the steps before a tokenizer's words would fill the memory."""
+    try:
+        told = json.loads(tokenizer.read_text("utf-8"))
+        growth = _growth([told.get("normalizer"), told.get("pre_tokenizer")])
+    except Exception as error:  # an AttributeError too
+        raise ValueError(f"{tokenizer}: not a tokenizer ({error}); export again") from None
+    if growth > MAX_GROWTH:
+        raise ValueError(f"{tokenizer}: its steps make a text longer and longer, as no tokenizer's do; export again")
+
+
+def _growth(part: Any) -> int:
+    """How many times as long the steps, one after another, may make a text; what one step adds is held in the file."""
+    if not isinstance(part, dict | list):
+        return 1
+    within = prod(map(_growth, part.values() if isinstance(part, dict) else part))
+    return within * GROWTH.get(str(part.get("type")), 1) if isinstance(part, dict) else within
+
+
+def _largest(part: Any) -> int:
+    """The largest integer in what JSON holds: some libraries count to it."""
+    if isinstance(part, dict | list):
+        return max(map(_largest, part.values() if isinstance(part, dict) else part), default=0)
+    return part if isinstance(part, int) else 0
+
+
 def _load_weights(network: Network, file: Path) -> None:
     try:
         weights = load_file(file)
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # of safetensors, and of torch for types that it does not have
         raise ValueError(f"{file}: damaged ({error}); export again") from None
     own = network.state_dict()
     wrong = sorted(own.keys() ^ weights.keys()) or sorted(key for key in own if own[key].shape != weights[key].shape)
     if wrong:
         raise ValueError(f"{file}: {wrong[0]} does not fit config.json; export again")
     for key, value in weights.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
+        if value.dtype != own[key].dtype and not (value.is_floating_point() and own[key].is_floating_point()):
+            raise ValueError(f"{file}: {key} is of type {value.dtype}, not {own[key].dtype}; export again")
+        weights[key] = value.to(own[key].dtype)
+        if value.is_floating_point() and not bool(weights[key].isfinite().all()):
             raise ValueError(f"{file}: {key} holds NaN or infinite weights; the training run diverged or the file was changed")
     network.load_state_dict(weights)
+
+
+@torch.inference_mode()
+def _try(network: Network, space: FeatureSpace) -> None:
+    """Labels a dialogue, so that what does not work shows here, and not after a night."""
+    texts, audio = network.text_encoder(), network.encoder.audio
+    turn = Turn(request="word 漢é😀, " * network.encoder.max_tokens, response="a", numerical=dict.fromkeys(space.numerical, 1.0))
+    if any(len(encoded.ids) > network.encoder.max_tokens for encoded in texts([turn.request or ""]).values()):
+        raise ValueError(f"encoder.max_tokens={network.encoder.max_tokens} does not bound what the tokenizer makes; export again")
+    silence = None if audio is None else audio.encoder.extractor(np.zeros(16_000, np.float32))
+    heard = None if silence is None else lambda _: [Recording(0, silence)]
+    batch = Collator(texts, space, {}, recordings=heard)([Dialogue(id="trial", turns=[turn, Turn()])])
+    logits = network(batch)
+    if wrong := [name for name, scores in logits.items() if bool(scores.softmax(1).isnan().any())]:
+        raise ValueError(f"with the weights of model.safetensors the network computes NaN for {wrong[0]}; export again")
+    network.predict(logits, batch, "trial")
 
 
 def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task:
@@ -206,6 +310,7 @@ def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task
     target = str(spec.pop("_target_"))
     if not all(isinstance(label, str) for label in spec["labels"]) or isinstance(spec["labels"], str):
         raise ValueError(f"the labels of task {name!r} are not a list of texts; export again")
+    "".join(spec["labels"]).encode()  # what cannot be written is an error now
     if name in given:
         return given[name](**spec)
     module, _, kind = target.rpartition(".")
