@@ -8,19 +8,21 @@ The results come in the order given, and depend on the order alone, never on whi
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+import warnings
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelgen.batch import Batch, Collator, Encoded, TextEncoder, group_equal
-from labelgen.dialogue import PARTS, Dialogue
+from labelgen.dialogue import PARTS, Dialogue, Label
+from labelgen.encoder import TurnEncoder
 from labelgen.features import FeatureSpace
 from labelgen.metrics import Prediction
 from labelgen.network import Network
@@ -28,8 +30,10 @@ from labelgen.network import Network
 A_RECORDING = 128  # tokens that one counts for in a piece, as one of 5 s would
 MAX_TURNS = 4096  # the pointers of goal segmentation grow with the square of the turns: 0.5 GB here
 MEMORY_BYTES = 256 * 2**20  # of the remembered states
+Precision = Literal["fp32", "int8"]
 Said = dict[str, Prediction]  # what each task says of a dialogue
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Remembered:
@@ -94,7 +98,10 @@ class TextMemory:
 
 
 class Annotator:
-    """Labels dialogues with an exported network. `batch_tokens` bounds the memory of a piece; one dialogue is always labelled whole."""
+    """Labels dialogues with an exported network. `batch_tokens` bounds the memory of a piece; one dialogue is always labelled whole.
+
+    `precision` int8 is faster and another model: compare its labels (`agreement`) before you use it.
+    """
 
     def __init__(
         self,
@@ -103,9 +110,14 @@ class Annotator:
         fingerprint: str,
         info: Mapping[str, Any],
         device: str = "cpu",
+        precision: Precision = "fp32",
         batch_tokens: int = 16_384,
     ) -> None:
+        if precision not in ("fp32", "int8") or (precision == "int8" and device != "cpu"):
+            raise ValueError(f"precision={precision!r} on {device}: give fp32, or on a cpu int8")
         self.network = network.eval().to(device)
+        if precision == "int8":
+            self.network.encoder.turn = quantised(self.network.encoder.turn)
         self.info = info
         self.source = fingerprint
         self.device, self.batch_tokens = device, batch_tokens
@@ -179,7 +191,7 @@ class Annotator:
         lengths = [len(text.encoded.ids) for text in texts]
         new = [text in recalled.new for text in batch.texts]
         if all(new):
-            states = encode(batch.ids, batch.groups)
+            states: Tensor = encode(batch.ids, batch.groups)
         else:
             rows = torch.from_numpy(np.repeat(new, lengths)).to(self.device)
             states = torch.empty(len(rows), encode.width, dtype=encode.dtype, device=self.device)
@@ -214,6 +226,31 @@ class Annotator:
             size += length
         if piece:
             yield piece
+
+
+def quantised(encoder: TurnEncoder) -> TurnEncoder:
+    """The encoder with linear layers in 8 bits: weights with a scale for each row, inputs with one for each product, as they come."""
+    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of its successor, torchao, which is slower here
+        small: TurnEncoder = quantize_dynamic(encoder, {nn.Linear: per_channel_dynamic_qconfig})
+    return small
+
+
+def agreement(ones: Iterable[Dialogue], others: Iterable[Dialogue]) -> dict[str, float]:
+    """Task -> twice the labels that both have, over all labels of both (F1 of one against the other); confidences aside."""
+    same: Counter[str] = Counter()
+    every: Counter[str] = Counter()
+    for one, other in zip(ones, others, strict=True):
+        first, second = ({_what(label) for label in dialogue.labels or ()} for dialogue in (one, other))
+        same.update(2 * [label[0] for label in first & second])
+        every.update(label[0] for labels in (first, second) for label in labels)
+    return {task: same[task] / count for task, count in sorted(every.items())}
+
+
+def _what(label: Label) -> tuple[Any, ...]:
+    return label.task, label.value, tuple(label.turns), label.part, label.start, label.end
 
 
 def _words(dialogues: Sequence[Dialogue]) -> list[str]:

@@ -13,21 +13,22 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from tqdm import tqdm
 from upath import UPath
 
-import labelgen
-from labelgen.annotator import Annotator
+from labelgen import __version__
+from labelgen.annotator import Annotator, Precision, agreement
 from labelgen.dialogue import PARTS, Dialogue, RecordError
 from labelgen.export import load, task_classes
-from labelgen.files import Ids, record_files
+from labelgen.files import Ids, read, record_files
 from labelgen.parts import Done, Mark, Output, Part, Reader, Unit, units
 
 log = logging.getLogger(__name__)
 PART_CHARACTERS = 50_000_000  # a part ends there, however few its dialogues
+SAMPLE = 200  # dialogues that are labelled in fp32 too
 REJECTED_STATUS = 3  # exit status: done, but some rows were rejected
 
 
@@ -38,15 +39,16 @@ class Job(NamedTuple):
     output: str
     device: str
     tasks: Mapping[str, str]
+    precision: Precision
     part: int  # dialogues
 
     def annotator(self) -> Annotator:
         """The model."""
-        return load(self.export, task_classes(self.tasks), self.device)
+        return load(self.export, task_classes(self.tasks), self.device, self.precision)
 
     def mark(self, annotator: Annotator) -> Mark:
-        """The model, and what else the labels depend on: the tasks' classes and this version's code."""
-        settings = json.dumps([labelgen.__version__, sorted(self.tasks.items())])
+        """The model, and what else the labels depend on: the tasks' classes, the precision and this version's code."""
+        settings = json.dumps([__version__, self.precision, sorted(self.tasks.items())])
         return Mark(annotator.source, hashlib.sha256(settings.encode()).hexdigest()[:16])
 
 
@@ -82,6 +84,8 @@ def backfill(
     engine: Engine | None = None,
     device: str = "cpu",
     tasks: Mapping[str, str] | None = None,
+    precision: Precision = "fp32",
+    least_agreement: float = 0.97,
     part: int = 2000,
 ) -> Counts:
     """Labels `input` (.jsonl, .parquet, a folder of them, a pattern; paths or URIs) into Parquet files in the folder `output`.
@@ -89,8 +93,9 @@ def backfill(
     Each row is a dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`; `part` rows
     make a file. Run again, it labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be
     used go to OUTPUT/rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
-    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
-    ValueError: nothing is usable, or the output is another model's.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. `precision` int8 is refused where
+    the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE dialogues. ValueError: nothing is
+    usable, or the output is another model's.
     """
     if not (isinstance(part, int) and part > 0):
         raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
@@ -98,20 +103,31 @@ def backfill(
     folder = UPath(output).absolute()
     if inside := next((file for file in files if folder in file.absolute().parents), None):
         raise ValueError(f"{inside} would be read from the output's own folder {output}; write elsewhere, or name the input more closely")
-    job = Job(export, output, device, dict(tasks or {}), part)
+    job = Job(export, output, device, dict(tasks or {}), precision, part)
     annotator = job.annotator()
+    if precision == "int8":
+        check_precision(job, annotator, input, least_agreement)
     target = Output(output)
-    lock = target.claim(job.mark(annotator), {"labelgen": labelgen.__version__, "export": annotator.info["versions"], "input": str(input)})
-    done = target.done()
-    with Progress(sum(file.stat().st_size for file in files)) as progress:
-        counts = (engine or InProcess()).run(job, annotator, done, files, progress)
-    if lock is not None:
-        lock.close()
+    told = {"labelgen": __version__, "export": annotator.info["versions"], "input": str(input)}
+    with target.claim(job.mark(annotator), told), Progress(sum(file.stat().st_size for file in files)) as progress:
+        counts = (engine or InProcess()).run(job, annotator, target.done(), files, progress)
     if not counts.labelled + counts.before:
-        told = f"reasons in {target.folder / 'rejected'}" if counts.rejected else "it holds no record"
-        raise ValueError(f"{input}: no usable dialogue; {told}")
+        why = f"reasons in {target.folder / 'rejected'}" if counts.rejected else "it holds no record"
+        raise ValueError(f"{input}: no usable dialogue; {why}")
     _report(counts, target, annotator)
     return counts
+
+
+def check_precision(job: Job, annotator: Annotator, input: str, least: float) -> None:
+    """Labels a sample in fp32 too, and tells how far the labels agree; ValueError where that is less than `least` for a task."""
+    sample = list(islice(read(input, lambda error: None), SAMPLE))
+    exact = job._replace(precision="fp32").annotator()
+    found = agreement(annotator(sample), exact(sample))
+    told = ", ".join(f"{task} {share:.3f}" for task, share in found.items())
+    log.info("%s labels agree with those of fp32 on the first %d dialogues: %s", job.precision, len(sample), told)
+    if low := [task for task, share in found.items() if share < least]:
+        remedy = f"use fp32, or least_agreement={min(found.values()):.2f} if that is good enough"
+        raise ValueError(f"precision={job.precision} changes too many labels of {', '.join(low)} ({told}; {least} is asked for); {remedy}")
 
 
 def _report(counts: Counts, target: Output, annotator: Annotator) -> None:

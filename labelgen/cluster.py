@@ -60,8 +60,9 @@ class OnRay:
     def _label(self, job: Job, done: Done, tasks: list[dict[str, Any]], progress: Progress) -> Counts:
         import ray
 
+        pool: Any = Worker  # Ray makes one in each process
         labelled = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
-            Worker,
+            pool,
             fn_constructor_args=(job, ray.put(done)),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self.workers or len(tasks), len(tasks))),
             num_cpus=self.cpus,

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 
-from labelgen.annotator import Annotator
+from labelgen.annotator import Annotator, Precision
 from labelgen.audio import Recording
 from labelgen.batch import Collator
 from labelgen.dialogue import Dialogue, Turn
@@ -144,7 +144,9 @@ texts cut at {encoder["max_tokens"]} tokens\
 """
 
 
-def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None = None, device: str = "cpu") -> Annotator:
+def load(
+    folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None = None, device: str = "cpu", precision: Precision = "fp32"
+) -> Annotator:
     """Reads an export. `tasks` names the classes of tasks that are not labelgen's own: no export can make labelgen import one.
 
     Raises ValueError, naming the file, where the folder is incomplete, damaged, or does not fit together.
@@ -170,7 +172,7 @@ def load(folder: str | os.PathLike[str], tasks: Mapping[str, type[Task]] | None 
     except Exception as error:  # what a damaged config makes the libraries raise has no type of its own
         what = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error}); export again"
         raise ValueError(what if what.startswith(f"{path}/") else f"{path}/config.json: {what}") from None
-    return Annotator(network, space, fingerprint, told, device)
+    return Annotator(network, space, fingerprint, told, device, precision)
 
 
 class Limit(TorchFunctionMode):

@@ -36,7 +36,7 @@ def packed_attention(qkv: Float[Tensor, "L E"], groups: Sequence[Group], num_hea
     return torch.cat(mixed)
 
 
-def linear_into(layer: nn.Linear, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
+def linear_into(layer: nn.Module, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
     """`layer(x)`, written to the start of `memory`: a fresh block of megabytes costs more page faults than the sums take. No gradients."""
     if type(layer) is not nn.Linear:  # wrapped or quantised: it knows better
         out: Tensor = layer(x)

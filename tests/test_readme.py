@@ -129,7 +129,7 @@ def test_every_block_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
             ran["python"] += 1
     assert min(ran.values()) >= 4
     assert json.loads((folder / "runs" / "dev" / "metrics.json").read_text("utf-8"))["metrics"]
-    assert sum(1 for _ in files.read(folder / "labelled.parquet")) == 12
+    assert sum(1 for _ in files.read(folder / "labelled")) == 12
     assert (folder / "runs" / "sweep").is_dir()
     assert names["annotator"].network.tasks["gratitude"]
     for module in ("gratitude", "calls"):
