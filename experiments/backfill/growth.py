@@ -43,9 +43,8 @@ def main() -> None:
     export, folder = sys.argv[1], Path(sys.argv[2])
     sizes = [int(word) for word in sys.argv[3:]] or [1000, 10_000, 100_000, 300_000]
     texts = [d.content() for d in Simulated(num_dialogues=TEMPLATES, seed=1).read() if len(d.turns) <= TURNS]
-    print(
-        "| format | dialogues | GB of input | seconds | dialogues/s | peak MB | again, all done: dialogues/s |\n|---|---|---|---|---|---|---|"
-    )
+    print("| format | dialogues | GB of input | seconds | dialogues/s | peak MB | again, all done: dialogues/s |")
+    print("|---|---|---|---|---|---|---|")
     for size in sizes:
         for kind in ("jsonl", "parquet"):
             file, output = folder / f"{size}.{kind}", folder / f"{size}_{kind}"
@@ -53,7 +52,7 @@ def main() -> None:
                 write(logs(size, texts), file, rows_per_group=size)  # the worst case: one row group
             told = []
             for _ in range(2):
-                done = subprocess.run([sys.executable, "-c", ONE, export, file, output], capture_output=True, text=True, check=True)
+                done = subprocess.run([sys.executable, "-c", ONE, export, file, output], stdout=subprocess.PIPE, text=True, check=True)
                 told.append(json.loads(done.stdout))
             (labelled, _, took, peak), (_, before, again, _) = told
             assert (labelled, before) == (size, size)
