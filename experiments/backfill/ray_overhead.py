@@ -2,8 +2,9 @@
 
     python experiments/backfill/ray_overhead.py EXPORT RECORDS.jsonl [DIALOGUES] [WORKERS] [ROUNDS]
 
-Labels DIALOGUES (default 200) and three times as many of the records with each engine, by turns. The difference of the two gives the seconds
-a dialogue, the rest is what starting takes (Ray's processes, a model in each). InProcess has as many threads as Ray has WORKERS (default 2).
+Labels DIALOGUES (default 200) and three times as many of the records with each engine, by turns. The difference of the two gives the
+seconds a dialogue, the rest is what starting takes (Ray's processes, a model in each). InProcess has as many threads as Ray has WORKERS
+(default 2).
 """
 
 from __future__ import annotations
