@@ -49,16 +49,16 @@ def main() -> None:
                     backfill(export, f"{folder}/{size}", f"{folder}/out", engine)
                     seconds.setdefault((name, size), []).append(time.perf_counter() - start)
                     shutil.rmtree(f"{folder}/out")
-    each = {name: [(b - a) / (2 * count) for a, b in zip(seconds[name, count], seconds[name, 3 * count], strict=True)] for name in engines}
+    pairs = {name: zip(seconds[name, count], seconds[name, 3 * count], strict=True) for name in engines}
+    each = {name: [(b - a) / (2 * count) for a, b in some] for name, some in pairs.items()}
     print("| engine | dialogues/s | seconds to start |\n|---|---|---|")
     for name, rate in each.items():
         starts = [a - count * one for a, one in zip(seconds[name, count], rate, strict=True)]
-        told = [f"{1 / median(rate):.1f} ({1 / max(rate):.1f} to {1 / min(rate):.1f})", f"{median(starts):.1f}"]
-        print(f"| {name} | {' | '.join(told)} |")
+        row = [f"{1 / median(rate):.1f} ({1 / max(rate):.1f} to {1 / min(rate):.1f})", f"{median(starts):.1f}"]
+        print(f"| {name} | {' | '.join(row)} |")
     over = [b / a - 1 for a, b in zip(each["in process"], each["on Ray"], strict=True)]
-    print(
-        f"\nRay takes {median(over):+.1%} ({min(over):+.1%} to {max(over):+.1%}) longer a dialogue; {workers} workers, {os.cpu_count()} cores"
-    )
+    told = f"{median(over):+.1%} ({min(over):+.1%} to {max(over):+.1%})"
+    print(f"\nRay takes {told} longer a dialogue; {workers} workers, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""How often real dialogues say again what was said before: the share of their tokens that need not be encoded, by the size of a part.
+
+    python experiments/backfill/memory.py EXPORT sgd|star FOLDER [SPLIT]
+
+The memory is the Annotator's: bounded, from the start of each part. Nothing is encoded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import labelgen
+from labelgen.annotator import TextMemory
+from labelgen.corpora.sgd import SGD
+from labelgen.corpora.star import STAR
+from labelgen.dialogue import PARTS, Dialogue
+
+PIECE = 14  # dialogues that are encoded together, about
+BYTES = (0, 64 * 2**20, 256 * 2**20, 2**40)
+
+
+def cut(dialogues: Sequence[Dialogue], size: int) -> Iterator[Sequence[Dialogue]]:
+    """Runs of `size` dialogues."""
+    return (dialogues[start : start + size] for start in range(0, len(dialogues), size))
+
+
+def main() -> None:
+    export, name, folder, *rest = sys.argv[1:]
+    corpora: dict[str, Any] = {"sgd": SGD, "star": STAR}
+    corpus = corpora[name](folder, *rest)
+    annotator = labelgen.load(export)
+    dialogues = list(corpus.read())
+    texts = annotator.network.text_encoder()
+    texts.keep(turn.text(side) or "" for dialogue in dialogues for turn in dialogue.turns for side in PARTS)
+    print(f"{len(dialogues):,} dialogues of {corpus!r}: share of the tokens that is remembered\n")
+    print("| dialogues of a part | " + " | ".join("within a piece" if not b else f"{b / 2**20:,.0f} MB" for b in BYTES) + " |")
+    print("|---|" + "---|" * len(BYTES))
+    for part in (100, 500, 2000, 10**6):
+        shares = []
+        for room in BYTES:
+            memory = TextMemory(texts, room // (4 * annotator.network.encoder.width))
+            for some in cut(dialogues, part):
+                memory.forget()
+                for piece in cut(some, PIECE):
+                    said = (turn.text(side) for dialogue in piece for turn in dialogue.turns for side in PARTS)
+                    memory.recall([text for text in said if text is not None])
+            shares.append(f"{1 - memory.encoded / memory.met:.1%}")
+        print(f"| {'all' if part > len(dialogues) else f'{part:,}'} | {' | '.join(shares)} |")
+
+
+if __name__ == "__main__":
+    main()
