@@ -3,7 +3,7 @@
     one thread:       dialogues -> pieces of a few thousand tokens -> tokens of the texts that are not remembered
     several threads:  piece -> batch -> states of the new texts, beside those remembered -> heads -> labels
 
-The results come in the order given, and depend on the order alone, never on which thread was faster.
+The results come in the order given, and depend on the order alone, never on which thread was faster. One stream at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labelgen.batch import Batch, Collator, Encoded, TextEncoder, group_equal
-from labelgen.dialogue import PARTS, Dialogue, Label
+from labelgen.dialogue import PARTS, Dialogue, Label, Turn
 from labelgen.encoder import TurnEncoder
 from labelgen.features import FeatureSpace
 from labelgen.metrics import Prediction
@@ -83,6 +83,8 @@ class TextMemory:
                 found[text] = kept
         new = dict.fromkeys(text for text in texts if text not in found)
         for text, encoded in self._encode(list(new)).items():
+            if failed := self._kept.pop(text, None):
+                self._size -= len(failed.encoded.ids)
             found[text] = self._kept[text] = Remembered(encoded, ready)
             self._size += len(encoded.ids)
             self.encoded += len(encoded.ids)
@@ -115,7 +117,10 @@ class Annotator:
     ) -> None:
         if precision not in ("fp32", "int8") or (precision == "int8" and device != "cpu"):
             raise ValueError(f"precision={precision!r} on {device}: give fp32, or on a cpu int8")
-        self.network = network.eval().to(device)
+        try:
+            self.network = network.eval().to(device)
+        except (AssertionError, RuntimeError) as error:  # as torch says that there is none
+            raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); give cpu") from None
         if precision == "int8":
             self.network.encoder.turn = quantised(self.network.encoder.turn)
         self.info = info
@@ -147,19 +152,30 @@ class Annotator:
         """Each dialogue with what each task says of it, labels and probabilities; in order.
 
         `reject` takes a dialogue that could not be labelled, with the error, and labelling goes on; without it the first such error
-        raises, and so does one that no dialogue of a piece escapes: it is not the dialogues' fault.
+        raises, and so does one that strikes any dialogue: it is not the dialogues' fault.
         """
-        pieces = ((piece, self.memory.recall(_words(piece))) for piece in self._pieces(dialogues))
+        ended = False
+        pieces = ((piece, self.memory.recall(_words(piece))) for piece in self._pieces(dialogues, reject))
         threads = torch.get_num_threads() if self.device == "cpu" else 2  # on a GPU: one computes, the other decodes
-        for piece, said in in_order(lambda item: (item[0], self._attempt(*item)), pieces, threads):
-            failed = [one for one in said if isinstance(one, Exception)]
-            if failed and (reject is None or len(failed) == len(piece) > 1):
-                raise failed[0]
-            for dialogue, one in zip(piece, said, strict=True):
-                if not isinstance(one, Exception):
-                    yield dialogue, one
-                elif reject is not None:
-                    reject(dialogue, one)
+        try:
+            for piece, said in in_order(lambda item: (item[0], self._attempt(*item)), pieces, threads):
+                failed = [one for one in said if isinstance(one, Exception)]
+                if failed and (reject is None or (len(failed) == len(piece) and self._is_lost())):
+                    raise failed[0]
+                for dialogue, one in zip(piece, said, strict=True):
+                    if not isinstance(one, Exception):
+                        yield dialogue, one
+                    elif reject is not None:
+                        reject(dialogue, one)
+            ended = True
+        finally:
+            if not ended:  # a text that was to be encoded will not be
+                self.memory.forget()
+
+    def _is_lost(self) -> bool:
+        """Does a plain dialogue fail as well, as when a device is gone?"""
+        plain = Dialogue(id="plain", turns=[Turn(request="hello", response="hello")])
+        return isinstance(self._attempt([plain], TextMemory(self._texts, 0).recall(["hello"]))[0], Exception)
 
     def _attempt(self, piece: Sequence[Dialogue], recalled: Recalled) -> list[Said | Exception]:
         """What is said of each dialogue. Where a piece fails its dialogues are tried alone, to find the one."""
@@ -175,9 +191,6 @@ class Annotator:
 
     @torch.inference_mode()
     def _label(self, piece: Sequence[Dialogue], recalled: Recalled) -> list[Said]:
-        for dialogue in piece:
-            if len(dialogue.turns) > MAX_TURNS:
-                raise ValueError(f"dialogue {dialogue.id!r} has {len(dialogue.turns):,} turns, more than {MAX_TURNS:,}; split it")
         encoded = {text: kept.encoded for text, kept in recalled.texts.items()}
         batch = Collator(lambda _: encoded, self._features, {}, recordings=self._recordings)(piece).to(self.device)
         logits = self.network(batch, self._states(batch, recalled))
@@ -204,7 +217,7 @@ class Annotator:
                     text.states = part.clone()
         return states
 
-    def _pieces(self, dialogues: Iterable[Dialogue]) -> Iterator[Sequence[Dialogue]]:
+    def _pieces(self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None) -> Iterator[Sequence[Dialogue]]:
         """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
 
         A text counts as its bytes and two ends, up to the cut.
@@ -215,6 +228,12 @@ class Annotator:
         for dialogue in dialogues:
             if not isinstance(dialogue, Dialogue):
                 raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
+            if len(dialogue.turns) > MAX_TURNS:
+                error = ValueError(f"dialogue {dialogue.id!r} has {len(dialogue.turns):,} turns, more than {MAX_TURNS:,}; split it")
+                if reject is None:
+                    raise error
+                reject(dialogue, error)
+                continue
             texts = (turn.text(part) or "" for turn in dialogue.turns for part in PARTS)
             length = sum(min(len(text.encode()) + 2, limit) for text in texts)
             if self._recordings is not None:
@@ -268,6 +287,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
         yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
+    before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         for item in items:
@@ -278,4 +298,4 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what the threads set is the default of later ones
+        torch.set_num_threads(before)  # what the threads set is the default of later ones

@@ -10,24 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, islice
-from typing import NamedTuple, Protocol
+from math import floor
+from typing import Any, NamedTuple, Protocol
 
 from tqdm import tqdm
 from upath import UPath
 
 from labelgen import __version__
 from labelgen.annotator import Annotator, Precision, agreement
-from labelgen.dialogue import PARTS, Dialogue, RecordError
+from labelgen.dialogue import PARTS, Dialogue, RecordError, Reject
 from labelgen.export import load, task_classes
-from labelgen.files import Ids, read, record_files
-from labelgen.parts import Done, Mark, Output, Part, Reader, Unit, units
+from labelgen.files import RECORDS, Ids, read, record_files
+from labelgen.parts import REJECTED, Done, Mark, Output, Part, Reader, Row, Unit, units
 
 log = logging.getLogger(__name__)
 PART_CHARACTERS = 50_000_000  # a part ends there, however few its dialogues
+EVERY = 30.0  # seconds, between lines of a log
 SAMPLE = 200  # dialogues that are labelled in fp32 too
 REJECTED_STATUS = 3  # exit status: done, but some rows were rejected
 
@@ -46,10 +50,13 @@ class Job(NamedTuple):
         """The model."""
         return load(self.export, task_classes(self.tasks), self.device, self.precision)
 
+    def settings(self) -> dict[str, Any]:
+        """What the labels depend on beside the model."""
+        return {"version": __version__, "precision": self.precision, "tasks": dict(sorted(self.tasks.items()))}
+
     def mark(self, annotator: Annotator) -> Mark:
-        """The model, and what else the labels depend on: the tasks' classes, the precision and this version's code."""
-        settings = json.dumps([__version__, self.precision, sorted(self.tasks.items())])
-        return Mark(annotator.source, hashlib.sha256(settings.encode()).hexdigest()[:16])
+        """The fingerprints of the model and of the settings."""
+        return Mark(annotator.source, hashlib.sha256(json.dumps(self.settings()).encode()).hexdigest()[:16])
 
 
 class Counts(NamedTuple):
@@ -92,27 +99,31 @@ def backfill(
 
     Each row is a dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`; `part` rows
     make a file. Run again, it labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be
-    used go to OUTPUT/rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
+    used go to OUTPUT/_rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. `precision` int8 is refused where
     the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE dialogues. ValueError: nothing is
     usable, or the output is another model's.
     """
     if not (isinstance(part, int) and part > 0):
         raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
-    files = record_files(input)
-    folder = UPath(output).absolute()
-    if inside := next((file for file in files if folder in file.absolute().parents), None):
-        raise ValueError(f"{inside} would be read from the output's own folder {output}; write elsewhere, or name the input more closely")
+    if not isinstance(input, str | os.PathLike):
+        raise ValueError(f"input={input!r}: give one path, URI or pattern")
+    if UPath(output).suffix in RECORDS:
+        raise ValueError(f"output={output}: name a folder; Parquet files are written into it")
+    files = [file.absolute() for file in record_files(input)]  # workers may be started elsewhere
+    export, output = str(UPath(export).absolute()), str(UPath(output).absolute())
+    target, source = Output(output), UPath(input).absolute()
+    if target.folder.absolute() in {*chain.from_iterable(file.parents for file in files)} or source in target.folder.absolute().parents:
+        raise ValueError(f"output={output} lies in the input, or holds it, so that the output would be read as input; write it elsewhere")
     job = Job(export, output, device, dict(tasks or {}), precision, part)
     annotator = job.annotator()
-    if precision == "int8":
-        check_precision(job, annotator, input, least_agreement)
-    target = Output(output)
-    told = {"labelgen": __version__, "export": annotator.info["versions"], "input": str(input)}
-    with target.claim(job.mark(annotator), told), Progress(sum(file.stat().st_size for file in files)) as progress:
-        counts = (engine or InProcess()).run(job, annotator, target.done(), files, progress)
+    with target.claim(job.mark(annotator), job.settings()), Progress(sum(file.stat().st_size for file in files)) as progress:
+        done = target.done(target.parts())
+        if precision == "int8" and not len(done):
+            check_precision(job, annotator, input, least_agreement)
+        counts = (engine or InProcess()).run(job, annotator, done, files, progress)
     if not counts.labelled + counts.before:
-        why = f"reasons in {target.folder / 'rejected'}" if counts.rejected else "it holds no record"
+        why = f"reasons in {target.folder / REJECTED}" if counts.rejected else "it holds no record"
         raise ValueError(f"{input}: no usable dialogue; {why}")
     _report(counts, target, annotator)
     return counts
@@ -122,11 +133,14 @@ def check_precision(job: Job, annotator: Annotator, input: str, least: float) ->
     """Labels a sample in fp32 too, and tells how far the labels agree; ValueError where that is less than `least` for a task."""
     sample = list(islice(read(input, lambda error: None), SAMPLE))
     exact = job._replace(precision="fp32").annotator()
-    found = agreement(annotator(sample), exact(sample))
+    small = {dialogue.id: dialogue for dialogue in annotator.stream(sample, lambda dialogue, error: None)}
+    full = {dialogue.id: dialogue for dialogue in exact.stream(sample, lambda dialogue, error: None)}
+    both = small.keys() & full.keys()
+    found = agreement([small[name] for name in both], [full[name] for name in both])
     told = ", ".join(f"{task} {share:.3f}" for task, share in found.items())
     log.info("%s labels agree with those of fp32 on the first %d dialogues: %s", job.precision, len(sample), told)
     if low := [task for task, share in found.items() if share < least]:
-        remedy = f"use fp32, or least_agreement={min(found.values()):.2f} if that is good enough"
+        remedy = f"use fp32, or least_agreement={floor(100 * min(found.values())) / 100:.2f} if that is good enough"
         raise ValueError(f"precision={job.precision} changes too many labels of {', '.join(low)} ({told}; {least} is asked for); {remedy}")
 
 
@@ -144,26 +158,31 @@ def _report(counts: Counts, target: Output, annotator: Annotator) -> None:
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """A bar over the bytes of the input, with dialogues a second, the share that was accepted and the time that remains."""
+    """Dialogues a second, the share that was accepted and the time that remains: a bar over the bytes of the input, in a log a line."""
 
     def __init__(self, size: int) -> None:
-        often = 1.0 if sys.stderr.isatty() else 30.0  # a log file wants few lines
         line = "labelling {percentage:5.1f}% |{bar:20}| {desc} [{elapsed} so far, {remaining} to go]"
-        self._bar = tqdm(total=max(size, 1), bar_format=line, mininterval=often, maxinterval=often)
-        self._counts, self._at = Counts(), 0
+        self._bar = tqdm(total=max(size, 1), bar_format=line, disable=not sys.stderr.isatty() or None)
+        self._start = self._told = time.monotonic()
+        self._size, self._at = max(size, 1), 0
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
     def show(self, counts: Counts, position: int) -> None:
         """`counts` so far, at this byte of all files."""
-        self._counts = counts
+        position = max(self._at, min(position, self._size))
+        now = time.monotonic()
         usable = counts.labelled + counts.before
-        rate = counts.labelled / max(self._bar.format_dict["elapsed"], 1e-9)
-        accepted = usable / max(usable + counts.rejected, 1)
-        self._bar.set_description_str(f"{usable:,} dialogues, {rate:.1f}/s, {accepted:.2%} accepted", refresh=False)
-        self._bar.update(min(position, self._bar.total) - self._at)
-        self._at = max(self._at, min(position, self._bar.total))
+        rate = counts.labelled / max(now - self._start, 1e-9)
+        told = f"{usable:,} dialogues, {rate:.1f}/s, {usable / max(usable + counts.rejected, 1):.2%} accepted"
+        self._bar.set_description_str(told, refresh=False)
+        self._bar.update(position - self._at)
+        self._at = position
+        if self._bar.disable and now - self._told > EVERY and position:
+            remains = (now - self._start) * (self._size / position - 1)
+            log.info("labelling %.1f%%: %s, about %.0f minutes to go", 100 * position / self._size, told, remains / 60)
+            self._told = now
 
 
 class Labeller:
@@ -182,64 +201,66 @@ class Labeller:
         `before`: rows of the file before the unit; `first_use` tells of an id and its row whether no earlier row has it;
         `tell` is told the counts and the bytes read so far.
         """
-        errors: list[RecordError] = []
-        reader = Reader(unit, before, errors.append)
-        labelled = skipped = 0
-        silent = self.annotator.unusable_recordings
-        waiting: dict[str, tuple[int, str]] = {}  # id -> row and fingerprint, of the part under way
-        there = self.output.done(unit)  # of a worker that was lost
+        silent, labelled, skipped = self.annotator.unusable_recordings, 0, 0
+        with self.output.rejected(unit) as rejects:
+            reader = Reader(unit, before, rejects)
 
-        def counts() -> Counts:
-            return Counts(labelled, skipped, len(errors), self.annotator.unusable_recordings - silent)
+            def counts() -> Counts:
+                return Counts(labelled, skipped, rejects.count, self.annotator.unusable_recordings - silent)
 
-        def new() -> Iterator[Dialogue]:
-            nonlocal skipped
-            for row, dialogue in reader:
-                problem, known = None, self.done.get(dialogue.id) or there.get(dialogue.id)
-                fingerprint = dialogue.fingerprint()
-                if not first_use(dialogue.id, row):
-                    problem = "a dialogue with this id came before; make ids unique (this one is left out)"
-                elif known is None:
-                    waiting[dialogue.id] = row, fingerprint
-                    yield dialogue
-                elif known == fingerprint:
-                    skipped += 1
+            for slot, rows in enumerate(self._slots(reader)):
+                held = self.output.parts(f"{unit.name}-{slot:06d}")  # by a worker that was lost, or of other rows
+                new = self._new(rows, self.output.done(held), unit, first_use, rejects)
+                skipped += sum(row is None for row in new.values())
+                part, wanted = Part(self.mark), {name: row for name, row in new.items() if row is not None}
+
+                def failed(dialogue: Dialogue, error: Exception, wanted: dict[str, Row] = wanted) -> None:
+                    told = f"could not be labelled ({type(error).__name__}: {error})"
+                    rejects(RecordError(unit.file, wanted[dialogue.id].number, dialogue.id, "record", told))
+
+                self.annotator.memory.forget()
+                for dialogue in self.annotator.stream((row.dialogue for row in wanted.values()), failed):
+                    part.add(dialogue)
+                    labelled += 1
                     tell(counts(), reader.place.position - self._start(unit))
-                else:
-                    problem = "labelled before, with other content; give it another id, or write to another output"
-                if problem:
-                    errors.append(RecordError(unit.file, row, dialogue.id, "id", problem))
-
-        def failed(dialogue: Dialogue, error: Exception) -> None:
-            told = f"could not be labelled ({type(error).__name__}: {error})"
-            errors.append(RecordError(unit.file, waiting.pop(dialogue.id)[0], dialogue.id, "record", told))
-
-        source, number = new(), len(self.output.parts(unit))
-        for first in source:
-            part = Part(self.mark)
-            self.annotator.memory.forget()
-            for dialogue in self.annotator.stream(self._take(first, source), failed):
-                part.add(dialogue, waiting.pop(dialogue.id)[1])
-                labelled += 1
+                if part.count:
+                    self.output.save(f"{unit.name}-{slot:06d}{f'-{len(held)}' if held else ''}.parquet", part.content())
                 tell(counts(), reader.place.position - self._start(unit))
-            if part.count:
-                self.output.save(f"{unit.name}-{number:05d}.parquet", part.content())
-                number += 1
-        self.output.reject(unit, sorted(errors, key=lambda error: error.row or 0))
         return counts(), before + reader.place.row
+
+    def _slots(self, reader: Reader) -> Iterator[list[Row]]:
+        """Runs of `part` dialogues, or of fewer if they are large, whether they are labelled or not: the same in each run."""
+        rows: list[Row] = []
+        size = 0
+        for row in reader:
+            rows.append(row)
+            size += sum(len(turn.text(side) or "") for turn in row.dialogue.turns for side in PARTS)
+            if len(rows) == self.job.part or size > PART_CHARACTERS:
+                yield rows
+                rows, size = [], 0
+        yield rows
+
+    def _new(
+        self, rows: Sequence[Row], there: Done, unit: Unit, first_use: Callable[[str, int], bool], reject: Reject
+    ) -> dict[str, Row | None]:
+        """Id -> the row, where it has no labels yet; None: it has. Rows whose id means another dialogue are rejected."""
+        found: dict[str, Row | None] = {}
+        for row in rows:
+            name = row.dialogue.id
+            known = self.done.get(name) or there.get(name)
+            if not first_use(name, row.number):
+                problem = "a dialogue with this id came before; make ids unique (this one is left out)"
+            elif known is None or known == row.dialogue.fingerprint():
+                found[name] = row if known is None else None
+                continue
+            else:
+                problem = "labelled before, with other content; give it another id, or write to another output"
+            reject(RecordError(unit.file, row.number, name, "id", problem))
+        return found
 
     @staticmethod
     def _start(unit: Unit) -> int:
         return 0 if unit.file.endswith(".parquet") else unit.start
-
-    def _take(self, first: Dialogue, rest: Iterator[Dialogue]) -> Iterator[Dialogue]:
-        """The dialogues of a part."""
-        size = 0
-        for count, dialogue in enumerate(chain([first], rest), 1):
-            yield dialogue
-            size += sum(len(turn.text(side) or "") for turn in dialogue.turns for side in PARTS)
-            if count == self.job.part or size > PART_CHARACTERS:
-                return
 
 
 class InProcess:

@@ -23,6 +23,7 @@ from labelgen.audio import Recording
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.features import FeatureSpace
 
+CHARACTERS = 100  # of a text that are read for each token that it may have
 IGNORE = -100  # in a target: not labelled
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -124,6 +125,7 @@ class TextEncoder:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._kept: dict[str, Encoded] = {}
+        self._read = CHARACTERS * max_tokens
 
     def keep(self, texts: Iterable[str], piece: int = 10_000) -> None:
         """Tokenises texts once and for all."""
@@ -137,7 +139,7 @@ class TextEncoder:
         return {**{text: self._kept[text] for text in texts if text in self._kept}, **self._encode(sorted(new))}
 
     def _encode(self, texts: list[str]) -> dict[str, Encoded]:
-        encodings = self._tokenizer.encode_batch(texts)
+        encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
         arrays = (Encoded(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)
         return dict(zip(texts, arrays, strict=True))
 

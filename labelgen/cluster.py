@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from upath import UPath
 from labelgen.annotator import Annotator
 from labelgen.backfill import Counts, Job, Labeller, Progress
 from labelgen.parts import Done, Unit, scan, units
+
+log = logging.getLogger(__name__)
 
 
 class OnRay:
@@ -29,17 +32,29 @@ class OnRay:
             import ray
         except ImportError:
             raise ValueError("backfill=ray needs Ray: pip install 'labelgen[ray]'") from None
-        if not ray.is_initialized():
-            ray.init(address=self.address, log_to_driver=False)
+        ours = not ray.is_initialized()
+        if ours:
+            ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.WARNING)
+        for name in ("ray.data", "ray.data._internal"):
+            logging.getLogger(name).setLevel(logging.ERROR)  # it tells of its plans, and that it shows no bars
         ray.data.DataContext.get_current().enable_progress_bars = False
         every = [unit for file in files for unit in units(file)]
+        log.info("reading the ids of %d files, in %d pieces; then labelling starts", len(files), len(every))
         try:
             return self._label(job, done, self._first_uses(every), progress)
         except ray.exceptions.RayError as error:
-            raise RuntimeError(f"a worker failed: {error.__cause__ or error}; start the same command again to go on") from error
+            cause: BaseException = error
+            while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
+                cause = inner
+            told = f"a worker failed ({type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''})"
+            raise ValueError(f"{told}; start the same command again to go on") from error
+        finally:
+            if ours:
+                ray.shutdown()
 
     def _first_uses(self, every: Sequence[Unit]) -> list[dict[str, Any]]:
-        """The tasks: units, with the rows before each in its file, and those of its rows whose id came before. The input is read once."""
+        """The tasks: units, with the rows before each in its file, and those of its rows whose id came before. That reads the
+        input once more, on all processes."""
         import ray
 
         items = [{"place": k, "unit": json.dumps(unit)} for k, unit in enumerate(every)]

@@ -214,6 +214,7 @@ def refuse(error: RecordError, reject: Reject | None) -> None:
 _REMEDIES = {
     "extra_forbidden": "the record has no such field; put what labelgen does not know into `metadata`",
     "missing": "the field is required; add it",
+    "string_type": "write it as text",
     "string_too_short": "it must not be empty",
     "too_short": "it must hold at least one item",
     "string_unicode": "it holds half a surrogate pair, as of an emoji that was cut; replace it (text.encode('utf-8', 'replace').decode())",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
 RECORDS = (".jsonl", ".parquet")  # a path's ending names the format
@@ -143,7 +145,10 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
         raise ValueError(f"{path}: no such file or folder")
     if every == named and (wrong := next((file for file in every if file.suffix not in endings), None)):
         raise ValueError(f"{wrong}: {remedy}")
-    found = [f for f in every if f.suffix in endings and not f.name.startswith(".") and not f.name.endswith(".rejected.jsonl")]
+    shown = [file for file in every if not file.name.startswith((".", "_")) and not file.name.endswith(".rejected.jsonl")]
+    found = [file for file in shown if file.suffix in endings]
+    if found and (others := [file.name for file in shown if file.suffix not in endings]):
+        log.warning("%s: %d files are left out, such as %s; %s", path, len(others), others[0], remedy)
     if not found:
         raise ValueError(f"{path}: the folder holds {' and '.join(f'no {ending}' for ending in endings)} file")
     return sorted(found, key=str)
@@ -151,9 +156,9 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
 
 def _matching(pattern: UPath) -> list[UPath]:
     """Files and folders that a pattern names."""
-    base = next(parent for parent in pattern.parents if "*" not in str(parent))
-    below = str(pattern)[len(str(base)) :].lstrip("/")
-    return sorted(base.glob(below), key=str)
+    whole = pattern.absolute()
+    base = next(parent for parent in whole.parents if "*" not in str(parent))
+    return sorted(base.glob(str(whole)[len(str(base)) :].lstrip("/")), key=str)
 
 
 def rows(file: UPath, start: int = 0, stop: int | None = None, place: Place | None = None) -> Iterator[tuple[int, Row | str]]:
@@ -235,7 +240,7 @@ def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> It
 
     try:
         with file.open("rb") as opened:
-            table = pq.ParquetFile(opened, pre_buffer=False)
+            table = pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)  # else a row group is read at once
             bytes_a_row = file.stat().st_size / max(table.metadata.num_rows, 1)
             groups = range(table.metadata.num_row_groups)[start:stop]
             for batch in table.iter_batches(batch_size=256, row_groups=groups):
@@ -243,6 +248,8 @@ def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> It
                     place.row, place.position = place.row + 1, round((place.row + 1) * bytes_a_row)
                     yield place.row, row
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # a disk or a network that failed: not the file's fault
+            raise
         yield place.row + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
 
 
@@ -278,7 +285,7 @@ def as_written(row: Row, source: str, number: int) -> Row:
             turn["votes"] = [_vote_from_arrow(vote) for vote in turn.get("votes", ())]
             turns.append(turn)
         return {**row, "turns": turns}
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
         problem = f"the columns are not labelgen's ({error}); write Parquet with labelgen.write or use labelgen.files.arrow_schema"
         raise RecordError(source, number, None, "record", problem) from None
 

@@ -1,10 +1,11 @@
 """What a backfill reads and leaves: the input cut into units, the output written in parts, and which dialogues it holds already.
 
-    OUTPUT/backfill.json                         the model, the settings and the versions: one output holds the labels of one model
-    OUTPUT/FILE-DIGEST-UNIT-PART.parquet         dialogues with their labels, beside what made them
-    OUTPUT/rejected/FILE-DIGEST-UNIT.rejected.jsonl  rows of a unit that could not be read or labelled, with their reasons
+    OUTPUT/_backfill.json                        the model, the settings and the versions: one output holds the labels of one model
+    OUTPUT/FILE-DIGEST-UNIT-SLOT.parquet         dialogues with their labels, beside what made them
+    OUTPUT/_rejected/FILE-DIGEST-UNIT.rejected.jsonl  rows of a unit that could not be read or labelled, with their reasons
 
-Every file appears whole or not at all. A dialogue is known by its id and its content, never by its row.
+Every file appears whole or not at all (in stores of objects and on disks). A slot is a run of a unit's rows: what a part holds follows from
+the input alone. Whether a dialogue is done follows from its id and its content, never from its row.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 from upath import UPath
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 UNIT_BYTES = 64 * 2**20  # of JSONL
 UNIT_ROWS = 16_384  # of Parquet, in whole row groups
 ROWS_AT_ONCE = 200  # that become columns together: records of Python's take ten times the memory
-MANIFEST, REJECTED = "backfill.json", "rejected"
+MANIFEST, LOCK, REJECTED = "_backfill.json", "_lock", "_rejected"  # what begins with _ is no data to pyarrow, pandas and Spark
 
 
 class Unit(NamedTuple):
@@ -50,7 +53,7 @@ class Unit(NamedTuple):
     def name(self) -> str:
         """Of its parts; the digest tells files of one name in several folders apart."""
         file = UPath(self.file)
-        digest = hashlib.blake2b(self.file.encode(), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(self.file.encode(), digest_size=8).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', file.stem)[:64]}-{digest}-{self.number:05d}"
 
 
@@ -66,7 +69,9 @@ def units(file: UPath) -> list[Unit]:
     try:
         with file.open("rb") as opened:
             held = pq.read_metadata(opened)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not the file's fault
+            raise
         return [Unit(str(file), 0, 0, None, size)]
     cuts, room = [0], UNIT_ROWS
     for group in range(held.num_row_groups):
@@ -129,7 +134,7 @@ class Done:
         """`rows`: ids and fingerprints."""
         pairs = np.fromiter(((key(identity), int(text, 16)) for identity, text in rows), np.dtype((np.uint64, 2)))
         order = np.argsort(pairs[:, 0])
-        self._keys, self._inputs = pairs[order].T
+        self._keys, self._inputs = np.ascontiguousarray(pairs[order, 0]), np.ascontiguousarray(pairs[order, 1])
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -155,41 +160,51 @@ class Output:
         self.folder = UPath(folder)
         self.is_local = self.folder.protocol in ("", "file")
 
-    def claim(self, mark: Mark, told: dict[str, Any]) -> AbstractContextManager[Any]:
-        """Makes the folder this model's, and this process's until the result is left (on a disk; object stores have no locks).
+    @contextmanager
+    def claim(self, mark: Mark, told: Mapping[str, Any]) -> Iterator[None]:
+        """Makes the folder this model's, and this process's while it lasts (on a disk; object stores have no locks).
 
-        ValueError where it holds another model's labels, or other files, or another process writes there.
+        `told` is kept beside the mark. ValueError where the folder holds another model's labels, or other files, or another process
+        writes there.
         """
         if self.folder.is_file():
             raise ValueError(f"{self.folder} is a file; name a folder, which will hold Parquet files")
-        manifest = self.folder / MANIFEST
-        if not manifest.exists() and self.folder.exists() and any(self.folder.iterdir()):
+        held = {file.name for file in self.folder.iterdir()} if self.folder.exists() else set()
+        if held and not held & {MANIFEST, LOCK}:
             raise ValueError(f"{self.folder} exists and is no output of backfill (it has no {MANIFEST}); name another folder")
-        if manifest.exists():
-            try:
-                held = Mark(**{name: str(json.loads(manifest.read_text())[name]) for name in Mark._fields})
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{manifest}: damaged ({type(error).__name__}: {error}); name another output") from None
-            if held != mark:
-                raise ValueError(
-                    f"{self.folder} holds labels of model {held.model} with config {held.config}; this run is model {mark.model} with "
-                    f"config {mark.config}. Name another output: the labels of two models do not go together"
-                )
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.save(MANIFEST, json.dumps({**mark._asdict(), **told}, indent=1).encode())
-        return self._lock() if self.is_local else nullcontext()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked() if self.is_local else nullcontext():
+            self._check(mark, told)
+            yield
 
-    def _lock(self) -> AbstractContextManager[Any]:
-        lock = (self.folder / MANIFEST).open("rb")  # the lock ends with the process, however it ends
+    def _check(self, mark: Mark, told: Mapping[str, Any]) -> None:
+        manifest = self.folder / MANIFEST
+        if not manifest.exists():
+            self.save(MANIFEST, json.dumps({**mark._asdict(), **told}, indent=1).encode())
+            return
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise ValueError(f"{self.folder}: another process is writing there; wait for it, or stop it") from None
-        for stale in self.folder.rglob(".*.aside"):  # of a killed process
-            stale.unlink(missing_ok=True)
-        return lock
+            there = json.loads(manifest.read_text())
+            held = Mark(**{name: str(there[name]) for name in Mark._fields})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{manifest}: damaged ({type(error).__name__}: {error}); name another output") from None
+        if held != mark:
+            differ = [f"{name} {there.get(name)!r} there, {value!r} now" for name, value in told.items() if there.get(name) != value]
+            raise ValueError(
+                f"{self.folder} holds labels of model {held.model} with config {held.config}; this run is model {mark.model} with "
+                f"config {mark.config} ({'; '.join(differ) or 'another export'}). Name another output: the labels of two models do not "
+                "go together"
+            )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / LOCK).open("ab") as lock:  # the lock ends with the process, however it ends
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{self.folder}: another process is writing there; wait for it, or stop it") from None
+            for stale in self.folder.rglob(".*.aside"):  # of a killed process
+                stale.unlink(missing_ok=True)
+            yield
 
     def save(self, name: str, content: bytes) -> None:
         """Writes a file whole: on a disk aside, then renamed; an object store shows what is complete."""
@@ -198,27 +213,30 @@ class Output:
             target.write_bytes(content)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.{os.getpid()}.aside")
+        aside = target.with_name(f".{target.name}.{uuid4().hex}.aside")
         try:
             with aside.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(str(aside), str(target))
+        except OSError as error:
+            told = f"{error.strerror}; mend that and start the same command again: it goes on from here"
+            raise OSError(error.errno, told, str(target)) from error
         finally:
             aside.unlink(missing_ok=True)
 
-    def parts(self, unit: Unit | None = None) -> list[UPath]:
-        """The parts there are, of a unit or of all, in order."""
-        return sorted(self.folder.glob(f"{unit.name if unit else '*'}-?????.parquet"), key=str)
+    def parts(self, name: str = "") -> list[UPath]:
+        """The parts whose names begin so, in order."""
+        return sorted(self.folder.glob(f"{name}*.parquet"), key=str)
 
-    def done(self, unit: Unit | None = None) -> Done:
-        """Which dialogues the parts hold; ValueError where a part is damaged."""
+    def done(self, parts: Iterable[UPath]) -> Done:
+        """Which dialogues these parts hold; ValueError where one is damaged."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         def rows() -> Iterator[tuple[str, str]]:
-            for part in self.parts(unit):
+            for part in parts:
                 try:
                     with part.open("rb") as file:
                         table = pq.read_table(file, columns=["id", "input"])
@@ -229,14 +247,30 @@ class Output:
 
         return Done(rows())
 
-    def reject(self, unit: Unit, errors: Sequence[RecordError]) -> None:
-        """Writes the rows of a unit that could not be used; without any, no file stays from an earlier run."""
+    @contextmanager
+    def rejected(self, unit: Unit) -> Iterator[Rejects]:
+        """Takes the rows of a unit that cannot be used. Without any, no file stays from an earlier run."""
         name = f"{REJECTED}/{unit.name}.rejected.jsonl"
-        if errors:
-            lines = (json.dumps(error.as_row(), ensure_ascii=False) + "\n" for error in errors)
-            self.save(name, "".join(lines).encode(errors="backslashreplace"))
-        else:
-            (self.folder / name).unlink(missing_ok=True)
+        with TemporaryFile() as file:  # not memory: every row of a unit may be unusable
+            rejects = Rejects(file)
+            yield rejects
+            file.seek(0)
+            if rejects.count:
+                self.save(name, file.read())
+            else:
+                (self.folder / name).unlink(missing_ok=True)
+
+
+class Rejects:
+    """Writes unusable rows to an open file, and counts them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.count = file, 0
+
+    def __call__(self, error: RecordError) -> None:
+        line = json.dumps(error.as_row(), ensure_ascii=False) + "\n"
+        self._file.write(line.encode(errors="backslashreplace"))
+        self.count += 1
 
 
 class Part:
@@ -249,9 +283,9 @@ class Part:
         self._tables: list[pa.Table] = []
         self.count = 0
 
-    def add(self, dialogue: Dialogue, input: str) -> None:
-        """`input`: its fingerprint."""
-        values = (*self._mark, input, __version__, datetime.now(UTC))
+    def add(self, dialogue: Dialogue) -> None:
+        """A row more."""
+        values = (*self._mark, dialogue.fingerprint(), __version__, datetime.now(UTC))
         self._rows.append({**to_arrow(dialogue), **dict(zip(PROVENANCE, values, strict=True))})
         self.count += 1
         if len(self._rows) == ROWS_AT_ONCE:

@@ -134,9 +134,9 @@ def table() -> Callable[[Path], dict[str, list[dict[str, Any]]]]:
     def read_output(output: Path) -> dict[str, list[dict[str, Any]]]:
         held = {file.name: pq.read_table(file).drop_columns("time").to_pylist() for file in output.glob("*.parquet")}
         assert held, "parts"
-        rejected = {file.name: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in output.glob("rejected/*")}
+        rejected = {file.name: [json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in output.glob("_rejected/*")}
         others = {file.name for file in output.iterdir()} - held.keys()
-        assert others <= {"backfill.json", "rejected"}, "nothing else stays"
+        assert others <= {"_backfill.json", "_lock", "_rejected"}, "nothing else stays"
         return held | rejected
 
     return read_output

@@ -1,6 +1,7 @@
 """Labels do not depend on how they are computed: remembered texts, threads, pieces; what fails is found, and the rest is labelled."""
 
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,42 @@ def test_what_every_dialogue_fails_on_is_nobodys_fault(
     monkeypatch.setattr(Encoder, "forward", lost)
     with pytest.raises(RuntimeError, match="the device is gone"):
         list(annotator.stream(dialogues, lambda dialogue, error: None))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_stream_that_is_left_harms_nothing(annotator: Annotator, repetitive: list[Dialogue], threads: int) -> None:
+    def failing() -> Iterator[Dialogue]:
+        yield from repetitive[:20]
+        raise OSError("the disk is gone")
+
+    torch.set_num_threads(threads)
+    try:
+        next(annotator.stream(repetitive))
+        with pytest.raises(OSError, match="disk is gone"):
+            annotator(failing())
+        left: list[list[Dialogue]] = []
+        again = threading.Thread(target=lambda: left.append(annotator(repetitive)), daemon=True)
+        again.start()
+        again.join(60)
+        assert not again.is_alive(), "waits for texts that nobody encodes"
+        same(left[0], annotator(repetitive))
+        list(in_order(str, range(3), threads + 1))
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_two_bad_ones_that_fill_a_piece_are_no_lost_device(annotator: Annotator, dialogues: list[Dialogue]) -> None:
+    annotator.network.tasks["intent"] = Broken(labels=annotator.network.tasks["intent"].labels)
+    bad = [Dialogue(id=name, turns=[Turn(request="stumble")]) for name in ("a", "b")]
+    aside: list[str] = []
+    assert not list(annotator.stream(bad, lambda dialogue, error: aside.append(dialogue.id)))
+    assert aside == ["a", "b"]
+
+
+def test_a_text_of_megabytes_is_cut_before_it_is_tokenised(annotator: Annotator) -> None:
+    text = "word and " * 300_000
+    assert annotator._texts([text])[text].ids.tolist() == annotator._texts([text[:20_000]])[text[:20_000]].ids.tolist()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

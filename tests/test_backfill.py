@@ -1,6 +1,7 @@
 """Backfill loses nothing and does nothing twice: killed anywhere and started again, its output is that of a run that was left in peace."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pandas as pd
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,16 +20,17 @@ from labelgen import parts
 from labelgen.backfill import Counts, InProcess, backfill
 from labelgen.config import main
 from labelgen.corpora.simulated import Simulated
-from labelgen.dialogue import Dialogue
+from labelgen.dialogue import Dialogue, Turn
 from labelgen.files import read, write
 
 
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two files, both formats: 60 dialogues, two unusable rows and a second use of an id."""
+    """A folder of two files, both formats: 60 dialogues, two unusable rows, one that no model labels and a second use of an id."""
     folder = tmp_path_factory.mktemp("logs")
     dialogues = list(Simulated(num_dialogues=60, seed=11).read())
-    write((dialogue.content() for dialogue in dialogues[:30]), folder / "1.jsonl")
+    long = Dialogue(id="long", turns=[Turn()] * 4097)
+    write((dialogue.content() for dialogue in [*dialogues[:10], long, *dialogues[10:30]]), folder / "1.jsonl")
     with (folder / "1.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "x", "turns": []}\nnot json\n')
     write((d.content() for d in [*dialogues[30:], dialogues[3]]), folder / "2.parquet", rows_per_group=10)
@@ -37,13 +41,14 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_peace(exported: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run that nothing stopped."""
     output = tmp_path_factory.mktemp("in_peace") / "out"
-    assert backfill(str(exported), str(logs), str(output), part=7) == Counts(60, 0, 3, 0)
+    assert backfill(str(exported), str(logs), str(output), part=7) == Counts(60, 0, 4, 0)
     return output
 
 
 def test_labels_are_those_of_the_annotator(exported: Path, logs: Path, in_peace: Path) -> None:
     annotator = labelgen.load(exported)
-    wanted = {dialogue.id: dialogue for dialogue in annotator(read(logs, lambda error: None))}
+    usable = read(logs, lambda error: None)
+    wanted = {dialogue.id: dialogue for dialogue in annotator.stream(usable, lambda dialogue, error: None)}
     found = list(read(in_peace))
     assert [dialogue.id for dialogue in found] == list(wanted), "in order, once"
     for dialogue in found:
@@ -53,7 +58,7 @@ def test_labels_are_those_of_the_annotator(exported: Path, logs: Path, in_peace:
             assert label.model_copy(update={"confidence": 0.0}) == right.model_copy(update={"confidence": 0.0})
             assert label.confidence == pytest.approx(right.confidence, abs=1e-5)
     rows = [row for file in sorted(in_peace.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-    told = json.loads((in_peace / "backfill.json").read_text())
+    told = json.loads((in_peace / "_backfill.json").read_text())
     assert {row["model"] for row in rows} == {annotator.source} == {told["model"]}
     assert {row["config"] for row in rows} == {told["config"]}
     assert {row["version"] for row in rows} == {labelgen.__version__}
@@ -62,10 +67,11 @@ def test_labels_are_those_of_the_annotator(exported: Path, logs: Path, in_peace:
 
 
 def test_rejected_rows_are_told_by_file_row_and_reason(logs: Path, in_peace: Path) -> None:
-    rows = [json.loads(line) for file in sorted(in_peace.glob("rejected/*")) for line in file.read_text("utf-8").splitlines()]
-    assert [(Path(row["source"]).name, row["row"], row["id"], row["field"]) for row in rows] == [
-        ("1.jsonl", 31, "x", "turns"),
-        ("1.jsonl", 32, None, "record"),
+    rows = [json.loads(line) for file in sorted(in_peace.glob("_rejected/*")) for line in file.read_text("utf-8").splitlines()]
+    assert sorted((Path(row["source"]).name, row["row"], row["id"], row["field"]) for row in rows) == [
+        ("1.jsonl", 11, "long", "record"),
+        ("1.jsonl", 32, "x", "turns"),
+        ("1.jsonl", 33, None, "record"),
         ("2.parquet", 31, [d.id for d in read(in_peace)][3], "id"),
     ]
     assert all(row["problem"] for row in rows)
@@ -73,12 +79,12 @@ def test_rejected_rows_are_told_by_file_row_and_reason(logs: Path, in_peace: Pat
 
 def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")}
-    assert backfill(str(exported), str(logs), str(in_peace), part=7) == Counts(0, 60, 3, 0)
+    assert backfill(str(exported), str(logs), str(in_peace), part=7) == Counts(0, 60, 4, 0)
     assert {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")} == before
 
 
 def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tmp_path: Path) -> None:
-    dialogues = list(read(logs / "1.jsonl", lambda error: None))
+    dialogues = [d for d in read(logs / "1.jsonl", lambda error: None) if d.id != "long"]
     write(dialogues[5:], tmp_path / "logs.jsonl")
     backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"), part=7)
     changed = dialogues[6].model_copy(deep=True)
@@ -89,7 +95,7 @@ def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tm
     counts = backfill(str(exported), str(tmp_path / "moved"), str(tmp_path / "out"), part=7)
     assert counts == Counts(5, 24, 1, 0), "rows that moved, in another file, are known"
     assert sorted(dialogue.id for dialogue in read(tmp_path / "out")) == sorted(dialogue.id for dialogue in dialogues)
-    (file,) = (tmp_path / "out" / "rejected").iterdir()
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
     assert "other content" in file.read_text("utf-8")
 
 
@@ -140,7 +146,8 @@ assert ends.count(killed) >= 10, ends
 assert attempt() == 0
 
 output = folder + "/steps"
-for module, name, call in ((os, "fsync", 3), (os, "replace", 1), (os, "replace", 3), (os, "fsync", 1), (b.Output, "reject", 1)):
+steps = ((os, "fsync", 1), (os, "replace", 1), (os, "fsync", 3), (os, "replace", 3), (os, "fsync", 1), (b.Reader, "__init__", 2))
+for module, name, call in steps:
     assert attempt(prepare=die_in(module, name, call)) == killed
 assert attempt() == 0
 
@@ -160,26 +167,43 @@ def test_killed_and_started_again_it_ends_as_in_peace(
         assert table(tmp_path / how) == table(in_peace), how
 
 
+def test_a_part_that_is_deleted_is_labelled_again(
+    exported: Path, logs: Path, in_peace: Path, tmp_path: Path, table: Callable[[Path], Any]
+) -> None:
+    shutil.copytree(in_peace, tmp_path / "out")
+    for part in sorted((tmp_path / "out").glob("*.parquet"))[1:3]:
+        part.write_bytes(b"PAR1")
+        with pytest.raises(ValueError, match=r"damaged .*delete it"):
+            backfill(str(exported), str(logs), str(tmp_path / "out"), part=7)
+        part.unlink()
+        assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7).labelled in (6, 7)
+    assert table(tmp_path / "out") == table(in_peace)
+
+
+def test_the_usual_tools_read_the_output(in_peace: Path) -> None:
+    assert len(pd.read_parquet(in_peace)) == 60
+    assert pyarrow.dataset.dataset(in_peace).count_rows() == 60
+
+
 def test_small_units_change_the_cut_alone(
     exported: Path, logs: Path, in_peace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "UNIT_BYTES", 5000)
     monkeypatch.setattr(parts, "UNIT_ROWS", 10)
-    assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7) == Counts(60, 0, 3, 0)
+    assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7) == Counts(60, 0, 4, 0)
     assert [dialogue.id for dialogue in read(tmp_path / "out")] == [dialogue.id for dialogue in read(in_peace)]
     assert len(list((tmp_path / "out").glob("*.parquet"))) > len(list(in_peace.glob("*.parquet")))
-    rejected = [file for output in (in_peace, tmp_path / "out") for file in sorted(output.glob("rejected/*"))]
-    texts = [file.read_text("utf-8") for file in rejected]
-    assert "".join(texts[:2]) == "".join(texts[2:]), "rows are counted through"
+    texts = ["".join(sorted("".join(f.read_text() for f in output.glob("_rejected/*")))) for output in (in_peace, tmp_path / "out")]
+    assert texts[0] == texts[1], "rows are counted through"
 
 
 def test_object_stores(exported: Path, logs: Path, in_peace: Path) -> None:
     store = fsspec.filesystem("memory")
     store.put(f"{logs}/", "/bucket/logs/", recursive=True)
     counts = backfill(str(exported), "memory://bucket/logs/*", "memory://bucket/out", part=7)
-    assert counts == Counts(60, 0, 3, 0)
+    assert counts == Counts(60, 0, 4, 0)
     assert [d.id for d in read("memory://bucket/out")] == [d.id for d in read(in_peace)]
-    assert backfill(str(exported), "memory://bucket/logs", "memory://bucket/out", part=7) == Counts(0, 60, 3, 0)
+    assert backfill(str(exported), "memory://bucket/logs", "memory://bucket/out", part=7) == Counts(0, 60, 4, 0)
     store.rm("/bucket", recursive=True)
 
 
@@ -195,7 +219,7 @@ def test_inputs_that_are_not_there(path: str, told: str, exported: Path, tmp_pat
 
 def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
-    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*rejected"):
+    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*_rejected"):
         backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
     (tmp_path / "logs.jsonl").write_text("", "utf-8")
     with pytest.raises(ValueError, match="holds no record"):
@@ -203,15 +227,18 @@ def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused_with_both_fingerprints(exported: Path, in_peace: Path, logs: Path) -> None:
-    told = json.loads((in_peace / "backfill.json").read_text())
+    told = json.loads((in_peace / "_backfill.json").read_text())
     other = partial(backfill, str(exported), str(logs), str(in_peace))
     with pytest.raises(ValueError, match=f"config {told['config']}; this run is model {told['model']}"):
         other(tasks={"intent": "labelgen.tasks.intent.Intent"})
 
 
-def test_the_output_is_never_the_input(exported: Path, in_peace: Path) -> None:
-    with pytest.raises(ValueError, match="output's own folder"):
-        backfill(str(exported), str(in_peace), str(in_peace))
+def test_the_output_is_never_the_input(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
+    for source, output in ((in_peace, in_peace), (logs, logs / "labelled"), (in_peace / "*", in_peace)):
+        with pytest.raises(ValueError, match="would be read as input"):
+            backfill(str(exported), str(source), str(output))
+    with pytest.raises(ValueError, match="name a folder"):
+        backfill(str(exported), str(logs), str(tmp_path / "out.parquet"))
 
 
 @pytest.mark.parametrize(("rows", "status"), [("1.jsonl", 3), ("good.jsonl", None), ("bad.jsonl", "labelgen: ")])
@@ -240,14 +267,16 @@ def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Pat
 
     monkeypatch.setattr("labelgen.tasks.intent.Intent.decode", stumbling)
     assert backfill(str(exported), str(logs / "2.parquet"), str(tmp_path / "out"), InProcess(), part=7) == Counts(30, 0, 1, 0)
-    (file,) = (tmp_path / "out" / "rejected").iterdir()
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
     row = json.loads(file.read_text("utf-8"))
     assert (row["row"], row["id"]) == (5, victim)
     assert "over this" in row["problem"]
 
 
-def test_uris_and_patterns_are_read_everywhere(logs: Path) -> None:
+def test_uris_and_patterns_are_read_everywhere(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [d.id for d in read(logs / "2.parquet")]
+    monkeypatch.chdir(logs)
+    assert [d.id for d in read("*.parquet")] == [d.id for d in read("2*")] == [d.id for d in read("./2*")] == wanted
     for name in (f"{logs}/2*", f"{logs}*/*.parquet", f"file://{logs}/2.parquet"):
         assert [d.id for d in read(name)] == wanted
 
@@ -256,7 +285,7 @@ def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_p
     label = partial(backfill, str(exported), str(logs), precision="int8")
     with pytest.raises(ValueError, match=r"changes too many labels of .*use fp32, or least_agreement=0"):
         label(str(tmp_path / "out"), least_agreement=1.01)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*.parquet"))
     assert label(str(tmp_path / "out"), least_agreement=0.1).labelled == 60
     with pytest.raises(ValueError, match="labels of two models do not go together"):
         label(str(in_peace), least_agreement=0.1)

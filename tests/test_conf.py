@@ -133,7 +133,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "pretrain": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
     "export": (["checkpoint={made}/run", "output={out}/export"], ["export/model.safetensors", "export/config.json", "export/README.md"]),
     "evaluate": (["export={made}/export", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
-    "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled"], ["labelled/backfill.json"]),
+    "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled"], ["labelled/_backfill.json"]),
     "schema": (["output={out}/schema.json"], ["schema.json"]),
     "convert": (["corpus.num_dialogues=2", "output={out}/records.parquet"], ["records.parquet"]),
     "demo": (
@@ -148,7 +148,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
             "trainer.log_every_n_steps=1",
             "output={out}",
         ],
-        ["train.jsonl", "export/model.safetensors", "labelled/backfill.json", "metrics.json"],
+        ["train.jsonl", "export/model.safetensors", "labelled/_backfill.json", "metrics.json"],
     ),
 }
 

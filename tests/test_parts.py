@@ -64,60 +64,84 @@ def test_files_of_one_name_have_units_of_other_names() -> None:
     assert all("/" not in name and " " not in name for name in names)
 
 
-def test_an_output_is_one_models(tmp_path: Path) -> None:
-    with Output(str(tmp_path / "out")).claim(MARK, {"labelgen": "1"}):
-        assert json.loads((tmp_path / "out" / "backfill.json").read_text())["labelgen"] == "1"
-        with pytest.raises(ValueError, match="another process is writing"):
-            Output(str(tmp_path / "out")).claim(MARK, {})
-    with Output(str(tmp_path / "out")).claim(MARK, {}):
+def claim(folder: Path, mark: Mark = MARK, **told: str) -> None:
+    """Takes the folder and leaves it."""
+    with Output(str(folder)).claim(mark, told):
         pass
+
+
+def test_an_output_is_one_models(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Output(str(out)).claim(MARK, {"precision": "fp32"}):
+        assert json.loads((out / "_backfill.json").read_text())["precision"] == "fp32"
+        with pytest.raises(ValueError, match="another process is writing"):
+            claim(out)
+    claim(out)
     for other in (MARK._replace(model="c" * 16), MARK._replace(config="c" * 16)):
         with pytest.raises(ValueError, match=f"model {'a' * 16} with config {'b' * 16}.*model {other.model} with config {other.config}"):
-            Output(str(tmp_path / "out")).claim(other, {})
+            claim(out, other)
+    with pytest.raises(ValueError, match="precision 'fp32' there, 'int8' now"):
+        claim(out, MARK._replace(config="c" * 16), precision="int8")
+
+
+def test_two_processes_never_share_a_new_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comes while the first is about to write what it is."""
+    real = Output.save
+
+    def interrupted(self: Output, name: str, content: bytes) -> None:
+        with pytest.raises(ValueError, match="another process is writing"):
+            claim(tmp_path / "out", MARK._replace(model="c" * 16))
+        real(self, name, content)
+
+    monkeypatch.setattr(Output, "save", interrupted)
+    claim(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "_backfill.json").read_text())["model"] == MARK.model
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("...")
     with pytest.raises(ValueError, match="no output of backfill"):
-        Output(str(tmp_path)).claim(MARK, {})
+        claim(tmp_path)
     with pytest.raises(ValueError, match="is a file"):
-        Output(str(tmp_path / "thesis.tex")).claim(MARK, {})
+        claim(tmp_path / "thesis.tex")
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "backfill.json").write_text("{")
+    (tmp_path / "out" / "_backfill.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
-        Output(str(tmp_path / "out")).claim(MARK, {})
+        claim(tmp_path / "out")
 
 
 def test_what_a_part_holds_is_done(records: list[Dialogue], tmp_path: Path) -> None:
     output = Output(str(tmp_path / "out"))
-    with output.claim(MARK, {}):
-        pass
-    assert len(output.done()) == 0
+    claim(tmp_path / "out")
+    assert len(output.done([])) == 0
     (tmp_path / "a.jsonl").write_text("{}")
     (unit,) = units(UPath(tmp_path / "a.jsonl"))
     for number, some in enumerate((records[:25], records[25:40])):
         part = Part(MARK)
         for dialogue in some:
-            part.add(dialogue, dialogue.fingerprint())
+            part.add(dialogue)
         output.save(f"{unit.name}-{number:05d}.parquet", part.content())
-    for done in (output.done(), output.done(unit)):
+    for done in (output.done(output.parts()), output.done(output.parts(unit.name))):
         assert len(done) == 40
         assert [done.get(dialogue.id) for dialogue in records] == [d.fingerprint() for d in records[:40]] + 20 * [None]
     assert list(read(tmp_path / "out")) == records[:40], "the manifest is no record, the columns of provenance no fields"
     output.parts()[0].write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"00000.parquet: damaged .*delete it"):
-        output.done()
+        output.done(output.parts())
     assert Done().get("a") is None
 
 
 def test_rejected_rows_are_those_of_the_last_run(tmp_path: Path) -> None:
     output = Output(str(tmp_path))
     unit = parts.Unit("a.jsonl", 0, 0, None, 1)
-    output.reject(unit, [RecordError("a.jsonl", 1, "\ud800", "turns", "none")])
-    (file,) = (tmp_path / "rejected").iterdir()
+    with output.rejected(unit) as rejects:
+        rejects(RecordError("a.jsonl", 1, "\ud800", "turns", "none"))
+    (file,) = (tmp_path / "_rejected").iterdir()
     assert json.loads(file.read_text("utf-8"))["field"] == "turns"
-    output.reject(unit, [])
-    assert not list((tmp_path / "rejected").iterdir())
+    with output.rejected(unit):
+        pass
+    assert not list((tmp_path / "_rejected").iterdir())
 
 
 def test_ids_in_eight_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,10 +71,9 @@ def packed(encoder: TurnEncoder, texts: Texts) -> Encode:
 
 def packed_int8(encoder: TurnEncoder, texts: Texts) -> Encode:
     """Its linear layers with weights in int8, a scale for each row of theirs, and inputs quantised as they come."""
-    import torch
-    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+    from labelgen.annotator import quantised
 
-    return packed(quantize_dynamic(deepcopy(encoder), {torch.nn.Linear: per_channel_dynamic_qconfig}), texts)
+    return packed(quantised(deepcopy(encoder)), texts)
 
 
 def compiled(encoder: TurnEncoder, texts: Texts) -> Encode:
