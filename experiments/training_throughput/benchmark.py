@@ -270,17 +270,17 @@ def build(options: argparse.Namespace, folder: Path, clock: Clock) -> tuple[dict
     texts = TextEncoder(Tokenizer.from_str(files.tokenizer), 128)
     dialogues, useful = draw(options, texts)
     write(dialogues, folder / "dialogues.jsonl")
-    budget = f"data.batch_tokens={options.batch_tokens}"
+    alike = f"data.batch_tokens={options.batch_tokens}", "optimizer.fused=false"  # the other loops' AdamW is the same object
     cache = f"data.cache={folder}"
     variants = {
         "": [],
         ", dropout 0": ["encoder.dropout=0"],
-        ", fused AdamW": ["+optimizer.fused=true"],
+        ", fused AdamW": ["optimizer.fused=true"],
         ", lower half frozen": ["encoder.frozen_layers=3"],
         ", lower half frozen, its states cached": ["encoder.frozen_layers=3", cache],
         ", all frozen, its states cached": ["encoder.frozen_layers=6", cache],
     }
-    ours = {OURS + name: Packed(folder / "dialogues.jsonl", clock, budget, *changed) for name, changed in variants.items()}
+    ours = {OURS + name: Packed(folder / "dialogues.jsonl", clock, *alike, *changed) for name, changed in variants.items()}
     tasks, make = ours[OURS].data.tasks, ours[OURS].labeler.make_optimizer
     flat, windows = (read_turns(dialogues, texts, context, longest) for context, longest in ((0, 256), (5, 512)))
     loops: dict[str, Loop] = {
