@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,24 @@ log = logging.getLogger(__name__)
 def verbs() -> dict[str, str]:
     """The verbs, which are the primary configs, with their first line."""
     return {file.stem: file.read_text("utf-8").splitlines()[0].lstrip("# ") for file in sorted(CONF.glob("*.yaml"))}
+
+
+def explain(verb: str) -> str:
+    """What a verb takes: its keys with their comments, and the options of its groups with the first line of each."""
+    text = (CONF / f"{verb}.yaml").read_text("utf-8").partition("\ncall:")[0]
+    title, _, body = text.partition("\ndefaults:\n")
+    keys = [line for line in body.splitlines() if not line.startswith("  - ")]
+    lines = [title.lstrip("# "), "", *keys]
+    chosen: dict[str, set[str]] = {}
+    for group, option in re.findall(r"^  - (\w+)(?:@[\w.]+)?: (\w+)$", body, re.MULTILINE):
+        chosen.setdefault(group, set()).add(option)
+    for group, options in chosen.items():
+        lines += ["", f"{group}=... (conf/{group}/)"]
+        for file in sorted((CONF / group).glob("*.yaml")):
+            told = [line.lstrip("# ") for line in file.read_text("utf-8").splitlines() if line.startswith("#") and "@package" not in line]
+            lines.append(f"  {file.stem:22}{'*' if file.stem in options else ' '} {told[0] if told else ''}".rstrip())
+    last = f"* is taken where none is named. `labelgen {verb} ... --cfg job` prints the settings that result; conf/ is {CONF}"
+    return "\n".join([*lines, "", last])
 
 
 def load_config(name: str, *overrides: str) -> DictConfig:
@@ -70,6 +89,9 @@ def main() -> None:
         return
     if verb not in known:
         sys.exit(f"labelgen: no verb {verb!r}; one of {', '.join(known)}")
+    if {"-h", "--help"} & {*sys.argv[2:]}:
+        print(explain(verb))
+        return
     import hydra
 
     sys.argv = [f"labelgen {verb}", *sys.argv[2:]]

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from labelgen import files
-from labelgen.config import CONF, load_config, run, verbs
+from labelgen.config import CONF, explain, load_config, run, verbs
 from labelgen.corpora.simulated import Simulated
 
 SUPPLIED = {  # what train gives to the `_partial_` objects of a group
@@ -102,6 +102,19 @@ def test_the_check_finds_what_is_wrong() -> None:
     for wrong in ({**right, "sede": 0}, {key: value for key, value in right.items() if key != "seed"}):
         with pytest.raises(AssertionError):
             check(Object("wrong", "corpus", wrong))
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_help_tells_every_key_and_option(verb: str) -> None:
+    told = explain(verb)
+    config = compose(verb)
+    groups = {file.parent.name for file in CONF.glob("*/*.yaml")}
+    assert not [key for key in config.keys() - {"call"} - groups if f"{key}:" not in told and f"{key}." not in told]
+    named = {group for group in groups if f"\n{group}=" in told}
+    assert verb in {"export", "schema"} or named, "most verbs have a group"
+    for group in named:
+        assert all(f"  {file.stem}" in told for file in (CONF / group).glob("*.yaml")), group
+    assert "call:" not in told
 
 
 @pytest.mark.parametrize("verb", verbs())
