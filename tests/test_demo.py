@@ -41,7 +41,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_labels_the_dialogues_that_it_held_out(ran: tuple[Path, str]) -> None:
     folder, _ = ran
-    train, test, raw, labelled = (list(read(folder / f"{name}.jsonl")) for name in ("train", "test", "raw", "labelled"))
+    train, test, raw, labelled = (list(read(folder / name)) for name in ("train.jsonl", "test.jsonl", "raw.jsonl", "labelled"))
     assert len(train) == 30
     assert not {dialogue.id for dialogue in train} & {dialogue.id for dialogue in test}
     assert [dialogue.content() for dialogue in test] == raw
@@ -71,7 +71,7 @@ def test_shows_figures_beside_trivial_ones(ran: tuple[Path, str]) -> None:
 def test_ends_with_two_dialogues_and_what_to_do_next(ran: tuple[Path, str]) -> None:
     folder, printed = ran
     after = printed[printed.index("5. two labelled dialogues") :]
-    assert sum(dialogue.id in after for dialogue in read(folder / "labelled.jsonl")) == 2
+    assert sum(dialogue.id in after for dialogue in read(folder / "labelled")) == 2
     last = printed.splitlines()[-3:]
     assert all("labelgen " in line for line in last)
     assert f"export={folder / 'export'}" in last[0]

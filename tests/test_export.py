@@ -260,8 +260,8 @@ def test_a_users_own_task_is_loaded_by_the_class_they_give(
     assert {label.task for label in labelled[0].labels or ()} == {"fault"}
     write(dialogues[:3], tmp_path / "logs.jsonl")
     given = [f"export={tmp_path / 'export'}", f"+tasks.fault={__name__}.Fault"]
-    run(load_config("backfill", *given, f"input={tmp_path / 'logs.jsonl'}", f"output={tmp_path / 'out.jsonl'}"))
-    assert {label.task for dialogue in read(tmp_path / "out.jsonl") for label in dialogue.labels or ()} == {"fault"}
+    run(load_config("backfill", *given, f"input={tmp_path / 'logs.jsonl'}", f"output={tmp_path / 'out'}"))
+    assert {label.task for dialogue in read(tmp_path / "out") for label in dialogue.labels or ()} == {"fault"}
     run(load_config("evaluate", *given, "corpus=jsonl", f"corpus.path={tmp_path / 'logs.jsonl'}", f"output={tmp_path / 'figures'}"))
     assert {name.split("/")[0] for name in json.loads((tmp_path / "figures" / "metrics.json").read_text())["metrics"]} == {"fault"}
 
@@ -277,7 +277,7 @@ def test_pieces_hold_no_more_tokens_than_they_may(word: str, exported: Path) -> 
     annotator = load(exported)
     annotator.batch_tokens = limit = 4 * annotator.network.encoder.max_tokens
     turn = [Turn(request=word * 20 + str(k), response=word * 500) for k in range(40)]
-    pieces = list(annotator._pieces(Dialogue(id=str(k), turns=[said]) for k, said in enumerate(turn)))
+    pieces = list(annotator._pieces((Dialogue(id=str(k), turns=[said]) for k, said in enumerate(turn)), None))
     assert [dialogue.id for piece in pieces for dialogue in piece] == [str(k) for k in range(40)]
     texts = [[text for d in piece for text in (d.turns[0].request or "", d.turns[0].response or "")] for piece in pieces]
     tokens = [sum(len(annotator._texts([text])[text].ids) for text in several) for several in texts]
