@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "encoder_throughput"))
-from benchmark import count_gflop, probe, spread
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from peak import count_gflop, probe, spread
 
 if TYPE_CHECKING:
     from labelgen.batch import Group

