@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain, islice
 from math import floor
@@ -26,8 +26,8 @@ from labelgen import __version__
 from labelgen.annotator import Annotator, Precision, agreement
 from labelgen.dialogue import PARTS, Dialogue, RecordError, Reject
 from labelgen.export import load, task_classes
-from labelgen.files import RECORDS, Ids, read, record_files
-from labelgen.parts import REJECTED, Done, Mark, Output, Part, Reader, Row, Unit, units
+from labelgen.files import RECORDS, SAME_ID, Ids, Place, Read, read, record_files
+from labelgen.parts import REJECTED, Done, Mark, Output, Part, Unit, read_unit, units
 
 log = logging.getLogger(__name__)
 PART_CHARACTERS = 50_000_000  # a part ends there, however few its dialogues
@@ -106,15 +106,9 @@ def backfill(
     """
     if not (isinstance(part, int) and part > 0):
         raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
-    if not isinstance(input, str | os.PathLike):
-        raise ValueError(f"input={input!r}: give one path, URI or pattern")
-    if UPath(output).suffix in RECORDS:
-        raise ValueError(f"output={output}: name a folder; Parquet files are written into it")
-    files = [file.absolute() for file in record_files(input)]  # workers may be started elsewhere
-    export, output = str(UPath(export).absolute()), str(UPath(output).absolute())
-    target, source = Output(output), UPath(input).absolute()
-    if target.folder.absolute() in {*chain.from_iterable(file.parents for file in files)} or source in target.folder.absolute().parents:
-        raise ValueError(f"output={output} lies in the input, or holds it, so that the output would be read as input; write it elsewhere")
+    target = Output(str(UPath(output).absolute()))
+    files = _input_files(input, target.folder)
+    export, output = str(UPath(export).absolute()), str(target.folder)  # workers may be started elsewhere
     job = Job(export, output, device, dict(tasks or {}), precision, part)
     annotator = job.annotator()
     with target.claim(job.mark(annotator), job.settings()), Progress(sum(file.stat().st_size for file in files)) as progress:
@@ -127,6 +121,18 @@ def backfill(
         raise ValueError(f"{input}: no usable dialogue; {why}")
     _report(counts, target, annotator)
     return counts
+
+
+def _input_files(input: str, output: UPath) -> list[UPath]:
+    """Absolute paths of the files to label; ValueError where the output would mix with them."""
+    if not isinstance(input, str | os.PathLike):
+        raise ValueError(f"input={input!r}: give one path, URI or pattern")
+    if output.suffix in RECORDS:
+        raise ValueError(f"output={output}: name a folder; Parquet files are written into it")
+    files = [file.absolute() for file in record_files(input)]
+    if output in {*chain.from_iterable(file.parents for file in files)} or UPath(input).absolute() in output.parents:
+        raise ValueError(f"output={output} lies in the input, or holds it, so that the output would be read as input; write it elsewhere")
+    return files
 
 
 def check_precision(job: Job, annotator: Annotator, input: str, least: float) -> None:
@@ -150,9 +156,7 @@ def _report(counts: Counts, target: Output, annotator: Annotator) -> None:
     share = usable / (usable + counts.rejected)
     log.info("labelled %s dialogues%s in %s with model %s", f"{counts.labelled:,}", before, target.folder, annotator.source)
     if counts.rejected:
-        log.warning(
-            "%s rows were rejected (%.2f%% accepted); reasons in %s", f"{counts.rejected:,}", 100 * share, target.folder / "rejected"
-        )
+        log.warning("%s rows were rejected (%s accepted); reasons in %s", f"{counts.rejected:,}", f"{share:.2%}", target.folder / REJECTED)
     if counts.recordings:
         log.warning("%d recordings could not be read; their turns were labelled by their words alone", counts.recordings)
 
@@ -201,38 +205,41 @@ class Labeller:
         `before`: rows of the file before the unit; `first_use` tells of an id and its row whether no earlier row has it;
         `tell` is told the counts and the bytes read so far.
         """
-        silent, labelled, skipped = self.annotator.unusable_recordings, 0, 0
+        silent, labelled, skipped, place = self.annotator.unusable_recordings, 0, 0, Place()
         with self.output.rejected(unit) as rejects:
-            reader = Reader(unit, before, rejects)
 
             def counts() -> Counts:
                 return Counts(labelled, skipped, rejects.count, self.annotator.unusable_recordings - silent)
 
-            for slot, rows in enumerate(self._slots(reader)):
-                held = self.output.parts(f"{unit.name}-{slot:06d}")  # by a worker that was lost, or of other rows
+            for slot, rows in enumerate(self._slots(read_unit(unit, before, place, rejects))):
+                *held, free = self.output.slot(f"{unit.name}-{slot:06d}")  # held: by a worker that was lost, or of other rows
                 new = self._new(rows, self.output.done(held), unit, first_use, rejects)
                 skipped += sum(row is None for row in new.values())
-                part, wanted = Part(self.mark), {name: row for name, row in new.items() if row is not None}
-
-                def failed(dialogue: Dialogue, error: Exception, wanted: dict[str, Row] = wanted) -> None:
-                    told = f"could not be labelled ({type(error).__name__}: {error})"
-                    rejects(RecordError(unit.file, wanted[dialogue.id].number, dialogue.id, "record", told))
-
-                self.annotator.memory.forget()
-                for dialogue in self.annotator.stream((row.dialogue for row in wanted.values()), failed):
+                part = Part(self.mark)
+                for dialogue in self._labelled({name: row for name, row in new.items() if row is not None}, unit, rejects):
                     part.add(dialogue)
                     labelled += 1
-                    tell(counts(), reader.place.position - self._start(unit))
+                    tell(counts(), place.position - self._start(unit))
                 if part.count:
-                    self.output.save(f"{unit.name}-{slot:06d}{f'-{len(held)}' if held else ''}.parquet", part.content())
-                tell(counts(), reader.place.position - self._start(unit))
-        return counts(), before + reader.place.row
+                    self.output.save(free.name, part.content())
+                tell(counts(), place.position - self._start(unit))
+        return counts(), before + place.row
 
-    def _slots(self, reader: Reader) -> Iterator[list[Row]]:
+    def _labelled(self, wanted: Mapping[str, Read], unit: Unit, reject: Reject) -> Iterator[Dialogue]:
+        """The dialogues with their labels, in order, from a fresh memory; those that no model labels are rejected."""
+
+        def failed(dialogue: Dialogue, error: Exception) -> None:
+            told = f"could not be labelled ({type(error).__name__}: {error})"
+            reject(RecordError(unit.file, wanted[dialogue.id].row, dialogue.id, "record", told))
+
+        self.annotator.memory.forget()
+        return self.annotator.stream((row.dialogue for row in wanted.values()), failed)
+
+    def _slots(self, found: Iterable[Read]) -> Iterator[list[Read]]:
         """Runs of `part` dialogues, or of fewer if they are large, whether they are labelled or not: the same in each run."""
-        rows: list[Row] = []
+        rows: list[Read] = []
         size = 0
-        for row in reader:
+        for row in found:
             rows.append(row)
             size += sum(len(turn.text(side) or "") for turn in row.dialogue.turns for side in PARTS)
             if len(rows) == self.job.part or size > PART_CHARACTERS:
@@ -241,21 +248,21 @@ class Labeller:
         yield rows
 
     def _new(
-        self, rows: Sequence[Row], there: Done, unit: Unit, first_use: Callable[[str, int], bool], reject: Reject
-    ) -> dict[str, Row | None]:
+        self, rows: Sequence[Read], there: Done, unit: Unit, first_use: Callable[[str, int], bool], reject: Reject
+    ) -> dict[str, Read | None]:
         """Id -> the row, where it has no labels yet; None: it has. Rows whose id means another dialogue are rejected."""
-        found: dict[str, Row | None] = {}
+        found: dict[str, Read | None] = {}
         for row in rows:
             name = row.dialogue.id
             known = self.done.get(name) or there.get(name)
-            if not first_use(name, row.number):
-                problem = "a dialogue with this id came before; make ids unique (this one is left out)"
+            if not first_use(name, row.row):
+                problem = SAME_ID
             elif known is None or known == row.dialogue.fingerprint():
                 found[name] = row if known is None else None
                 continue
             else:
                 problem = "labelled before, with other content; give it another id, or write to another output"
-            reject(RecordError(unit.file, row.number, name, "id", problem))
+            reject(RecordError(unit.file, row.row, name, "id", problem))
         return found
 
     @staticmethod

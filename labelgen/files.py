@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from upath import UPath
@@ -29,6 +29,7 @@ Row = Mapping[str, Any]
 CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
 RECORDS = (".jsonl", ".parquet")  # a path's ending names the format
 PROVENANCE = ("model", "config", "input", "version", "time")  # columns that backfill adds
+SAME_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
 RECENT = 50_000  # ids in a set of Python's, 80 bytes each; the others are 8 bytes each
 
 
@@ -38,6 +39,18 @@ class Place:
 
     row: int = 0
     position: int = 0
+
+
+class Read(NamedTuple):
+    """A dialogue, and its row in the file (from 1)."""
+
+    row: int
+    dialogue: Dialogue
+
+
+def rejected_line(error: RecordError) -> str:
+    """A line of a JSONL file of what could not be used; it may hold half a surrogate pair, of an unusable id."""
+    return json.dumps(error.as_row(), ensure_ascii=False) + "\n"
 
 
 class Rejected:
@@ -51,8 +64,8 @@ class Rejected:
 
     def __call__(self, error: RecordError) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:  # an unusable id may hold half a surrogate pair
-            file.write(json.dumps(error.as_row(), ensure_ascii=False) + "\n")
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(rejected_line(error))
         self.count += 1
 
 
@@ -107,18 +120,33 @@ def read_each(found: Iterable[UPath], convert: Callable[[Row, str, int], Row], r
     """
     ids = Ids()
     for file in found:
-        for number, row in rows(file):
-            try:
-                if isinstance(row, str):
-                    raise RecordError(str(file), number, None, "record", row)
-                dialogue = parse(convert(row, str(file), number), str(file), number)
-                if not ids.add(dialogue.id):
-                    problem = "a dialogue with this id came before; make ids unique (this one is left out)"
-                    raise RecordError(str(file), number, dialogue.id, "id", problem)
-            except RecordError as error:
-                refuse(error, reject)
-            else:
+        for number, dialogue in records(file, convert, reject):
+            if ids.add(dialogue.id):
                 yield dialogue
+            else:
+                refuse(RecordError(str(file), number, dialogue.id, "id", SAME_ID), reject)
+
+
+def records(
+    file: UPath,
+    convert: Callable[[Row, str, int], Row],
+    reject: Reject | None,
+    start: int = 0,
+    stop: int | None = None,
+    place: Place | None = None,
+    before: int = 0,
+) -> Iterator[Read]:
+    """The dialogues of a file, or of a piece of it as `rows` cuts it; `before`: rows of the file before the piece. Ids may repeat."""
+    for number, row in rows(file, start, stop, place):
+        number += before
+        try:
+            if isinstance(row, str):
+                raise RecordError(str(file), number, None, "record", row)
+            dialogue = parse(convert(row, str(file), number), str(file), number)
+        except RecordError as error:
+            refuse(error, reject)
+        else:
+            yield Read(number, dialogue)
 
 
 def check_output(output: str, source: str | None) -> None:
@@ -248,9 +276,14 @@ def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> It
                     place.row, place.position = place.row + 1, round((place.row + 1) * bytes_a_row)
                     yield place.row, row
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # a disk or a network that failed: not the file's fault
-            raise
+        raise_unless_damaged(error)
         yield place.row + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
+
+
+def raise_unless_damaged(error: Exception) -> None:
+    """Raises what pyarrow raised again where a disk or a network failed; where it did not, the file itself is at fault."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:

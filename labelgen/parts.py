@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import BytesIO
-from itertools import pairwise
+from itertools import count, pairwise
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -28,8 +28,8 @@ import numpy as np
 from upath import UPath
 
 from labelgen import __version__
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
-from labelgen.files import PROVENANCE, Place, arrow_schema, as_written, key, rows, to_arrow
+from labelgen.dialogue import Dialogue, RecordError, Reject
+from labelgen.files import PROVENANCE, Place, Read, arrow_schema, as_written, key, raise_unless_damaged, records, rejected_line, to_arrow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,8 +70,7 @@ def units(file: UPath) -> list[Unit]:
         with file.open("rb") as opened:
             held = pq.read_metadata(opened)
     except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # not the file's fault
-            raise
+        raise_unless_damaged(error)
         return [Unit(str(file), 0, 0, None, size)]
     cuts, room = [0], UNIT_ROWS
     for group in range(held.num_row_groups):
@@ -84,32 +83,9 @@ def units(file: UPath) -> list[Unit]:
     return [Unit(str(file), k, a, b, size * (b - a) // max(held.num_row_groups, 1)) for k, (a, b) in enumerate(pairwise(cuts))]
 
 
-class Row(NamedTuple):
-    """A dialogue of a unit, and its row in the file (from 1)."""
-
-    number: int
-    dialogue: Dialogue
-
-
-class Reader:
+def read_unit(unit: Unit, before: int, place: Place, reject: Reject) -> Iterator[Read]:
     """The dialogues of a unit. `before`: rows of the file before it; `place` says how far it is read; `reject` takes unusable rows."""
-
-    def __init__(self, unit: Unit, before: int, reject: Reject) -> None:
-        self.unit, self.before, self.reject = unit, before, reject
-        self.place = Place()
-
-    def __iter__(self) -> Iterator[Row]:
-        unit = self.unit
-        for number, row in rows(UPath(unit.file), unit.start, unit.stop, self.place):
-            number += self.before
-            try:
-                if isinstance(row, str):
-                    raise RecordError(unit.file, number, None, "record", row)
-                dialogue = parse(as_written(row, unit.file, number), unit.file, number)
-            except RecordError as error:
-                refuse(error, self.reject)
-            else:
-                yield Row(number, dialogue)
+    return records(UPath(unit.file), as_written, reject, unit.start, unit.stop, place, before)
 
 
 class Scan(NamedTuple):
@@ -122,9 +98,9 @@ class Scan(NamedTuple):
 
 def scan(unit: Unit) -> Scan:
     """Reads a unit for its ids."""
-    reader = Reader(unit, 0, lambda error: None)
-    found = [(key(dialogue.id), number) for number, dialogue in reader]
-    return Scan(np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64), reader.place.row)
+    place = Place()
+    found = [(key(dialogue.id), number) for number, dialogue in read_unit(unit, 0, place, lambda error: None)]
+    return Scan(np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64), place.row)
 
 
 class Done:
@@ -226,9 +202,17 @@ class Output:
         finally:
             aside.unlink(missing_ok=True)
 
-    def parts(self, name: str = "") -> list[UPath]:
-        """The parts whose names begin so, in order."""
-        return sorted(self.folder.glob(f"{name}*.parquet"), key=str)
+    def parts(self) -> list[UPath]:
+        """All parts, in order."""
+        return sorted(self.folder.glob("*.parquet"), key=str)
+
+    def slot(self, name: str) -> Iterator[UPath]:
+        """The parts of a slot: NAME.parquet, NAME-1.parquet, ..., and the first name that is free. The folder is not listed."""
+        for number in count():
+            part = self.folder / f"{name}{f'-{number}' if number else ''}.parquet"
+            yield part
+            if not part.exists():
+                return
 
     def done(self, parts: Iterable[UPath]) -> Done:
         """Which dialogues these parts hold; ValueError where one is damaged."""
@@ -242,6 +226,7 @@ class Output:
                         table = pq.read_table(file, columns=["id", "input"])
                     yield from zip(table["id"].to_pylist(), table["input"].to_pylist(), strict=True)
                 except (pa.ArrowException, OSError, KeyError) as error:
+                    raise_unless_damaged(error)
                     remedy = "delete it and start again: its dialogues will be labelled anew"
                     raise ValueError(f"{part}: damaged ({error}); {remedy}") from None
 
@@ -268,8 +253,7 @@ class Rejects:
         self._file, self.count = file, 0
 
     def __call__(self, error: RecordError) -> None:
-        line = json.dumps(error.as_row(), ensure_ascii=False) + "\n"
-        self._file.write(line.encode(errors="backslashreplace"))
+        self._file.write(rejected_line(error).encode(errors="backslashreplace"))
         self.count += 1
 
 

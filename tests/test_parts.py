@@ -8,8 +8,8 @@ from upath import UPath
 
 from labelgen import parts
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.files import Ids, read, write
-from labelgen.parts import Done, Mark, Output, Part, Reader, units
+from labelgen.files import Ids, Place, read, write
+from labelgen.parts import Done, Mark, Output, Part, read_unit, units
 
 MARK = Mark("a" * 16, "b" * 16)
 
@@ -24,9 +24,9 @@ def whole(file: Path) -> tuple[list[tuple[int, str]], list[int]]:
     """Row and id of each dialogue, and rows of the errors, over all units."""
     found, errors, before = [], list[RecordError](), 0
     for unit in units(UPath(file)):
-        reader = Reader(unit, before, errors.append)
-        found += [(row, dialogue.id) for row, dialogue in reader]
-        before += reader.place.row
+        place = Place()
+        found += [(row, dialogue.id) for row, dialogue in read_unit(unit, before, place, errors.append)]
+        before += place.row
     return found, [error.row for error in errors]
 
 
@@ -51,6 +51,24 @@ def test_units_hold_every_row_group_once(
     assert found == [(k + 1, dialogue.id) for k, dialogue in enumerate(records)]
     assert not errors
     assert len(units(UPath(tmp_path / "a.parquet"))) == number
+
+
+def test_a_part_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").mkdir()  # any error of the system would do
+    output = Output(str(tmp_path))
+    with pytest.raises(IsADirectoryError):
+        output.done(output.parts())
+
+
+def test_the_parts_of_a_slot_are_found_without_listing_the_folder(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+    names = []
+    for _ in range(3):
+        *held, free = output.slot("a-000001")
+        assert [part.name for part in held] == names
+        output.save(free.name, b"")
+        names.append(free.name)
+    assert names == ["a-000001.parquet", "a-000001-1.parquet", "a-000001-2.parquet"]
 
 
 def test_a_file_that_is_no_parquet_is_one_unit(tmp_path: Path) -> None:
@@ -122,9 +140,9 @@ def test_what_a_part_holds_is_done(records: list[Dialogue], tmp_path: Path) -> N
         for dialogue in some:
             part.add(dialogue)
         output.save(f"{unit.name}-{number:05d}.parquet", part.content())
-    for done in (output.done(output.parts()), output.done(output.parts(unit.name))):
-        assert len(done) == 40
-        assert [done.get(dialogue.id) for dialogue in records] == [d.fingerprint() for d in records[:40]] + 20 * [None]
+    done = output.done(output.parts())
+    assert len(done) == 40
+    assert [done.get(dialogue.id) for dialogue in records] == [d.fingerprint() for d in records[:40]] + 20 * [None]
     assert list(read(tmp_path / "out")) == records[:40], "the manifest is no record, the columns of provenance no fields"
     output.parts()[0].write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"00000.parquet: damaged .*delete it"):
