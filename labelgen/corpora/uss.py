@@ -18,7 +18,7 @@ What is labelled, and by which rule:
   split that has the same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such
   a dialogue carries votes and defects alone; how many there are is logged. That reads all of SGD's train split, some 20 s: where
   that matters, write the dialogues once (`labelgen.files`) and train on the file.
-- `metadata`: `acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
+- `metadata`: `user_acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
   dialogue, beside what SGD says of it; `explanations` of the overall ratings (JDDC).
 
 Not labelled: goals, intents and slots, without `sgd`; acts of responses are left out. There is no published split: `split` and `fold`.
@@ -140,7 +140,7 @@ def convert(block: Block, twins: Mapping[Words, Dialogue]) -> dict[str, Any]:
         turn["defect"] = judged and is_defect(judged)
     acts = [user.get("act") for user in users]
     if any(acts):
-        record["metadata"]["acts"] = acts
+        record["metadata"]["user_acts"] = acts
     if session.overall and session.overall.explanations:
         record["metadata"]["explanations"] = session.overall.explanations
     return {**record, "votes": _votes(session.overall.ratings if session.overall else ())}

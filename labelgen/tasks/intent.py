@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,16 +18,18 @@ from labelgen.tasks import ClassHead, Decoded, Task, classes
 
 
 @dataclass(frozen=True)
-class Intent(Task):
-    """One class a request. Intents that training never saw are not learned, and count as errors when scored."""
+class RequestClass(Task):
+    """One class a request. Classes that training never saw are not learned, and count as errors when scored."""
 
-    name: ClassVar[str] = "intent"
+    @abstractmethod
+    def annotated(self, dialogue: Dialogue) -> list[str | None]:
+        """The class of each turn's request; None: not annotated."""
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
-        return (turn.intent for turn in dialogue.turns if turn.intent is not None)
+        return (value for value in self.annotated(dialogue) if value is not None)
 
     def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
-        return classes((turn.intent for turn in dialogue.turns), self.labels, IGNORE)
+        return classes(self.annotated(dialogue), self.labels, IGNORE)
 
     def head(self, width: int) -> nn.Module:
         return ClassHead(width, len(self.labels), "request")
@@ -38,7 +41,7 @@ class Intent(Task):
         return {"accuracy": Accuracy(self._read), "macro_f1": MacroF1(self._read, self.labels)}
 
     def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
-        return [turn.intent for turn in dialogue.turns], [self.labels[k] for k in prediction.probabilities.argmax(1)]
+        return self.annotated(dialogue), [self.labels[k] for k in prediction.probabilities.argmax(1)]
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         return [
@@ -46,3 +49,13 @@ class Intent(Task):
             for t, (turn, row) in enumerate(zip(dialogue.turns, probabilities, strict=True))
             if turn.request is not None
         ]
+
+
+@dataclass(frozen=True)
+class Intent(RequestClass):
+    """What the user wants done, from the record's `intent`."""
+
+    name: ClassVar[str] = "intent"
+
+    def annotated(self, dialogue: Dialogue) -> list[str | None]:
+        return [turn.intent for turn in dialogue.turns]

@@ -84,7 +84,7 @@ def test_a_response_is_judged_by_the_first_rating_after_it(tmp_path: Path) -> No
 
 def test_acts_of_requests_are_told_by_turn(tmp_path: Path) -> None:
     told = only(tmp_path, system("Hello.", "GREET"), user("A café?", act="ASK+PLACE"), system("Luna.", "OFFER"), user("Hm."))
-    assert told.metadata == {"acts": [None, "ASK+PLACE", None]}
+    assert told.metadata == {"user_acts": [None, "ASK+PLACE", None]}
     assert only(tmp_path, user("A café?")).metadata == {}
 
 
@@ -189,7 +189,7 @@ def test_sessions_carry_what_sgd_says_of_the_same_words(tmp_path: Path, caplog: 
     swapped = session(system("Quiet cafés?"), user("Luna."))
     joined, *others = published(tmp_path / "uss", known, longer, swapped, name="SGD", sgd=sgd).read()
     assert joined.id == "uss:SGD/0"
-    assert joined.metadata == {"sgd": "sgd:train/1_00001", "acts": ["ASK", "ASK"], "services": ["Cafes_1"], "slice": "seen"}
+    assert joined.metadata == {"sgd": "sgd:train/1_00001", "user_acts": ["ASK", "ASK"], "services": ["Cafes_1"], "slice": "seen"}
     assert [(goal.turns, goal.name, goal.outcome) for goal in joined.goals or ()] == [([0, 1], "Cafes/FindCafe", "success")]
     assert [[slot.value for slot in turn.request_slots or ()] for turn in joined.turns] == [["Quiet"], ["Loud"]]
     assert [turn.intent for turn in joined.turns] == ["Cafes/FindCafe"] * 2
