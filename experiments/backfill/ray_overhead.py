@@ -1,10 +1,10 @@
-"""What Ray costs on one machine: the seconds a dialogue of both engines, and those before the first.
+"""What Ray costs on one machine: dialogues a second of both engines once all workers are at work, and the seconds before the first.
 
     python experiments/backfill/ray_overhead.py EXPORT RECORDS.jsonl [DIALOGUES] [WORKERS] [ROUNDS]
 
-Labels DIALOGUES (default 200) and three times as many of the records with each engine, by turns. The difference of the two gives the
-seconds a dialogue, the rest is what starting takes (Ray's processes, a model in each). InProcess has as many threads as Ray has WORKERS
-(default 2).
+Labels DIALOGUES (default 800) of the records with each engine, by turns; InProcess has as many threads as Ray has WORKERS (default 2).
+The rate is that of the dialogues from AFTER to BEFORE of all, by the time of each in the output: Ray's pool grows at first, and at the end
+a worker may wait for another.
 """
 
 from __future__ import annotations
@@ -16,49 +16,58 @@ import tempfile
 import time
 from itertools import islice
 from pathlib import Path
-from statistics import median
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from labelgen.backfill import Engine, InProcess, backfill
 from labelgen.cluster import OnRay
 from labelgen.files import read, write
 
-FILE = 25  # dialogues: a file is what a worker takes at a time
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from peak import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FILES = 10  # a file is what a worker takes at a time
+AFTER, BEFORE = 0.4, 0.8
+
+
+def measure(export: str, records: str, output: str, engine: Engine) -> tuple[float, float]:
+    """Dialogues a second in between, and the seconds before the first."""
+    start = time.time()
+    backfill(export, records, output, engine)
+    times = np.sort(pq.read_table(output, columns=["time"])["time"].to_numpy()).astype("datetime64[us]").astype(float) / 1e6
+    shutil.rmtree(output)
+    first, last = (int(share * len(times)) for share in (AFTER, BEFORE))
+    return (last - first) / (times[last] - times[first]), times[0] - start
 
 
 def main() -> None:
     export, records = sys.argv[1:3]
-    count, workers, rounds = ([int(word) for word in sys.argv[3:]] + [200, 2, 3][len(sys.argv) - 3 :])[:3]
+    count, workers, rounds = ([int(word) for word in sys.argv[3:]] + [800, 2, 3][len(sys.argv) - 3 :])[:3]
     import ray
 
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     torch.set_num_threads(workers)
-    dialogues = list(islice(read(records), 4 * count))
+    dialogues = list(islice(read(records), count))
     engines: dict[str, Engine] = {"in process": InProcess(), "on Ray": OnRay(workers=workers)}
-    seconds: dict[tuple[str, int], list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
     with tempfile.TemporaryDirectory() as folder:
-        parts = {count: dialogues[:count], 3 * count: dialogues[count:]}  # no text is labelled twice
-        for size, some in parts.items():
-            for k in range(0, size, FILE):
-                write((dialogue.content() for dialogue in some[k : k + FILE]), Path(folder, str(size), f"{k:05}.jsonl"))
+        for k in range(FILES):
+            write((dialogue.content() for dialogue in dialogues[k::FILES]), Path(folder, "in", f"{k}.jsonl"))
         for _ in range(rounds):
             for name, engine in engines.items():
-                for size in parts:
-                    start = time.perf_counter()
-                    backfill(export, f"{folder}/{size}", f"{folder}/out", engine)
-                    seconds.setdefault((name, size), []).append(time.perf_counter() - start)
-                    shutil.rmtree(f"{folder}/out")
-    pairs = {name: zip(seconds[name, count], seconds[name, 3 * count], strict=True) for name in engines}
-    each = {name: [(b - a) / (2 * count) for a, b in some] for name, some in pairs.items()}
+                found[name].append(measure(export, f"{folder}/in", f"{folder}/out", engine))
+    rates: dict[str, Sequence[float]] = {name: [rate for rate, _ in some] for name, some in found.items()}
     print("| engine | dialogues/s | seconds to start |\n|---|---|---|")
-    for name, rate in each.items():
-        starts = [a - count * one for a, one in zip(seconds[name, count], rate, strict=True)]
-        row = [f"{1 / median(rate):.1f} ({1 / max(rate):.1f} to {1 / min(rate):.1f})", f"{median(starts):.1f}"]
-        print(f"| {name} | {' | '.join(row)} |")
-    over = [b / a - 1 for a, b in zip(each["in process"], each["on Ray"], strict=True)]
-    told = f"{median(over):+.1%} ({min(over):+.1%} to {max(over):+.1%})"
-    print(f"\nRay takes {told} longer a dialogue; {workers} workers, {os.cpu_count()} cores")
+    for name, some in found.items():
+        print(f"| {name} | {spread(rates[name], 1)} | {spread([start for _, start in some], 1)} |")
+    over = [100 * (a / b - 1) for a, b in zip(rates["in process"], rates["on Ray"], strict=True)]
+    print(f"\nRay takes {spread(over, 0)}% more time a dialogue; {workers} workers, {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":
