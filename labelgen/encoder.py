@@ -321,7 +321,7 @@ class Encoder(nn.Module):
         if files.weights is not None:
             self.turn.backbone.load(files.weights)
         known = max(self.tokenizer.get_vocab().values(), default=-1) + 1
-        entries = self.turn.backbone.words.num_embeddings if isinstance(self.turn.backbone, PackedBackbone) else known
+        entries = int(files.config.get("vocab_size", known))  # an encoder of bytes or characters may have none
         if known > entries:
             raise ValueError(f"the tokenizer has {known} tokens, the encoder {entries}; name its own tokenizer")
         if max_tokens > self.turn.backbone.max_length:

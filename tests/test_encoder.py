@@ -171,9 +171,13 @@ def test_a_config_chooses_no_attention(key: str) -> None:
     assert backbone.model.config._attn_implementation in ("sdpa", "eager")
 
 
-def test_a_tokenizer_larger_than_the_word_table_is_refused(make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
+@pytest.mark.parametrize("backbone", ["tiny", "distilbert"])
+def test_a_tokenizer_larger_than_the_word_table_is_refused(
+    backbone: str, make_encoder: Callable[..., Encoder], tiny: dict[str, Any]
+) -> None:
+    config = tiny["backbone"] if backbone == "tiny" else make_theirs(backbone).config.to_dict()
     with pytest.raises(ValueError, match="the tokenizer has 259 tokens, the encoder 258"):
-        make_encoder(backbone={**tiny["backbone"], "vocab_size": 258})
+        make_encoder(backbone={**config, "vocab_size": 258})
 
 
 def test_weights_in_several_files_are_told_of(tmp_path: Path) -> None:
