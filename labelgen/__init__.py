@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from labelgen.render import show
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Imports on first use: torch alone takes seconds."""
     if name in _LAZY:

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from labelgen.network import Network
 A_RECORDING = 128  # tokens that one counts for in a piece, as one of 5 s would
 MAX_TURNS = 4096  # the pointers of goal segmentation grow with the square of the turns: 0.5 GB here
 MEMORY_BYTES = 256 * 2**20  # of the remembered states
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "bf16", "int8"]
 Said = dict[str, Prediction]  # what each task says of a dialogue
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,7 +78,7 @@ class TextMemory:
         ready, found = Event(), {}
         for text in dict.fromkeys(texts):
             kept = self._kept.get(text)
-            if kept is not None and (kept.states is not None or not kept.ready.is_set()):  # else its piece failed
+            if kept is not None and (not kept.ready.is_set() or kept.states is not None):  # else its piece failed
                 self._kept.move_to_end(text)
                 found[text] = kept
         new = dict.fromkeys(text for text in texts if text not in found)
@@ -102,7 +102,8 @@ class TextMemory:
 class Annotator:
     """Labels dialogues with an exported network. `batch_tokens` bounds the memory of a piece; one dialogue is always labelled whole.
 
-    `precision` int8 is faster and another model: compare its labels (`agreement`) before you use it.
+    `precision` (of the turn encoder) bf16 or int8 is another model: compare its labels (`agreement`) before you use it. With int8 they
+    depend on what is labelled beside a dialogue too, since inputs share a scale.
     """
 
     def __init__(
@@ -115,14 +116,16 @@ class Annotator:
         precision: Precision = "fp32",
         batch_tokens: int = 16_384,
     ) -> None:
-        if precision not in ("fp32", "int8") or (precision == "int8" and device != "cpu"):
-            raise ValueError(f"precision={precision!r} on {device}: give fp32, or on a cpu int8")
+        if precision not in get_args(Precision) or (precision == "int8" and device != "cpu"):
+            raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")
         try:
             self.network = network.eval().to(device)
         except (AssertionError, RuntimeError) as error:  # as torch says that there is none
             raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); give cpu") from None
         if precision == "int8":
             self.network.encoder.turn = quantised(self.network.encoder.turn)
+        if precision == "bf16":
+            self.network.encoder.turn.bfloat16()
         self.info = info
         self.source = fingerprint
         self.device, self.batch_tokens = device, batch_tokens
@@ -215,7 +218,7 @@ class Annotator:
             for text, part, is_new in zip(texts, states.split(lengths), new, strict=True):
                 if is_new:
                     text.states = part.clone()
-        return states
+        return states.float()
 
     def _pieces(self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None) -> Iterator[Sequence[Dialogue]]:
         """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
@@ -227,7 +230,9 @@ class Annotator:
         size = 0
         for dialogue in dialogues:
             if not isinstance(dialogue, Dialogue):
-                raise ValueError(f"{type(dialogue).__name__} is no Dialogue; labelgen.dialogue.parse(mapping) makes one")
+                raise ValueError(
+                    f"{type(dialogue).__name__} is no Dialogue; give several, as annotator([one]); labelgen.parse(mapping) makes one"
+                )
             if len(dialogue.turns) > MAX_TURNS:
                 error = ValueError(f"dialogue {dialogue.id!r} has {len(dialogue.turns):,} turns, more than {MAX_TURNS:,}; split it")
                 if reject is None:

@@ -2,11 +2,12 @@
 
 Recordings are named by `Turn.audio`: a path (relative to the working directory) or a URI. Logs name what they like, and this machine's
 credentials fetch it: only paths of plain files and URIs of PROTOCOLS are opened (an https server may redirect). Read are wav, flac and
-whatever else libsndfile decodes, of up to MAX_SECONDS, any number of channels, and any rate that holds speech.
+whatever else libsndfile decodes, of up to MAX_SECONDS and MAX_SAMPLES in all channels, and any rate that holds speech.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
 FULL_SCALE, CLIPPED = 0.999, 0.05  # more than this share of samples at full scale; 0.03 of a whole sine's are
 STEP_SECONDS = 0.32  # recordings are padded to a multiple of it, so that many are of equal length
 MEL_BINS = 80
+MAX_SAMPLES = 30_000_000  # of all channels together, 120 MB; a minute of stereo at 192 kHz has 23 million
+PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ENETUNREACH, errno.EHOSTUNREACH}
 UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without its length
 KEPT_BYTES = 2_000_000_000  # of frames in memory: about 11 hours of log-mel
 
@@ -31,7 +34,10 @@ class AudioError(ValueError):
 
 
 def read_wave(uri: str, rate: int) -> np.ndarray:
-    """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used."""
+    """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used.
+
+    Errors of a disk or a network that may pass are raised as they are: they say nothing of the file.
+    """
     import soundfile
     import soxr
 
@@ -47,9 +53,13 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
                     raise AudioError(f"cut short: {len(samples)} of {sound.frames} samples are there; fetch the file again")
     except AudioError:
         raise
+    except (TimeoutError, ConnectionError, MemoryError):
+        raise
     except FileNotFoundError:
         raise AudioError("there is no such file; mend the path (relative ones start at the working directory)") from None
     except Exception as error:  # what file systems and decoders raise has no type of its own
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
     _check_samples(samples, theirs)
@@ -79,6 +89,8 @@ def _usable_rate(sound: Any) -> int:
         raise AudioError("its header does not tell its length, as when it was written to a pipe; convert it again, to a file")
     if (seconds := sound.frames / sound.samplerate) > MAX_SECONDS:
         raise AudioError(f"{seconds:.0f} s long; a request's recording has {MAX_SECONDS:.0f} s at most, cut the turn out of the call")
+    if sound.frames * sound.channels > MAX_SAMPLES:
+        raise AudioError(f"{sound.channels} channels of {sound.frames} samples; mix them down to one")
     return int(sound.samplerate)
 
 

@@ -24,13 +24,14 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.annotator import Annotator, Precision, agreement
-from labelgen.dialogue import PARTS, Dialogue, RecordError, Reject
+from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.export import load, task_classes
-from labelgen.files import RECORDS, SAME_ID, Ids, Place, Read, read, record_files
+from labelgen.files import RECORDS, SAME_ID, Ids, Read, located, read, record_files
 from labelgen.parts import REJECTED, Done, Mark, Output, Part, Unit, read_unit, units
+from labelgen.rows import Place
 
 log = logging.getLogger(__name__)
-PART_CHARACTERS = 50_000_000  # a part ends there, however few its dialogues
+PART_CHARACTERS = 20_000_000  # of records: a part ends there, however few its dialogues
 EVERY = 30.0  # seconds, between lines of a log
 SAMPLE = 200  # dialogues that are labelled in fp32 too
 REJECTED_STATUS = 3  # exit status: done, but some rows were rejected
@@ -52,7 +53,8 @@ class Job(NamedTuple):
 
     def settings(self) -> dict[str, Any]:
         """What the labels depend on beside the model."""
-        return {"version": __version__, "precision": self.precision, "tasks": dict(sorted(self.tasks.items()))}
+        rounded = {} if self.precision == "fp32" else {"part": self.part}  # a label depends on what is computed beside it
+        return {"version": __version__, "precision": self.precision, "tasks": dict(sorted(self.tasks.items())), **rounded}
 
     def mark(self, annotator: Annotator) -> Mark:
         """The fingerprints of the model and of the settings."""
@@ -101,20 +103,23 @@ def backfill(
     make a file. Run again, it labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be
     used go to OUTPUT/_rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. `precision` int8 is refused where
-    the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE dialogues. ValueError: nothing is
+    the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE new dialogues. ValueError: nothing is
     usable, or the output is another model's.
     """
+    if not (isinstance(least_agreement, int | float) and 0 <= least_agreement <= 1):
+        raise ValueError(f"least_agreement={least_agreement!r}: give a number from 0 to 1")
     if not (isinstance(part, int) and part > 0):
         raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
-    target = Output(str(UPath(output).absolute()))
+    target = Output(output)
     files = _input_files(input, target.folder)
     export, output = str(UPath(export).absolute()), str(target.folder)  # workers may be started elsewhere
     job = Job(export, output, device, dict(tasks or {}), precision, part)
     annotator = job.annotator()
     with target.claim(job.mark(annotator), job.settings()), Progress(sum(file.stat().st_size for file in files)) as progress:
         done = target.done(target.parts())
-        if precision == "int8" and not len(done):
-            check_precision(job, annotator, input, least_agreement)
+        if precision != "fp32":
+            new = (dialogue for dialogue in read(input, lambda error: None) if done.get(dialogue.id) is None)
+            check_precision(job, annotator, list(islice(new, SAMPLE)), least_agreement)
         counts = (engine or InProcess()).run(job, annotator, done, files, progress)
     if not counts.labelled + counts.before:
         why = f"reasons in {target.folder / REJECTED}" if counts.rejected else "it holds no record"
@@ -130,22 +135,21 @@ def _input_files(input: str, output: UPath) -> list[UPath]:
     if output.suffix in RECORDS:
         raise ValueError(f"output={output}: name a folder; Parquet files are written into it")
     files = [file.absolute() for file in record_files(input)]
-    if output in {*chain.from_iterable(file.parents for file in files)} or UPath(input).absolute() in output.parents:
+    if output in {*chain.from_iterable(located(file).parents for file in files)} or located(input) in output.parents:
         raise ValueError(f"output={output} lies in the input, or holds it, so that the output would be read as input; write it elsewhere")
     return files
 
 
-def check_precision(job: Job, annotator: Annotator, input: str, least: float) -> None:
+def check_precision(job: Job, annotator: Annotator, sample: Sequence[Dialogue], least: float) -> None:
     """Labels a sample in fp32 too, and tells how far the labels agree; ValueError where that is less than `least` for a task."""
-    sample = list(islice(read(input, lambda error: None), SAMPLE))
     exact = job._replace(precision="fp32").annotator()
     small = {dialogue.id: dialogue for dialogue in annotator.stream(sample, lambda dialogue, error: None)}
     full = {dialogue.id: dialogue for dialogue in exact.stream(sample, lambda dialogue, error: None)}
     both = small.keys() & full.keys()
     found = agreement([small[name] for name in both], [full[name] for name in both])
     told = ", ".join(f"{task} {share:.3f}" for task, share in found.items())
-    log.info("%s labels agree with those of fp32 on the first %d dialogues: %s", job.precision, len(sample), told)
-    if low := [task for task, share in found.items() if share < least]:
+    log.info("%s labels agree with those of fp32 on the first %d new dialogues: %s", job.precision, len(sample), told)
+    if low := [task for task, share in found.items() if not share >= least]:
         remedy = f"use fp32, or least_agreement={floor(100 * min(found.values())) / 100:.2f} if that is good enough"
         raise ValueError(f"precision={job.precision} changes too many labels of {', '.join(low)} ({told}; {least} is asked for); {remedy}")
 
@@ -206,6 +210,7 @@ class Labeller:
         `tell` is told the counts and the bytes read so far.
         """
         silent, labelled, skipped, place = self.annotator.unusable_recordings, 0, 0, Place()
+        begin = 0 if unit.is_parquet else unit.start
         with self.output.rejected(unit) as rejects:
 
             def counts() -> Counts:
@@ -219,10 +224,10 @@ class Labeller:
                 for dialogue in self._labelled({name: row for name, row in new.items() if row is not None}, unit, rejects):
                     part.add(dialogue)
                     labelled += 1
-                    tell(counts(), place.position - self._start(unit))
+                    tell(counts(), place.position - begin)
                 if part.count:
                     self.output.save(free.name, part.content())
-                tell(counts(), place.position - self._start(unit))
+                tell(counts(), place.position - begin)
         return counts(), before + place.row
 
     def _labelled(self, wanted: Mapping[str, Read], unit: Unit, reject: Reject) -> Iterator[Dialogue]:
@@ -241,7 +246,7 @@ class Labeller:
         size = 0
         for row in found:
             rows.append(row)
-            size += sum(len(turn.text(side) or "") for turn in row.dialogue.turns for side in PARTS)
+            size += len(row.dialogue.model_dump_json())
             if len(rows) == self.job.part or size > PART_CHARACTERS:
                 yield rows
                 rows, size = [], 0
@@ -265,10 +270,6 @@ class Labeller:
             reject(RecordError(unit.file, row.row, name, "id", problem))
         return found
 
-    @staticmethod
-    def _start(unit: Unit) -> int:
-        return 0 if unit.file.endswith(".parquet") else unit.start
-
 
 class InProcess:
     """One machine: one process, a thread for each core."""
@@ -283,7 +284,7 @@ class InProcess:
                 def tell(counts: Counts, position: int, total: Counts = total, size: int = size) -> None:
                     progress.show(total.plus(counts), size + position)
 
-                counts, before = labeller.label(unit, before, lambda identity, row: ids.add(identity), tell)
+                counts, before = labeller.label(unit, unit.rows_before(before), lambda identity, row: ids.add(identity), tell)
                 total, size = total.plus(counts), size + unit.size
                 progress.show(total, size)
         return total

@@ -65,7 +65,7 @@ class OnRay:
         first[np.unique(ids, return_index=True)[1]] = True
         start, before, tasks = 0, 0, []
         for unit, row in zip(every, scans, strict=True):
-            before = 0 if unit.number == 0 else before
+            before = unit.rows_before(0 if unit.number == 0 else before)
             numbers = np.frombuffer(row["numbers"], np.int64)
             repeated = numbers[~first[start : start + len(numbers)]] + before
             tasks.append({"unit": json.dumps(unit), "before": before, "repeated": repeated.tobytes()})

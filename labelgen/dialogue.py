@@ -212,7 +212,7 @@ def refuse(error: RecordError, reject: Reject | None) -> None:
 
 
 _REMEDIES = {
-    "extra_forbidden": "the record has no such field; put what labelgen does not know into `metadata`",
+    "extra_forbidden": "the record has no such field; put what labelgen does not know into the dialogue's `metadata`",
     "missing": "the field is required; add it",
     "string_type": "write it as text",
     "string_too_short": "it must not be empty",

@@ -30,6 +30,7 @@ from labelgen.batch import Collator
 from labelgen.dialogue import Dialogue, Turn
 from labelgen.encoder import Encoder
 from labelgen.features import FeatureSpace
+from labelgen.files import local
 from labelgen.network import Network
 from labelgen.tasks import Task
 
@@ -72,8 +73,9 @@ def export(checkpoint: str, output: str) -> None:
         raise ValueError(f"{checkpoint}: a pretraining checkpoint has no labels to give; start `labelgen train pretrained=...` from it")
     mark = "network."
     weights = {key.removeprefix(mark): value.contiguous() for key, value in read["state_dict"].items() if key.startswith(mark)}
-    folder = Path(output)
+    folder = local(output)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    before = aside.with_name(f"{aside.name}.before")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
@@ -87,10 +89,11 @@ def export(checkpoint: str, output: str) -> None:
         if folder.exists():
             if not _may_be_replaced(folder):
                 raise ValueError(f"{folder} exists and is not an export; name another folder")
-            shutil.rmtree(folder)
+            os.replace(folder, before)
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
     log.info("exported to %s (model %s)", folder, told["fingerprint"])
 
 
@@ -151,7 +154,7 @@ def load(
 
     Raises ValueError, naming the file, where the folder is incomplete, damaged, or does not fit together.
     """
-    path = Path(folder)
+    path = local(folder)
     missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path}: not an export, {missing[0]} is missing; `labelgen export checkpoint=RUN output=FOLDER` makes one")
@@ -170,7 +173,8 @@ def load(
         with _panics(path / "tokenizer.json"):
             _try(network.eval(), space)
     except Exception as error:  # what a damaged config makes the libraries raise has no type of its own
-        what = str(error) if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {error}); export again"
+        told_well = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
+        what = str(error) if told_well else f"damaged ({type(error).__name__}: {error}); export again"
         raise ValueError(what if what.startswith(f"{path}/") else f"{path}/config.json: {what}") from None
     return Annotator(network, space, fingerprint, told, device, precision)
 

@@ -5,40 +5,31 @@ What is read lies on a disk or in an object store: a path may be a URI of any fi
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from fsspec.core import split_protocol
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
+from labelgen.rows import Place, Row, rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-Row = Mapping[str, Any]
-CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
 RECORDS = (".jsonl", ".parquet")  # a path's ending names the format
+DISK = ("", "file", "local")  # protocols of this machine's own files
 PROVENANCE = ("model", "config", "input", "version", "time")  # columns that backfill adds
 SAME_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
 RECENT = 50_000  # ids in a set of Python's, 80 bytes each; the others are 8 bytes each
-
-
-@dataclass
-class Place:
-    """How far a file is read: `row` counts from 1 (of JSONL empty lines too), `position` is bytes (of Parquet, an estimate)."""
-
-    row: int = 0
-    position: int = 0
 
 
 class Read(NamedTuple):
@@ -149,9 +140,23 @@ def records(
             yield Read(number, dialogue)
 
 
+def local(path: str | os.PathLike[str]) -> Path:
+    """A path on a disk; ValueError where it is a URI of elsewhere."""
+    protocol = split_protocol(str(path))[0] or ""
+    if protocol not in DISK:
+        raise ValueError(f"{path}: {protocol} cannot be used here; give a path on a disk, and copy it there or from there")
+    return Path(UPath(path).path)
+
+
+def located(path: str | os.PathLike[str] | UPath) -> UPath:
+    """A path or URI in full: on a disk a plain path without links, so that two of them can be compared."""
+    place = UPath(path)
+    return UPath(Path(place.path).resolve()) if place.protocol in DISK else place.absolute()
+
+
 def check_output(output: str, source: str | None) -> None:
     """ValueError where `output` names no file of records, or would overwrite or join what is read from `source` (None: nothing is)."""
-    target = Path(output).resolve()
+    target = local(output).resolve()
     if source is not None and Path(source).resolve() in (target, *target.parents):
         raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
     if target.suffix not in RECORDS or target.is_dir():
@@ -163,10 +168,13 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
 
     ValueError where there are none; where a file has another ending it ends in `remedy`.
     """
+    if not str(path):
+        raise ValueError("the path is empty, as of a variable that is not set; name a file, a folder or a pattern")
     try:
         root = UPath(path)
         named = _matching(root) if "*" in str(path) else [root] if root.exists() else []
-        every = [file for one in named for file in ((f for f in one.rglob("*") if f.is_file()) if one.is_dir() else [one])]
+        found = (file for one in named for file in ((f for f in one.rglob("*") if f.is_file()) if one.is_dir() else [one]))
+        every = list({str(file): file for file in found}.values())  # a pattern may name a folder and what is in it
     except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
         raise ValueError(f"{path}: {error}") from None
     if not named:
@@ -174,12 +182,12 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
     if every == named and (wrong := next((file for file in every if file.suffix not in endings), None)):
         raise ValueError(f"{wrong}: {remedy}")
     shown = [file for file in every if not file.name.startswith((".", "_")) and not file.name.endswith(".rejected.jsonl")]
-    found = [file for file in shown if file.suffix in endings]
-    if found and (others := [file.name for file in shown if file.suffix not in endings]):
+    wanted = [file for file in shown if file.suffix in endings]
+    if wanted and (others := [file.name for file in shown if file.suffix not in endings]):
         log.warning("%s: %d files are left out, such as %s; %s", path, len(others), others[0], remedy)
-    if not found:
+    if not wanted:
         raise ValueError(f"{path}: the folder holds {' and '.join(f'no {ending}' for ending in endings)} file")
-    return sorted(found, key=str)
+    return sorted(wanted, key=str)
 
 
 def _matching(pattern: UPath) -> list[UPath]:
@@ -187,118 +195,6 @@ def _matching(pattern: UPath) -> list[UPath]:
     whole = pattern.absolute()
     base = next(parent for parent in whole.parents if "*" not in str(parent))
     return sorted(base.glob(str(whole)[len(str(base)) :].lstrip("/")), key=str)
-
-
-def rows(file: UPath, start: int = 0, stop: int | None = None, place: Place | None = None) -> Iterator[tuple[int, Row | str]]:
-    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, a CSV's header aside); a text: the reason why there is no row.
-
-    `start` and `stop` cut a piece out, and the numbers count from there: of JSONL the lines that begin in these bytes, of Parquet these
-    row groups. `place` is kept up to date.
-    """
-    return _ROWS[file.suffix](file, start, stop, place or Place())
-
-
-def _jsonl_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
-    with file.open("rb") as lines:
-        if start:  # the line that goes on here began before
-            lines.seek(start - 1)
-            start += len(lines.readline()) - 1
-        place.position = start
-        for line in lines:
-            if stop is not None and place.position >= stop:
-                return
-            first = not place.position
-            place.row, place.position = place.row + 1, place.position + len(line)
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig" if first else "utf-8"))
-            except UnicodeDecodeError as error:
-                yield place.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
-            except (ValueError, RecursionError) as error:
-                yield place.row, f"not JSON ({error}); one JSON object a line"
-            else:
-                yield place.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
-
-
-def _csv_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
-    assert start == 0 and stop is None, "a CSV file is read whole"
-    header = None
-    csv.field_size_limit(CELL)  # of the process: there is no other
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        lines = csv.reader(text, strict=True)
-        while True:
-            try:
-                cells = next(lines, None)
-                if cells is None:
-                    return
-                told = _misfit(cells, header)
-            except csv.Error as error:
-                remedy = "quote cells that hold commas, line ends or quotation marks, and double the latter"
-                if "field limit" in str(error):
-                    remedy = f"shorten the cell to {CELL:,} characters, and look for a quotation mark that is never closed"
-                cells, told = [], f"not CSV ({error}); {remedy}"
-            if told is None and not cells:
-                continue  # an empty line
-            if header is None:
-                if told is not None:
-                    yield 0, f"the column names: {told}. Nothing is read from this file"
-                    return
-                header = cells
-            else:
-                place.row += 1
-                yield place.row, told or dict(zip(header, cells, strict=True))
-
-
-def _misfit(cells: list[str], header: list[str] | None) -> str | None:
-    """What is wrong with a line of a CSV file, if anything; an empty one is not wrong."""
-    if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
-        return "not UTF-8; save the file as UTF-8"
-    if header is None:
-        twice = next((name for name in cells if cells.count(name) > 1), None)
-        return None if twice is None else f"two have the name {twice!r}; rename one"
-    if cells and len(cells) != len(header):
-        return f"{len(cells)} cells under {len(header)} column names; quote cells that hold commas"
-    return None
-
-
-def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with file.open("rb") as opened:
-            table = pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)  # else a row group is read at once
-            bytes_a_row = file.stat().st_size / max(table.metadata.num_rows, 1)
-            groups = range(table.metadata.num_row_groups)[start:stop]
-            for batch in table.iter_batches(batch_size=256, row_groups=groups):
-                for row in _batch_rows(batch):
-                    place.row, place.position = place.row + 1, round((place.row + 1) * bytes_a_row)
-                    yield place.row, row
-    except (pa.ArrowException, OSError) as error:
-        raise_unless_damaged(error)
-        yield place.row + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here on"
-
-
-def raise_unless_damaged(error: Exception) -> None:
-    """Raises what pyarrow raised again where a disk or a network failed; where it did not, the file itself is at fault."""
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error
-
-
-def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
-    with suppress(ValueError, OverflowError):
-        yield from batch.to_pylist()
-        return
-    for k in range(batch.num_rows):
-        try:
-            yield batch.slice(k, 1).to_pylist()[0]
-        except (ValueError, OverflowError) as error:
-            yield f"not readable ({error}); write text as UTF-8 and times in microseconds"
-
-
-_ROWS = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows, ".csv": _csv_rows}
 
 
 def as_written(row: Row, source: str, number: int) -> Row:
@@ -329,7 +225,7 @@ def _vote_from_arrow(vote: dict[str, Any]) -> dict[str, Any]:
 
 def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000) -> int:
     """Dialogues -> .jsonl or .parquet by the name's ending; whole or not at all (written aside, then renamed). Returns their number."""
-    path = Path(path)
+    path = local(path)
     if path.suffix not in RECORDS:
         raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)

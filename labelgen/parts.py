@@ -29,19 +29,20 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.files import PROVENANCE, Place, Read, arrow_schema, as_written, key, raise_unless_damaged, records, rejected_line, to_arrow
+from labelgen.files import DISK, PROVENANCE, Read, arrow_schema, as_written, key, located, records, rejected_line, to_arrow
+from labelgen.rows import Place, raise_unless_damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-UNIT_BYTES = 64 * 2**20  # of JSONL
-UNIT_ROWS = 16_384  # of Parquet, in whole row groups
+UNIT_BYTES = 8 * 2**20  # of JSONL: some thousand dialogues, minutes of a core
+UNIT_ROWS = 8_000  # of Parquet
 ROWS_AT_ONCE = 200  # that become columns together: records of Python's take ten times the memory
 MANIFEST, LOCK, REJECTED = "_backfill.json", "_lock", "_rejected"  # what begins with _ is no data to pyarrow, pandas and Spark
 
 
 class Unit(NamedTuple):
-    """A piece of an input file: the lines that begin in bytes [start, stop), or the row groups [start, stop). `size`: bytes of it."""
+    """A piece of an input file: the lines that begin in bytes [start, stop), of Parquet the rows [start, stop). `size`: bytes of it."""
 
     file: str
     number: int
@@ -56,6 +57,15 @@ class Unit(NamedTuple):
         digest = hashlib.blake2b(self.file.encode(), digest_size=8).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', file.stem)[:64]}-{digest}-{self.number:05d}"
 
+    @property
+    def is_parquet(self) -> bool:
+        """What start and stop count: rows, or bytes."""
+        return self.file.endswith(".parquet")
+
+    def rows_before(self, counted: int) -> int:
+        """Rows of the file before it: where they are not known, as many as were counted in the units before."""
+        return self.start if self.is_parquet else counted
+
 
 def units(file: UPath) -> list[Unit]:
     """The units of a file, in order; one that is not whole is one unit, whose reading will say so."""
@@ -68,19 +78,12 @@ def units(file: UPath) -> list[Unit]:
         return [Unit(str(file), k, a, None if b == size else b, b - a) for k, (a, b) in enumerate(pairwise([*starts, size]))]
     try:
         with file.open("rb") as opened:
-            held = pq.read_metadata(opened)
+            count = pq.read_metadata(opened).num_rows
     except (pa.ArrowException, OSError) as error:
         raise_unless_damaged(error)
         return [Unit(str(file), 0, 0, None, size)]
-    cuts, room = [0], UNIT_ROWS
-    for group in range(held.num_row_groups):
-        count = held.row_group(group).num_rows
-        if room < count and group > cuts[-1]:
-            cuts.append(group)
-            room = UNIT_ROWS
-        room -= count
-    cuts.append(held.num_row_groups)
-    return [Unit(str(file), k, a, b, size * (b - a) // max(held.num_row_groups, 1)) for k, (a, b) in enumerate(pairwise(cuts))]
+    starts = [*range(0, count, UNIT_ROWS)] or [0]
+    return [Unit(str(file), k, a, b, size * (b - a) // max(count, 1)) for k, (a, b) in enumerate(pairwise([*starts, count]))]
 
 
 def read_unit(unit: Unit, before: int, place: Place, reject: Reject) -> Iterator[Read]:
@@ -133,8 +136,8 @@ class Output:
     """The folder (or URI of one) that a backfill writes to."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = UPath(folder)
-        self.is_local = self.folder.protocol in ("", "file")
+        self.folder = located(folder)
+        self.is_local = self.folder.protocol in DISK
 
     @contextmanager
     def claim(self, mark: Mark, told: Mapping[str, Any]) -> Iterator[None]:
@@ -146,7 +149,7 @@ class Output:
         if self.folder.is_file():
             raise ValueError(f"{self.folder} is a file; name a folder, which will hold Parquet files")
         held = {file.name for file in self.folder.iterdir()} if self.folder.exists() else set()
-        if held and not held & {MANIFEST, LOCK}:
+        if (held and not held & {MANIFEST, LOCK}) or (MANIFEST not in held and any(name.endswith(".parquet") for name in held)):
             raise ValueError(f"{self.folder} exists and is no output of backfill (it has no {MANIFEST}); name another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked() if self.is_local else nullcontext():
@@ -155,7 +158,7 @@ class Output:
 
     def _check(self, mark: Mark, told: Mapping[str, Any]) -> None:
         manifest = self.folder / MANIFEST
-        if not manifest.exists():
+        if not self.parts():  # nothing is labelled yet
             self.save(MANIFEST, json.dumps({**mark._asdict(), **told}, indent=1).encode())
             return
         try:
@@ -185,10 +188,10 @@ class Output:
     def save(self, name: str, content: bytes) -> None:
         """Writes a file whole: on a disk aside, then renamed; an object store shows what is complete."""
         target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not self.is_local:
             target.write_bytes(content)
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f".{target.name}.{uuid4().hex}.aside")
         try:
             with aside.open("wb") as file:

@@ -65,6 +65,29 @@ def test_the_memory_is_bounded_and_forgets_the_oldest(annotator: Annotator) -> N
     assert memory.encoded == 4 * size, "used longest ago, forgotten"
 
 
+def test_a_text_is_remembered_while_it_becomes_ready(annotator: Annotator) -> None:
+    """Its states are there before it is said to be ready: whoever looks in between finds it."""
+
+    class Ready(threading.Event):
+        def is_set(self) -> bool:
+            (kept,) = memory._kept.values()
+            kept.states = torch.zeros(1)  # the other thread ends just now
+            return True
+
+    memory = TextMemory(annotator._texts, 100)
+    (kept,) = memory.recall(["alpha"]).texts.values()
+    kept.ready = Ready()
+    assert not memory.recall(["alpha"]).new
+
+
+def test_half_the_digits_are_near_and_a_text_is_remembered_in_half_the_memory(
+    exported: Path, annotator: Annotator, dialogues: list[Dialogue]
+) -> None:
+    small = labelgen.load(exported, precision="bf16")
+    assert min(agreement(annotator(dialogues), small(dialogues)).values()) > 0.8
+    assert {text.states.dtype for text in small.memory._kept.values() if text.states is not None} == {torch.bfloat16}
+
+
 def test_threads_give_the_same_bits(exported: Path, repetitive: list[Dialogue], monkeypatch: pytest.MonkeyPatch) -> None:
     def label(threads: int) -> list[Dialogue]:
         made = labelgen.load(exported)
@@ -194,7 +217,7 @@ def test_eight_bits_are_near_and_agreement_says_how_near(exported: Path, annotat
     found = agreement(annotator(dialogues), small(dialogues))
     assert found.keys() == set(annotator.network.tasks)
     assert min(found.values()) > 0.5
-    with pytest.raises(ValueError, match="fp32, or on a cpu int8"):
+    with pytest.raises(ValueError, match="fp32, bf16, or on a cpu int8"):
         labelgen.load(exported, precision="fp4")  # type: ignore[arg-type]
 
 

@@ -1,5 +1,6 @@
 """Recordings: what is usable becomes the same frames however it is stored; what is not is told, with dialogue, turn and file."""
 
+import errno
 import logging
 import os
 import wave as wav
@@ -167,6 +168,24 @@ def test_what_cannot_be_used_is_told_once_and_the_turn_goes_on(kind: str, tmp_pa
     assert "'call 7', turn 1" in told
     assert bad in told
     assert recordings.unusable == 1
+
+
+def test_many_channels_are_refused_without_being_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence in 255 channels takes kilobytes, and gigabytes once decoded."""
+    soundfile.write(tmp_path / "a.wav", np.zeros((50 * RATE, 40), np.float32), RATE)
+    monkeypatch.setattr(soundfile.SoundFile, "read", None)
+    with pytest.raises(AudioError, match="40 channels of 800000 samples; mix them down to one"):
+        read_wave(str(tmp_path / "a.wav"), RATE)
+
+
+def test_a_disk_that_fails_for_a_while_is_not_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, recordings = write(tmp_path / "a.wav", tone()), Recordings(LogMel())
+    with monkeypatch.context() as patched:
+        patched.setattr("labelgen.audio._open", lambda uri: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many open files")))
+        with pytest.raises(OSError, match="too many open files"):
+            recordings([dialogue(path)])
+    assert recordings.unusable == 0
+    assert len(recordings([dialogue(path)])) == 1
 
 
 def test_an_hour_is_refused_without_being_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

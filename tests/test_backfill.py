@@ -108,8 +108,11 @@ ATTEMPTS = """
 import json, os, random, resource, signal, sys, time
 import torch
 torch.set_num_threads(1)
-import labelgen.annotator, labelgen.backfill as b, labelgen.export, pyarrow.parquet
+import labelgen.backfill as b, pyarrow.parquet
+from pathlib import Path
 export, logs, folder = sys.argv[1:]
+model = b.load(export)
+b.load = lambda *settings: model  # loaded once: it is the labelling that is killed
 
 def run():
     b.backfill(export, logs, output, part=7)
@@ -140,14 +143,21 @@ def die_in(module, name, call):
         setattr(module, name, dying)
     return prepare
 
-killed, output, start, moment = signal.SIGKILL, folder + "/timed", time.monotonic(), random.Random(0)
+killed, moment, output = signal.SIGKILL, random.Random(0), folder + "/warm"
+run()  # what is done once in a process is done before the children start
+output, start = folder + "/timed", time.monotonic()
 assert attempt() == 0
 lasts = time.monotonic() - start
 
-output = folder + "/moments"
-ends = [attempt(after=moment.uniform(0.0, lasts / 3)) for _ in range(20)]
-assert ends.count(killed) >= 10, ends
-assert attempt() == 0
+ends, parts = [], []
+for number in range(4):
+    output = f"{folder}/moments{number}"
+    for _ in range(5):
+        ends.append(attempt(after=moment.uniform(0.0, lasts / 3)))
+        parts.append(len(list(Path(output).glob("*.parquet"))))
+    assert attempt() == 0
+assert ends.count(killed) >= 12, ends
+assert len(set(parts)) >= 4, parts  # in various states of the output
 
 output = folder + "/steps"
 steps = ((os, "fsync", 1), (os, "replace", 1), (os, "fsync", 3), (os, "replace", 3), (os, "fsync", 1), (b, "read_unit", 2))
@@ -167,7 +177,7 @@ def test_killed_and_started_again_it_ends_as_in_peace(
 ) -> None:
     """At 20 random moments; within the writing of parts and of rejected rows; by a file system that takes no more."""
     subprocess.run([sys.executable, "-c", ATTEMPTS, exported, logs, tmp_path], check=True)
-    for how in ("moments", "steps", "disk"):
+    for how in (*(f"moments{number}" for number in range(4)), "steps", "disk"):
         assert table(tmp_path / how) == table(in_peace), how
 
 
@@ -213,7 +223,13 @@ def test_object_stores(exported: Path, logs: Path, in_peace: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "told"),
-    [("nothing://a/b.jsonl", "nothing"), ("{tmp}/*.jsonl", "no such file"), ("{tmp}/a.csv", "no such file"), ("{tmp}", "holds no .jsonl")],
+    [
+        ("", "the path is empty"),
+        ("nothing://a/b.jsonl", "nothing"),
+        ("{tmp}/*.jsonl", "no such file"),
+        ("{tmp}/a.csv", "no such file"),
+        ("{tmp}", "holds no .jsonl"),
+    ],
 )
 def test_inputs_that_are_not_there(path: str, told: str, exported: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=told):
@@ -238,7 +254,9 @@ def test_another_model_is_refused_with_both_fingerprints(exported: Path, in_peac
 
 
 def test_the_output_is_never_the_input(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
-    for source, output in ((in_peace, in_peace), (logs, logs / "labelled"), (in_peace / "*", in_peace)):
+    (tmp_path / "link").symlink_to(logs)
+    pairs = [(in_peace, in_peace), (logs, logs / "labelled"), (in_peace / "*", in_peace), (tmp_path / "link", logs / "labelled")]
+    for source, output in [*pairs, (f"file://{logs}", tmp_path / ".." / logs.name / "labelled")]:
         with pytest.raises(ValueError, match="would be read as input"):
             backfill(str(exported), str(source), str(output))
     with pytest.raises(ValueError, match="name a folder"):
@@ -288,8 +306,41 @@ def test_uris_and_patterns_are_read_everywhere(logs: Path, monkeypatch: pytest.M
 def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
     label = partial(backfill, str(exported), str(logs), precision="int8")
     with pytest.raises(ValueError, match=r"changes too many labels of .*use fp32, or least_agreement=0"):
-        label(str(tmp_path / "out"), least_agreement=1.01)
+        label(str(tmp_path / "out"), least_agreement=1.0)
     assert not list((tmp_path / "out").glob("*.parquet"))
     assert label(str(tmp_path / "out"), least_agreement=0.1).labelled == 60
+    assert label(str(tmp_path / "out"), least_agreement=1.0).before == 60, "nothing new, nothing to compare"
+    dialogues = list(read(logs, lambda error: None))
+    write((d.model_copy(update={"id": f"new {d.id}"}) for d in dialogues), tmp_path / "later.jsonl")
+    with pytest.raises(ValueError, match="changes too many labels"):
+        backfill(str(exported), str(tmp_path / "later.jsonl"), str(tmp_path / "out"), precision="int8", least_agreement=1.0)
+    with pytest.raises(ValueError, match="part 2000 there, 7 now"):
+        label(str(tmp_path / "out"), least_agreement=0.1, part=7)
+    with pytest.raises(ValueError, match="a number from 0 to 1"):
+        label(str(tmp_path / "out"), least_agreement="x")
     with pytest.raises(ValueError, match="labels of two models do not go together"):
         label(str(in_peace), least_agreement=0.1)
+
+
+def test_what_was_refused_in_eight_bits_is_labelled_in_full_precision(exported: Path, logs: Path, tmp_path: Path) -> None:
+    label = partial(backfill, str(exported), str(logs), str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="use fp32"):
+        label(precision="int8", least_agreement=1.0)
+    assert label().labelled == 60
+
+
+@pytest.mark.parametrize("scheme", ["file://", "local://"])
+def test_a_uri_of_a_disk_is_a_disk(scheme: str, exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
+    """With its lock, and files that appear whole."""
+    counts = backfill(f"{scheme}{exported}", f"{scheme}{logs}", f"{scheme}{tmp_path}/out", part=7)
+    assert counts == Counts(60, 0, 4, 0)
+    assert [d.id for d in read(tmp_path / "out")] == [d.id for d in read(in_peace)]
+    assert (tmp_path / "out" / "_lock").exists() and list((tmp_path / "out" / "_rejected").iterdir())
+
+
+def test_a_part_ends_where_its_records_are_large(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelgen.backfill.PART_CHARACTERS", 10_000)
+    large = (Dialogue(id=f"{k}", turns=[Turn(request="hello")], metadata={"trace": "x" * 4_000}) for k in range(9))
+    write(large, tmp_path / "logs.jsonl")
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
+    assert [pq.read_metadata(part).num_rows for part in sorted((tmp_path / "out").glob("*.parquet"))] == [3, 3, 3]

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.files import Rejected, arrow_schema, files, read, rows, write
+from labelgen.files import Rejected, arrow_schema, files, read, write
+from labelgen.rows import rows
 
 ENDINGS = ("jsonl", "parquet")
 
@@ -133,7 +134,7 @@ def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path
     file = tmp_path / "a.csv"
     file.write_text(f"id,text\n1,{'x' * 200_000}\n2,short\n")
     assert [len(row["text"]) for _, row in rows(file) if not isinstance(row, str)] == [200_000, 5]
-    monkeypatch.setattr("labelgen.files.CELL", 1000)
+    monkeypatch.setattr("labelgen.rows.CELL", 1000)
     (first, told), second = rows(file)
     assert first == 1 and isinstance(told, str) and "shorten the cell to 1,000 characters" in told
     assert second == (2, {"id": "2", "text": "short"})
@@ -153,3 +154,18 @@ def test_a_folder_gives_the_files_with_the_wanted_endings(tmp_path: Path) -> Non
     assert [file.name for file in files(tmp_path, (".csv", ".parquet"), "")] == ["a.parquet", "b.csv"]
     with pytest.raises(ValueError, match="give a table"):
         files(tmp_path / "c.jsonl", (".csv", ".parquet"), "give a table")
+
+
+@pytest.mark.parametrize("name", ["s3://bucket/a.jsonl", "memory://a.parquet"])
+def test_what_is_written_lies_on_a_disk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"(s3|memory) cannot be used here; give a path on a disk"):
+        write([], name)
+    assert write([Dialogue(id="a", turns=[Turn()])], f"file://{tmp_path}/b.jsonl") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["b.jsonl"]
+
+
+def test_a_pattern_that_names_a_folder_and_its_files_reads_them_once(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    write([Dialogue(id="a", turns=[Turn()])], tmp_path / "a" / "b" / "c.jsonl")
+    assert len(files(f"{tmp_path}/**", (".jsonl",), "")) == 1

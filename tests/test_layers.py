@@ -18,7 +18,8 @@ PACKAGE = ROOT / "labelgen"
 
 LAYERS: list[set[str]] = [  # a part imports parts of earlier layers, and of its own without a circle; imports within functions count
     {"dialogue"},
-    {"files", "render"},
+    {"rows", "render"},
+    {"files"},
     {"consensus", "corpora", "parts"},
     {"features", "audio", "pretrained", "batch"},
     {"packed"},
@@ -39,6 +40,7 @@ WITHOUT_TORCH = [
     "audio",
     "dialogue",
     "files",
+    "rows",
     "parts",
     "render",
     "corpora.sgd",

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
 from labelgen import parts
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.files import Ids, Place, read, write
+from labelgen.files import Ids, read, write
 from labelgen.parts import Done, Mark, Output, Part, read_unit, units
+from labelgen.rows import Place
 
 MARK = Mark("a" * 16, "b" * 16)
 
@@ -25,7 +27,7 @@ def whole(file: Path) -> tuple[list[tuple[int, str]], list[int]]:
     found, errors, before = [], list[RecordError](), 0
     for unit in units(UPath(file)):
         place = Place()
-        found += [(row, dialogue.id) for row, dialogue in read_unit(unit, before, place, errors.append)]
+        found += [(row, dialogue.id) for row, dialogue in read_unit(unit, unit.rows_before(before), place, errors.append)]
         before += place.row
     return found, [error.row for error in errors]
 
@@ -41,16 +43,33 @@ def test_units_hold_every_line_once(size: int, records: list[Dialogue], tmp_path
     assert errors == [31]
 
 
-@pytest.mark.parametrize(("group", "unit", "number"), [(1, 1, 60), (7, 20, 4), (7, 3, 9), (100, 10, 1)])
-def test_units_hold_every_row_group_once(
-    group: int, unit: int, number: int, records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("group", "unit"), [(1, 1), (7, 20), (7, 3), (100, 10), (10, 10)])
+def test_units_hold_every_row_of_parquet_once(
+    group: int, unit: int, records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "UNIT_ROWS", unit)
     write(records, tmp_path / "a.parquet", rows_per_group=group)
     found, errors = whole(tmp_path / "a.parquet")
     assert found == [(k + 1, dialogue.id) for k, dialogue in enumerate(records)]
     assert not errors
-    assert len(units(UPath(tmp_path / "a.parquet"))) == number
+    assert len(units(UPath(tmp_path / "a.parquet"))) == -(-60 // unit), "however large the row groups are"
+
+
+def test_a_damaged_row_group_costs_the_rest_of_its_unit_alone(
+    records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parts, "UNIT_ROWS", 20)
+    file = tmp_path / "a.parquet"
+    write(records, file, rows_per_group=10)
+    column = pq.ParquetFile(file).metadata.row_group(3).column(0)
+    content = bytearray(file.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + 24] = b"\xff" * 24
+    file.write_bytes(content)
+    found, errors = whole(file)
+    assert found == [(k + 1, dialogue.id) for k, dialogue in enumerate(records) if not 30 <= k < 40]
+    assert errors == [31]
+    assert "a.parquet is not whole" in caplog.text
 
 
 def test_a_part_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path) -> None:
@@ -94,12 +113,19 @@ def test_an_output_is_one_models(tmp_path: Path) -> None:
         assert json.loads((out / "_backfill.json").read_text())["precision"] == "fp32"
         with pytest.raises(ValueError, match="another process is writing"):
             claim(out)
+        (out / "a.parquet").write_bytes(b"")
     claim(out)
     for other in (MARK._replace(model="c" * 16), MARK._replace(config="c" * 16)):
         with pytest.raises(ValueError, match=f"model {'a' * 16} with config {'b' * 16}.*model {other.model} with config {other.config}"):
             claim(out, other)
     with pytest.raises(ValueError, match="precision 'fp32' there, 'int8' now"):
         claim(out, MARK._replace(config="c" * 16), precision="int8")
+
+
+def test_an_output_without_labels_is_free_for_another_model(tmp_path: Path) -> None:
+    claim(tmp_path / "out")
+    claim(tmp_path / "out", MARK._replace(model="c" * 16))
+    assert json.loads((tmp_path / "out" / "_backfill.json").read_text())["model"] == "c" * 16
 
 
 def test_two_processes_never_share_a_new_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +150,9 @@ def test_other_folders_are_left_alone(tmp_path: Path) -> None:
         claim(tmp_path / "thesis.tex")
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="no output of backfill"):  # its manifest was lost: whose labels are they?
+        claim(tmp_path / "out")
     (tmp_path / "out" / "_backfill.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         claim(tmp_path / "out")

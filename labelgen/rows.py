@@ -1,0 +1,150 @@
+"""Rows of JSONL, Parquet and CSV files, streamed, a file or a piece of one; what cannot be read is told in the row's place."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from upath import UPath
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+Row = Mapping[str, Any]
+CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
+
+
+@dataclass
+class Place:
+    """How far a file is read: `row` counts from 1 (of JSONL empty lines too), `position` is bytes (of Parquet, an estimate)."""
+
+    row: int = 0
+    position: int = 0
+
+
+def rows(file: UPath, start: int = 0, stop: int | None = None, place: Place | None = None) -> Iterator[tuple[int, Row | str]]:
+    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, a CSV's header aside); a text: the reason why there is no row.
+
+    `start` and `stop` cut a piece out, and the numbers count from there: of JSONL the lines that begin in these bytes, of Parquet these
+    rows. `place` is kept up to date.
+    """
+    return _ROWS[file.suffix](file, start, stop, place or Place())
+
+
+def _jsonl_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+    with file.open("rb") as lines:
+        if start:  # the line that goes on here began before
+            lines.seek(start - 1)
+            start += len(lines.readline()) - 1
+        place.position = start
+        for line in lines:
+            if stop is not None and place.position >= stop:
+                return
+            first = not place.position
+            place.row, place.position = place.row + 1, place.position + len(line)
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8-sig" if first else "utf-8"))
+            except UnicodeDecodeError as error:
+                yield place.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
+            except (ValueError, RecursionError) as error:
+                yield place.row, f"not JSON ({error}); one JSON object a line"
+            else:
+                yield place.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+
+
+def _csv_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+    assert start == 0 and stop is None, "a CSV file is read whole"
+    header = None
+    csv.field_size_limit(CELL)  # of the process: there is no other
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        lines = csv.reader(text, strict=True)
+        while True:
+            try:
+                cells = next(lines, None)
+                if cells is None:
+                    return
+                told = _misfit(cells, header)
+            except csv.Error as error:
+                remedy = "quote cells that hold commas, line ends or quotation marks, and double the latter"
+                if "field limit" in str(error):
+                    remedy = f"shorten the cell to {CELL:,} characters, and look for a quotation mark that is never closed"
+                cells, told = [], f"not CSV ({error}); {remedy}"
+            if told is None and not cells:
+                continue  # an empty line
+            if header is None:
+                if told is not None:
+                    yield 0, f"the column names: {told}. Nothing is read from this file"
+                    return
+                header = cells
+            else:
+                place.row += 1
+                yield place.row, told or dict(zip(header, cells, strict=True))
+
+
+def _misfit(cells: list[str], header: list[str] | None) -> str | None:
+    """What is wrong with a line of a CSV file, if anything; an empty one is not wrong."""
+    if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
+        return "not UTF-8; save the file as UTF-8"
+    if header is None:
+        twice = next((name for name in cells if cells.count(name) > 1), None)
+        return None if twice is None else f"two have the name {twice!r}; rename one"
+    if cells and len(cells) != len(header):
+        return f"{len(cells)} cells under {len(header)} column names; quote cells that hold commas"
+    return None
+
+
+def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with file.open("rb") as opened:
+            table = pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)  # else a row group is read at once
+            held = table.metadata
+            bytes_a_row = file.stat().st_size / max(held.num_rows, 1)
+            stop = held.num_rows if stop is None else stop
+            end = 0
+            for group in range(held.num_row_groups):  # one by one: what a damaged one follows is read
+                at, end = end, end + held.row_group(group).num_rows
+                if end <= start or at >= stop:
+                    continue
+                for batch in table.iter_batches(batch_size=256, row_groups=[group]):
+                    first, at = at, at + batch.num_rows
+                    for row in _batch_rows(batch[max(start - first, 0) : max(stop - first, 0)]):
+                        place.row, place.position = place.row + 1, round((place.row + 1) * bytes_a_row)
+                        yield place.row, row
+                    if at >= stop:
+                        return
+    except (pa.ArrowException, OSError) as error:
+        raise_unless_damaged(error)
+        log.warning("%s is not whole: rows are lost", file)
+        yield place.row + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here to the end of this piece"
+
+
+def raise_unless_damaged(error: Exception) -> None:
+    """Raises what pyarrow raised again where a disk or a network failed; where it did not, the file itself is at fault."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+
+
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
+    with suppress(ValueError, OverflowError):
+        yield from batch.to_pylist()
+        return
+    for k in range(batch.num_rows):
+        try:
+            yield batch.slice(k, 1).to_pylist()[0]
+        except (ValueError, OverflowError) as error:
+            yield f"not readable ({error}); write text as UTF-8 and times in microseconds"
+
+
+_ROWS = {".jsonl": _jsonl_rows, ".parquet": _parquet_rows, ".csv": _csv_rows}
