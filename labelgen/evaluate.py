@@ -79,13 +79,21 @@ def evaluate(
     names = np.array([dialogue.id for dialogue in dialogues])
     np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
-    made = table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}")
+    _print(table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
+    return _mean(scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in own.items())
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Of those that are known; 0.0 where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _print(made: Table) -> None:
+    """Wider than the screen rather than cut."""
     screen = Console()
     wide = max(screen.width, screen.measure(made, options=screen.options.update(max_width=1000)).maximum)
-    Console(width=wide).print(made)  # wider than the screen rather than cut
-    firsts = [scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in own.items()]
-    known_firsts = [value for value in firsts if value is not None]
-    return float(np.mean(known_firsts)) if known_firsts else 0.0
+    Console(width=wide).print(made)
 
 
 def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:

@@ -60,6 +60,16 @@ def train(
     skip = {} if module.valid else {"limit_val_batches": 0}
     fitter = trainer(default_root_dir=output, callbacks=usable(callbacks, bool(module.valid)), logger=loggers, **skip)
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
+    _fit(fitter, learner, module, checkpoint)
+    fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
+    best = _best_score(fitter)
+    then = "labelgen export checkpoint={} output=..." if module.tasks else "labelgen train pretrained={}"
+    log.info("best valid/score %.4f; next: %s", best, then.format(output))
+    return best
+
+
+def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, checkpoint: str | None) -> None:
+    """Trains, and says where it ended early."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run goes on in its own folder
         warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
@@ -68,15 +78,16 @@ def train(
     for callback in fitter.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
             log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
-    fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
+
+
+def _best_score(fitter: pl.Trainer) -> float:
+    """0.0 where none was computed."""
     kept = [callback for callback in fitter.checkpoint_callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     scores = [callback.best_model_score for callback in kept if callback.best_model_score is not None]
     best = float(scores[0]) if scores else 0.0
     if best != best:  # NaN would end a sweep
         log.error("the best score is not a number; returned as 0")
-        best = 0.0
-    then = "labelgen export checkpoint={} output=..." if module.tasks else "labelgen train pretrained={}"
-    log.info("best valid/score %.4f; next: %s", best, then.format(output))
+        return 0.0
     return best
 
 

