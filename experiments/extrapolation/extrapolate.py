@@ -1,9 +1,9 @@
 """What it costs to label many dialogues: hours and money, from a measured rate and from prices that you put in.
 
-python experiments/extrapolation/extrapolate.py --dialogues 1e9 --rate 11 --core-hour 0.0425
+python experiments/extrapolation/extrapolate.py --dialogues 1e9 --rate 8.5 --core-hour 0.0425
 
 hours of cores  = dialogues / rate / 3600                  money = hours x price of a core's hour
-days            = hours / cores / 24                       (cores share nothing but the files: twice as many, half the time)
+time            = hours / cores                            (cores share nothing but the files: twice as many, half the time)
 a judge         = dialogues x (tokens in x price + tokens out x price)
 annotators      = dialogues x annotators x minutes / 60 x wage
 """
@@ -43,7 +43,7 @@ def main() -> None:
     def row(who: str, hours: str, time: str, dollars: float) -> None:
         print(f"| {who} | {hours} | {time} | {dollars:,.0f} | {dollars / count * 1e6:,.2f} |")
 
-    for name, rate in (("labelgen, fp32", given.rate), ("labelgen, int8", given.rate_int8)):
+    for name, rate in (("labelgen, fp32", given.rate), ("labelgen, int8 (where accepted)", given.rate_int8)):
         if rate:
             hours = count / rate / 3600
             time = f"{hours / given.cores:,.0f} hours on {given.cores:,} cores"
