@@ -102,7 +102,7 @@ def backfill(
     Each row is a dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`; `part` rows
     make a file. Run again, it labels what is not in the output yet: a dialogue is known by its id and its content. Rows that cannot be
     used go to OUTPUT/_rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
-    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. `precision` int8 is refused where
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. `precision` bf16 or int8 is refused where
     the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE new dialogues. ValueError: nothing is
     usable, or the output is another model's.
     """
