@@ -20,12 +20,14 @@ from labelgen.dialogue import Dialogue
 from labelgen.files import write
 
 ONE = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 from labelgen.backfill import backfill
 start = time.process_time()
 counts = backfill(*sys.argv[1:4])
 took = time.process_time() - start
-print(json.dumps([counts.labelled, counts.before, took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+peak = int(re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])  # getrusage tells the parent's, if that is more
+print(json.dumps([counts.labelled, counts.before, took, peak / 1024]))
 """
 TEMPLATES = 5000  # dialogues that the logs are made of, each under many ids with words of its own
 TURNS = 4
