@@ -1,7 +1,10 @@
-"""What the benchmarks measure speed against: the FLOPs of a turn encoder, and the peak of the machine's matrix products."""
+"""What the benchmarks share: their clock and threads, the FLOPs of a turn encoder, and the peak of the machine's matrix products."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,22 @@ if TYPE_CHECKING:
     from labelgen.batch import Group
 
 PROBE_ROWS = (256, 512, 1024, 2048, 4096)  # tokens at once; the best of them is the peak
+
+
+def read_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line, with --threads and --clock; sets the environment, so call it before torch is imported."""
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time on the core alone, for a busy machine")
+    options = parser.parse_args()
+    if options.clock == "cpu" and options.threads > 1:
+        parser.error("--clock cpu counts one thread; use --threads 1 or the wall clock")
+    os.environ.update(RAYON_NUM_THREADS=str(options.threads), OMP_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1")
+    return options
+
+
+def clock_of(options: argparse.Namespace) -> Callable[[], float]:
+    """Seconds, of the kind that was asked for."""
+    return time.process_time if options.clock == "cpu" else time.perf_counter
 
 
 def count_gflop(groups: Iterable[Group], config: Mapping[str, Any]) -> float:

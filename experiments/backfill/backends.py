@@ -20,7 +20,8 @@ from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from compare import build_annotator, count_gflop, parser, probe, read_options, read_sample, spread
+from compare import build_annotator, checked, parser, read_sample
+from peak import clock_of, count_gflop, probe, spread
 
 if TYPE_CHECKING:
     import torch
@@ -178,7 +179,7 @@ def measure(options: argparse.Namespace, network: Network, texts: Texts, folder:
     """Prepares each backend, runs it once to warm up, then the rounds."""
     import torch
 
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    clock = clock_of(options)
     found, runs = Measured({}, [], {}, {}, {}), {}
     for name, prepare in backends(network, texts, options.threads, folder).items():
         start = time.perf_counter()
@@ -229,7 +230,7 @@ def report(options: argparse.Namespace, found: Measured, texts: Texts, gflop: fl
 
 def main() -> None:
     """Reads the options, runs the rounds, prints the table."""
-    options = read_options(parser(__doc__))
+    options = checked(parser(__doc__))
     import torch
     from opponents import texts_of
     from transformers.utils import logging

@@ -15,18 +15,16 @@ Without --corpus the dialogues are simulated ones.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from peak import count_gflop, probe, spread
+from peak import clock_of, count_gflop, probe, read_options, spread
 
 if TYPE_CHECKING:
     from labelgen.batch import Group
@@ -158,7 +156,7 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    clock = clock_of(options)
     annotator = build_annotator(options)
     network, config = annotator.network, annotator.network.encoder.config
     tokenizer = save(network.encoder, folder)
@@ -221,19 +219,14 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     found.add_argument("--split", help=f"default: {', '.join(f'{corpus} {split}' for corpus, split in SPLITS.items())}")
     found.add_argument("--dialogues", type=int, default=40, help="to draw; labelgen gives about 14 at a time to a thread")
     found.add_argument("--rounds", type=int, default=5)
-    found.add_argument("--threads", type=int, default=1)
-    found.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time on the core alone, for a busy machine")
     return found
 
 
-def read_options(found: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line, checked; sets the environment, so call it before torch is imported."""
-    options = found.parse_args()
+def checked(found: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line; call it before torch is imported."""
+    options = read_options(found)
     if options.corpus != "simulated" and not options.root:
         found.error(f"--corpus {options.corpus} needs --root, its folder")
-    if options.clock == "cpu" and options.threads > 1:
-        found.error("--clock cpu counts one thread; use --threads 1 or the wall clock")
-    os.environ.update(RAYON_NUM_THREADS=str(options.threads), OMP_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1")
     return options
 
 
@@ -241,7 +234,7 @@ def main() -> None:
     """Reads the options, runs the rounds, prints the table."""
     found = parser(__doc__)
     found.add_argument("--few", type=int, default=6, help="of the dialogues, for the windows")
-    options = read_options(found)
+    options = checked(found)
     with tempfile.TemporaryDirectory() as folder:
         print(measure(options, Path(folder)))
 

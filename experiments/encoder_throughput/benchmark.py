@@ -10,18 +10,16 @@ products take turns within each round, so that what else the machine does falls 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from peak import count_gflop, probe, spread
+from peak import clock_of, count_gflop, probe, read_options, spread
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +134,7 @@ def measure(rank: int, options: argparse.Namespace, texts: Sequence[str], barrie
     import torch
 
     torch.set_num_threads(options.threads)
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    clock = clock_of(options)
     texts = texts[rank :: options.processes]
     packed, reference, config = build(options, clock)
     _, groups, _ = packed.pack(texts)
@@ -219,20 +217,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--split", default="dev")
     parser.add_argument("--dialogues", type=int, default=40, help="dialogues to draw (about 20 texts each)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--processes", type=int, default=1, help="that share the texts")
     parser.add_argument("--batch-size", type=int, default=32, help="of sentence-transformers (its own default: 32)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time on the core alone, for a busy machine")
-    options = parser.parse_args()
-    if options.clock == "cpu" and options.threads > 1:
-        parser.error("--clock cpu counts one thread; use --threads 1 or the wall clock")
-    return options
+    return read_options(parser)
 
 
 def main() -> None:
     """Reads the texts, runs the rounds in one process or several, prints the table."""
     options = parse()
-    os.environ.update(RAYON_NUM_THREADS=str(options.threads), OMP_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1")
     texts, whole = read_texts(options)
     if options.processes == 1:
         found = measure(0, options, texts, threading.Barrier(1))

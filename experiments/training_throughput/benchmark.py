@@ -11,10 +11,8 @@ falls on all of them; the table gives medians over the rounds. A useful token is
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -23,7 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from peak import count_gflop, probe, spread
+from peak import clock_of, count_gflop, probe, read_options, spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -306,23 +304,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-tokens", type=int, default=4096, help="of the packed step (that of conf/data)")
     parser.add_argument("--steps", type=int, default=1, help="packed steps that the dialogues make")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: time on the core alone, for a busy machine")
-    options = parser.parse_args()
-    if options.clock == "cpu" and options.threads > 1:
-        parser.error("--clock cpu counts one thread; use --threads 1 or the wall clock")
-    return options
+    return read_options(parser)
 
 
 def main() -> None:
     """Builds the loops, runs the rounds, prints the table."""
     options = parse()
-    os.environ.update(RAYON_NUM_THREADS=str(options.threads), OMP_NUM_THREADS=str(options.threads), HF_HUB_OFFLINE="1")
     import torch
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    clock = clock_of(options)
     with TemporaryDirectory() as folder:
         loops, useful, config = build(options, Path(folder), clock)
         for name in (FLAT, OURS):  # warms up
