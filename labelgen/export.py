@@ -90,10 +90,15 @@ def export(checkpoint: str, output: str) -> None:
             if not _may_be_replaced(folder):
                 raise ValueError(f"{folder} exists and is not an export; name another folder")
             os.replace(folder, before)
-        os.replace(aside, folder)
+        try:
+            os.replace(aside, folder)
+        except OSError:
+            if before.exists():
+                os.replace(before, folder)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)
     log.info("exported to %s (model %s)", folder, told["fingerprint"])
 
 

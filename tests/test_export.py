@@ -1,6 +1,7 @@
 """An export stands alone and labels as the checkpoint does; one that was damaged or tampered with is refused by name."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -283,6 +284,26 @@ def test_pieces_hold_no_more_tokens_than_they_may(word: str, exported: Path) -> 
     tokens = [sum(len(annotator._texts([text])[text].ids) for text in several) for several in texts]
     assert max(tokens) <= limit
     assert max(len(piece) for piece in pieces) > 1, "what is cut is not counted"
+
+
+def test_an_export_that_cannot_be_replaced_stays(
+    exported: Path, save_checkpoint: Callable[..., str], labeler: Labeler, features: FeatureSpace, tmp_path: Path, monkeypatch: Any
+) -> None:
+    checkpoint, folder = save_checkpoint(labeler, features, tmp_path / "x.ckpt"), tmp_path / "export"
+    copytree(exported, folder)
+    held, real, calls = (folder / "config.json").read_text("utf-8"), os.replace, []
+
+    def failing(*names: Any) -> None:
+        calls.append(names)
+        if len(calls) == 2:  # the old one is aside, the new one not yet there
+            raise OSError("no")
+        real(*names)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="no"):
+        export(checkpoint, str(folder))
+    assert (folder / "config.json").read_text("utf-8") == held
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["export", "x.ckpt"]
 
 
 def test_exports_replace_exports_and_nothing_else(
