@@ -157,10 +157,10 @@ def byte_tokenizer() -> str:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: k for k, token in enumerate(["<pad>", "<s>", "</s>", *alphabet])}
+    vocabulary = {token: k for k, token in enumerate(["<s>", "<pad>", "</s>", *alphabet])}  # RoBERTa's order
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     text: str = tokenizer.to_str()
     return text

@@ -357,6 +357,16 @@ def test_a_folder_gives_architecture_tokenizer_and_weights(name: str, tmp_path: 
     again.load_state_dict(encoder.state_dict())
 
 
+def test_the_tokenizer_of_bytes_agrees_with_robertas_padding(make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
+    theirs = RobertaModel(RobertaConfig(**tiny["backbone"])).eval()
+    encoder = make_encoder().eval()
+    encoder.turn.backbone.load(theirs.state_dict())
+    ids = torch.tensor(encoder.tokenizer.encode("Play some jazz").ids)
+    with torch.no_grad():
+        wanted = theirs(ids[None]).last_hidden_state[0]  # it finds positions by the padding's number
+    torch.testing.assert_close(encoder.turn(ids, [Group(1, len(ids))]), wanted, **EXACT)
+
+
 def test_heads_read_requests_and_responses(network: Network, collate: Collator, dialogues: list[Dialogue]) -> None:
     states = network.encoder(collate(dialogues[:3]))
     assert torch.equal(states.request, states.sides[0::2])
