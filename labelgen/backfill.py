@@ -26,7 +26,7 @@ from labelgen import __version__
 from labelgen.annotator import Annotator, Precision, agreement
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.export import load, task_classes
-from labelgen.files import RECORDS, SAME_ID, Ids, Read, located, read, record_files
+from labelgen.files import RECORDS, SAME_ID, Ids, Read, local, located, read, record_files
 from labelgen.parts import REJECTED, Done, Mark, Output, Part, Unit, read_unit, units
 from labelgen.rows import Place
 
@@ -112,11 +112,12 @@ def backfill(
         raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
     target = Output(output)
     files = _input_files(input, target.folder)
-    export, output = str(UPath(export).absolute()), str(target.folder)  # workers may be started elsewhere
+    export, output = str(local(export).absolute()), str(target.folder)  # workers may be started elsewhere
     job = Job(export, output, device, dict(tasks or {}), precision, part)
     annotator = job.annotator()
-    with target.claim(job.mark(annotator), job.settings()), Progress(sum(file.stat().st_size for file in files)) as progress:
-        done = target.done(target.parts())
+    size = sum(file.stat().st_size for file in files)
+    with target.claim(job.mark(annotator), job.settings()) as parts, Progress(size) as progress:
+        done = target.done(parts)
         if precision != "fp32":
             new = (dialogue for dialogue in read(input, lambda error: None) if done.get(dialogue.id) is None)
             check_precision(job, annotator, list(islice(new, SAMPLE)), least_agreement)

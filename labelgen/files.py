@@ -151,7 +151,13 @@ def local(path: str | os.PathLike[str]) -> Path:
 def located(path: str | os.PathLike[str] | UPath) -> UPath:
     """A path or URI in full: on a disk a plain path without links, so that two of them can be compared."""
     place = UPath(path)
-    return UPath(Path(place.path).resolve()) if place.protocol in DISK else place.absolute()
+    if place.protocol in DISK:
+        return UPath(Path(place.path).resolve())
+    try:
+        _ = place.fs  # made on first use
+    except ImportError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return place.absolute()
 
 
 def check_output(output: str, source: str | None) -> None:

@@ -78,12 +78,12 @@ def units(file: UPath) -> list[Unit]:
         return [Unit(str(file), k, a, None if b == size else b, b - a) for k, (a, b) in enumerate(pairwise([*starts, size]))]
     try:
         with file.open("rb") as opened:
-            count = pq.read_metadata(opened).num_rows
+            length = pq.read_metadata(opened).num_rows
     except (pa.ArrowException, OSError) as error:
         raise_unless_damaged(error)
         return [Unit(str(file), 0, 0, None, size)]
-    starts = [*range(0, count, UNIT_ROWS)] or [0]
-    return [Unit(str(file), k, a, b, size * (b - a) // max(count, 1)) for k, (a, b) in enumerate(pairwise([*starts, count]))]
+    starts = [*range(0, length, UNIT_ROWS)] or [0]
+    return [Unit(str(file), k, a, b, size * (b - a) // max(length, 1)) for k, (a, b) in enumerate(pairwise([*starts, length]))]
 
 
 def read_unit(unit: Unit, before: int, place: Place, reject: Reject) -> Iterator[Read]:
@@ -140,8 +140,8 @@ class Output:
         self.is_local = self.folder.protocol in DISK
 
     @contextmanager
-    def claim(self, mark: Mark, told: Mapping[str, Any]) -> Iterator[None]:
-        """Makes the folder this model's, and this process's while it lasts (on a disk; object stores have no locks).
+    def claim(self, mark: Mark, told: Mapping[str, Any]) -> Iterator[list[UPath]]:
+        """Makes the folder this model's, and this process's while it lasts (on a disk; object stores have no locks): the parts there.
 
         `told` is kept beside the mark. ValueError where the folder holds another model's labels, or other files, or another process
         writes there.
@@ -149,18 +149,24 @@ class Output:
         if self.folder.is_file():
             raise ValueError(f"{self.folder} is a file; name a folder, which will hold Parquet files")
         held = {file.name for file in self.folder.iterdir()} if self.folder.exists() else set()
-        if (held and not held & {MANIFEST, LOCK}) or (MANIFEST not in held and any(name.endswith(".parquet") for name in held)):
-            raise ValueError(f"{self.folder} exists and is no output of backfill (it has no {MANIFEST}); name another folder")
+        if held and not held & {MANIFEST, LOCK}:
+            raise self._foreign()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked() if self.is_local else nullcontext():
-            self._check(mark, told)
-            yield
+            parts = self.parts()
+            if parts:
+                self._check(mark, told)
+            else:  # nothing is labelled yet
+                self.save(MANIFEST, json.dumps({**mark._asdict(), **told}, indent=1).encode())
+            yield parts
+
+    def _foreign(self) -> ValueError:
+        return ValueError(f"{self.folder} exists and is no output of backfill (it has no {MANIFEST}); name another folder")
 
     def _check(self, mark: Mark, told: Mapping[str, Any]) -> None:
         manifest = self.folder / MANIFEST
-        if not self.parts():  # nothing is labelled yet
-            self.save(MANIFEST, json.dumps({**mark._asdict(), **told}, indent=1).encode())
-            return
+        if not manifest.exists():
+            raise self._foreign()
         try:
             there = json.loads(manifest.read_text())
             held = Mark(**{name: str(there[name]) for name in Mark._fields})
