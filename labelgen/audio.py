@@ -51,9 +51,7 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
                 samples = sound.read(dtype="float32", always_2d=True)
                 if len(samples) < sound.frames:
                     raise AudioError(f"cut short: {len(samples)} of {sound.frames} samples are there; fetch the file again")
-    except AudioError:
-        raise
-    except (TimeoutError, ConnectionError, MemoryError):
+    except (AudioError, TimeoutError, ConnectionError, MemoryError):
         raise
     except FileNotFoundError:
         raise AudioError("there is no such file; mend the path (relative ones start at the working directory)") from None
