@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -150,14 +150,23 @@ def local(path: str | os.PathLike[str]) -> Path:
 
 def located(path: str | os.PathLike[str] | UPath) -> UPath:
     """A path or URI in full: on a disk a plain path without links, so that two of them can be compared."""
-    place = UPath(path)
-    if place.protocol in DISK:
-        return UPath(Path(place.path).resolve())
-    try:
+    with reaching(path):
+        place = UPath(path)
+        if place.protocol in DISK:
+            return UPath(Path(place.path).resolve())
         _ = place.fs  # made on first use
-    except ImportError as error:
+        return place.absolute()
+
+
+@contextmanager
+def reaching(path: str | os.PathLike[str] | UPath) -> Iterator[None]:
+    """ValueError, naming the path, for what a store's client raises: no package, no credentials, an unknown protocol. OSError passes."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # each client has errors of its own
         raise ValueError(f"{path}: {error}") from None
-    return place.absolute()
 
 
 def check_output(output: str, source: str | None) -> None:
@@ -176,13 +185,11 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
     """
     if not str(path):
         raise ValueError("the path is empty, as of a variable that is not set; name a file, a folder or a pattern")
-    try:
+    with reaching(path):
         root = UPath(path)
         named = _matching(root) if "*" in str(path) else [root] if root.exists() else []
         found = (file for one in named for file in ((f for f in one.rglob("*") if f.is_file()) if one.is_dir() else [one]))
         every = list({str(file): file for file in found}.values())  # a pattern may name a folder and what is in it
-    except (ImportError, ValueError) as error:  # an unknown protocol, or one whose package is not installed
-        raise ValueError(f"{path}: {error}") from None
     if not named:
         raise ValueError(f"{path}: no such file or folder")
     if every == named and (wrong := next((file for file in every if file.suffix not in endings), None)):

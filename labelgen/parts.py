@@ -29,7 +29,7 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.files import DISK, PROVENANCE, Read, arrow_schema, as_written, key, located, records, rejected_line, to_arrow
+from labelgen.files import DISK, PROVENANCE, Read, arrow_schema, as_written, key, located, reaching, records, rejected_line, to_arrow
 from labelgen.rows import Place, raise_unless_damaged
 
 if TYPE_CHECKING:
@@ -146,9 +146,11 @@ class Output:
         `told` is kept beside the mark. ValueError where the folder holds another model's labels, or other files, or another process
         writes there.
         """
-        if self.folder.is_file():
+        with reaching(self.folder):
+            is_file = self.folder.is_file()
+            held = {file.name for file in self.folder.iterdir()} if not is_file and self.folder.exists() else set()
+        if is_file:
             raise ValueError(f"{self.folder} is a file; name a folder, which will hold Parquet files")
-        held = {file.name for file in self.folder.iterdir()} if self.folder.exists() else set()
         if held and not held & {MANIFEST, LOCK}:
             raise self._foreign()
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -221,6 +221,19 @@ def test_object_stores(exported: Path, logs: Path, in_peace: Path) -> None:
     store.rm("/bucket", recursive=True)
 
 
+def test_a_store_that_refuses_is_told_of_by_name(exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception):
+        """As botocore's, which is no OSError."""
+
+    def exists(*_: Any, **__: Any) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "exists", exists)
+    for paths in ((str(logs), "memory://bucket/out"), ("memory://bucket/logs", str(tmp_path / "out"))):
+        with pytest.raises(ValueError, match=r"memory://bucket/\w+: Unable to locate credentials"):
+            backfill(str(exported), *paths)
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [
