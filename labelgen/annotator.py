@@ -116,19 +116,20 @@ class Annotator:
         precision: Precision = "fp32",
         batch_tokens: int = 16_384,
     ) -> None:
-        if precision not in get_args(Precision) or (precision == "int8" and device != "cpu"):
-            raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")
         try:
-            self.network = network.eval().to(device)
-        except (AssertionError, RuntimeError) as error:  # as torch says that there is none
+            self.device = torch.device(device)
+            self.network = network.eval().to(self.device)
+        except (AssertionError, RuntimeError, NotImplementedError) as error:  # as torch says that there is none
             raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); give cpu") from None
+        if precision not in get_args(Precision) or (precision == "int8" and self.device.type != "cpu"):
+            raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")
         if precision == "int8":
             self.network.encoder.turn = quantised(self.network.encoder.turn)
         if precision == "bf16":
             self.network.encoder.turn.bfloat16()
         self.info = info
         self.source = fingerprint
-        self.device, self.batch_tokens = device, batch_tokens
+        self.batch_tokens = batch_tokens
         self._features = features
         self._texts = network.text_encoder()
         self._recordings = network.encoder.recordings()
@@ -159,7 +160,7 @@ class Annotator:
         """
         ended = False
         pieces = ((piece, self.memory.recall(_words(piece))) for piece in self._pieces(dialogues, reject))
-        threads = torch.get_num_threads() if self.device == "cpu" else 2  # on a GPU: one computes, the other decodes
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 2  # on a GPU: one computes, the other decodes
         try:
             for piece, said in in_order(lambda item: (item[0], self._attempt(*item)), pieces, threads):
                 failed = [one for one in said if isinstance(one, Exception)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,8 @@ FULL_SCALE, CLIPPED = 0.999, 0.05  # more than this share of samples at full sca
 STEP_SECONDS = 0.32  # recordings are padded to a multiple of it, so that many are of equal length
 MEL_BINS = 80
 MAX_SAMPLES = 30_000_000  # of all channels together, 120 MB; a minute of stereo at 192 kHz has 23 million
-PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ESTALE, errno.ENETUNREACH, errno.EHOSTUNREACH}
+MAX_BYTES = 4 * MAX_SAMPLES  # that are fetched
+PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENETUNREACH}
 UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without its length
 KEPT_BYTES = 2_000_000_000  # of frames in memory: about 11 hours of log-mel
 
@@ -36,7 +38,7 @@ class AudioError(ValueError):
 def read_wave(uri: str, rate: int) -> np.ndarray:
     """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used.
 
-    Errors of a disk or a network that may pass are raised as they are: they say nothing of the file.
+    Errors of a disk that may pass, and all of a store but that there is no such file, are raised as they are: they say nothing of the file.
     """
     import soundfile
     import soxr
@@ -51,12 +53,13 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
                 samples = sound.read(dtype="float32", always_2d=True)
                 if len(samples) < sound.frames:
                     raise AudioError(f"cut short: {len(samples)} of {sound.frames} samples are there; fetch the file again")
-    except (AudioError, TimeoutError, ConnectionError, MemoryError):
+    except AudioError:
         raise
     except FileNotFoundError:
         raise AudioError("there is no such file; mend the path (relative ones start at the working directory)") from None
     except Exception as error:  # what file systems and decoders raise has no type of its own
-        if isinstance(error, OSError) and error.errno in PASSING:
+        passing = isinstance(error, TimeoutError | ConnectionError | MemoryError) or getattr(error, "errno", None) in PASSING
+        if passing or not (_on_disk(uri) or isinstance(error, ValueError | soundfile.LibsndfileError)):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
@@ -76,7 +79,20 @@ def _open(uri: str) -> Any:
     system, path = url_to_fs(uri)
     if protocol == "file" and system.exists(path) and not system.isfile(path):  # a pipe would wait for ever
         raise AudioError("a folder, pipe or device; give the path of a plain file")
-    return system.open(path, "rb")
+    file = system.open(path, "rb")
+    if protocol == "file":
+        return file
+    with file:
+        content = file.read(MAX_BYTES + 1)  # at once: to a decoder a read that fails is the end of the file
+    if len(content) > MAX_BYTES:
+        raise AudioError(f"more than {MAX_BYTES / 1e6:.0f} MB; a request's recording has less, cut the turn out of the call")
+    return BytesIO(content)
+
+
+def _on_disk(uri: str) -> bool:
+    from fsspec.core import split_protocol
+
+    return split_protocol(uri)[0] in (None, "file")
 
 
 def _usable_rate(sound: Any) -> int:

@@ -26,7 +26,7 @@ from labelgen import __version__
 from labelgen.annotator import Annotator, Precision, agreement
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.export import load, task_classes
-from labelgen.files import RECORDS, SAME_ID, Ids, Read, local, located, read, record_files
+from labelgen.files import RECORDS, SAME_ID, Ids, Read, local, located, read, reads, record_files
 from labelgen.parts import REJECTED, Done, Mark, Output, Part, Unit, read_unit, units
 from labelgen.rows import Place
 
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 PART_CHARACTERS = 20_000_000  # of records: a part ends there, however few its dialogues
 EVERY = 30.0  # seconds, between lines of a log
 SAMPLE = 200  # dialogues that are labelled in fp32 too
+PASSED = "_passed.json"  # in the output: the precision of the run that is under way was good enough
 REJECTED_STATUS = 3  # exit status: done, but some rows were rejected
 
 
@@ -82,6 +83,8 @@ class Counts(NamedTuple):
 class Engine(Protocol):
     """Runs a job over the units of files."""
 
+    here: bool  # is it this process that labels, on the job's device?
+
     def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
         """Labels what is not done; returns the counts of all files."""
 
@@ -114,14 +117,18 @@ def backfill(
     files = _input_files(input, target.folder)
     export, output = str(local(export).absolute()), str(target.folder)  # workers may be started elsewhere
     job = Job(export, output, device, dict(tasks or {}), precision, part)
-    annotator = job.annotator()
+    engine = engine or InProcess()
+    annotator = (job if engine.here else job._replace(device="cpu")).annotator()
     size = sum(file.stat().st_size for file in files)
     with target.claim(job.mark(annotator), job.settings()) as parts, Progress(size) as progress:
         done = target.done(parts)
-        if precision != "fp32":
+        passed, asked = target.folder / PASSED, json.dumps({"input": input, "least_agreement": least_agreement}).encode()
+        if precision != "fp32" and not (passed.exists() and passed.read_bytes() == asked):
             new = (dialogue for dialogue in read(input, lambda error: None) if done.get(dialogue.id) is None)
-            check_precision(job, annotator, list(islice(new, SAMPLE)), least_agreement)
-        counts = (engine or InProcess()).run(job, annotator, done, files, progress)
+            check_precision(annotator, job, list(islice(new, SAMPLE)), least_agreement)
+            target.save(PASSED, asked)  # a run that is stopped goes on without being judged by other dialogues
+        counts = engine.run(job, annotator, done, files, progress)
+        passed.unlink(missing_ok=True)
     if not counts.labelled + counts.before:
         why = f"reasons in {target.folder / REJECTED}" if counts.rejected else "it holds no record"
         raise ValueError(f"{input}: no usable dialogue; {why}")
@@ -136,14 +143,14 @@ def _input_files(input: str, output: UPath) -> list[UPath]:
     if output.suffix in RECORDS:
         raise ValueError(f"output={output}: name a folder; Parquet files are written into it")
     files = [file.absolute() for file in record_files(input)]
-    if output in {*chain.from_iterable(located(file).parents for file in files)} or located(input) in output.parents:
+    if output in {*chain.from_iterable(located(file).parents for file in files)} or reads(input, output):
         raise ValueError(f"output={output} lies in the input, or holds it, so that the output would be read as input; write it elsewhere")
     return files
 
 
-def check_precision(job: Job, annotator: Annotator, sample: Sequence[Dialogue], least: float) -> None:
+def check_precision(annotator: Annotator, job: Job, sample: Sequence[Dialogue], least: float) -> None:
     """Labels a sample in fp32 too, and tells how far the labels agree; ValueError where that is less than `least` for a task."""
-    exact = job._replace(precision="fp32").annotator()
+    exact = job._replace(precision="fp32", device=str(annotator.device)).annotator()
     small = {dialogue.id: dialogue for dialogue in annotator.stream(sample, lambda dialogue, error: None)}
     full = {dialogue.id: dialogue for dialogue in exact.stream(sample, lambda dialogue, error: None)}
     both = small.keys() & full.keys()
@@ -274,6 +281,8 @@ class Labeller:
 
 class InProcess:
     """One machine: one process, a thread for each core."""
+
+    here = True
 
     def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
         labeller, ids = Labeller(job, annotator, done), Ids()

@@ -24,6 +24,8 @@ class OnRay:
     (None: one a unit); each takes `cpus` cores and `gpus` devices. All must see the export, the input and the output.
     """
 
+    here = False
+
     def __init__(self, address: str | None = None, workers: int | None = None, cpus: float = 1, gpus: float = 0) -> None:
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from fsspec.core import split_protocol
+from fsspec.utils import glob_translate
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
@@ -169,10 +171,19 @@ def reaching(path: str | os.PathLike[str] | UPath) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from None
 
 
+def reads(source: str | os.PathLike[str], path: UPath) -> bool:
+    """Would a file, folder or pattern read `path`, as `located` gives it, or what is written into it?"""
+    if "*" not in str(source):
+        return located(source) in (path, *path.parents)
+    base, rest = _split(UPath(source))
+    named = re.compile(glob_translate(f"{str(located(base)).rstrip('/')}/{rest}"))
+    return any(named.match(str(one).rstrip("/")) for one in (path, *path.parents))
+
+
 def check_output(output: str, source: str | None) -> None:
     """ValueError where `output` names no file of records, or would overwrite or join what is read from `source` (None: nothing is)."""
     target = local(output).resolve()
-    if source is not None and Path(source).resolve() in (target, *target.parents):
+    if source is not None and reads(source, located(target)):
         raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
     if target.suffix not in RECORDS or target.is_dir():
         raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")
@@ -186,15 +197,17 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
     if not str(path):
         raise ValueError("the path is empty, as of a variable that is not set; name a file, a folder or a pattern")
     with reaching(path):
-        root = UPath(path)
-        named = _matching(root) if "*" in str(path) else [root] if root.exists() else []
+        root, rest = _split(UPath(path)) if "*" in str(path) else (UPath(path), "")
+        named = sorted(root.glob(rest), key=str) if rest else [root] if root.exists() else []
         found = (file for one in named for file in ((f for f in one.rglob("*") if f.is_file()) if one.is_dir() else [one]))
         every = list({str(file): file for file in found}.values())  # a pattern may name a folder and what is in it
     if not named:
         raise ValueError(f"{path}: no such file or folder")
     if every == named and (wrong := next((file for file in every if file.suffix not in endings), None)):
         raise ValueError(f"{wrong}: {remedy}")
-    shown = [file for file in every if not file.name.startswith((".", "_")) and not file.name.endswith(".rejected.jsonl")]
+    below = len(str(root).rstrip("/"))  # a folder that is hidden hides its files, but one that is named does not
+    seen = [file for file in every if not any(part.startswith((".", "_")) for part in str(file)[below:].split("/"))]
+    shown = [file for file in seen if not file.name.endswith(".rejected.jsonl")]
     wanted = [file for file in shown if file.suffix in endings]
     if wanted and (others := [file.name for file in shown if file.suffix not in endings]):
         log.warning("%s: %d files are left out, such as %s; %s", path, len(others), others[0], remedy)
@@ -203,11 +216,11 @@ def files(path: str | os.PathLike[str], endings: Collection[str], remedy: str) -
     return sorted(wanted, key=str)
 
 
-def _matching(pattern: UPath) -> list[UPath]:
-    """Files and folders that a pattern names."""
+def _split(pattern: UPath) -> tuple[UPath, str]:
+    """The folder that a pattern starts from, and the pattern within it."""
     whole = pattern.absolute()
     base = next(parent for parent in whole.parents if "*" not in str(parent))
-    return sorted(base.glob(str(whole)[len(str(base)) :].lstrip("/")), key=str)
+    return base, str(whole)[len(str(base)) :].lstrip("/")
 
 
 def as_written(row: Row, source: str, number: int) -> Row:

@@ -109,9 +109,9 @@ def scan(unit: Unit) -> Scan:
 class Done:
     """The dialogues that an output holds: 64 bits of the id and the fingerprint of each."""
 
-    def __init__(self, rows: Iterable[tuple[str, str]] = ()) -> None:
-        """`rows`: ids and fingerprints."""
-        pairs = np.fromiter(((key(identity), int(text, 16)) for identity, text in rows), np.dtype((np.uint64, 2)))
+    def __init__(self, rows: Iterable[tuple[int, int]] = ()) -> None:
+        """`rows`: keys of ids, and fingerprints as numbers."""
+        pairs = np.fromiter(rows, np.dtype((np.uint64, 2)))
         order = np.argsort(pairs[:, 0])
         self._keys, self._inputs = np.ascontiguousarray(pairs[order, 0]), np.ascontiguousarray(pairs[order, 1])
 
@@ -230,18 +230,19 @@ class Output:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        def rows() -> Iterator[tuple[str, str]]:
+        def pairs() -> Iterator[tuple[int, int]]:
             for part in parts:
                 try:
                     with part.open("rb") as file:
                         table = pq.read_table(file, columns=["id", "input"])
-                    yield from zip(table["id"].to_pylist(), table["input"].to_pylist(), strict=True)
-                except (pa.ArrowException, OSError, KeyError) as error:
+                    for identity, text in zip(table["id"].to_pylist(), table["input"].to_pylist(), strict=True):
+                        yield key(identity), int(text, 16)
+                except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
                     raise_unless_damaged(error)
                     remedy = "delete it and start again: its dialogues will be labelled anew"
                     raise ValueError(f"{part}: damaged ({error}); {remedy}") from None
 
-        return Done(rows())
+        return Done(pairs())
 
     @contextmanager
     def rejected(self, unit: Unit) -> Iterator[Rejects]:

@@ -188,6 +188,25 @@ def test_a_disk_that_fails_for_a_while_is_not_the_files_fault(tmp_path: Path, mo
     assert len(recordings([dialogue(path)])) == 1
 
 
+@pytest.mark.parametrize("error", [PermissionError("token expired"), OSError(errno.EBUSY, "slow down"), RuntimeError("503")])
+def test_only_a_missing_file_is_a_stores_last_word(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    monkeypatch.setattr(audio_module, "PROTOCOLS", ("file", "memory"))
+    with pytest.raises(AudioError, match="no such file"):
+        read_wave("memory://calls/none.wav", RATE)
+    with fsspec.open("memory://calls/b.wav", "wb") as file:
+        file.write(b"RIFF")
+    with pytest.raises(AudioError, match="cannot be read"):
+        read_wave("memory://calls/b.wav", RATE)
+    monkeypatch.setattr(audio_module, "MAX_BYTES", 3)
+    with pytest.raises(AudioError, match="more than 0 MB"):
+        read_wave("memory://calls/b.wav", RATE)
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "_open", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        read_wave("memory://calls/b.wav", RATE)
+
+
 def test_an_hour_is_refused_without_being_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*arguments: object, **options: object) -> None:
         raise AssertionError("decoded")

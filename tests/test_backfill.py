@@ -1,5 +1,6 @@
 """Backfill loses nothing and does nothing twice: killed anywhere and started again, its output is that of a run that was left in peace."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -103,9 +104,9 @@ def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tm
     assert "other content" in file.read_text("utf-8")
 
 
-# a child for each attempt, as often as told: killed after a time, or within a call
+# a child for each attempt: killed by the kernel once it has had so much of the processor, however busy that is, or within a call
 ATTEMPTS = """
-import json, os, random, resource, signal, sys, time
+import json, os, random, resource, signal, sys
 import torch
 torch.set_num_threads(1)
 import labelgen.backfill as b, pyarrow.parquet
@@ -117,20 +118,19 @@ b.load = lambda *settings: model  # loaded once: it is the labelling that is kil
 def run():
     b.backfill(export, logs, output, part=7)
 
-def attempt(after=None, prepare=lambda: None):
+def attempt(after=0, prepare=lambda: None):
     child = os.fork()
     if not child:
         sys.stderr = open(os.devnull, "w")
         try:
             prepare()
+            signal.setitimer(signal.ITIMER_PROF, after)  # of SIGPROF a process dies as of SIGKILL
             run()
         except BaseException as error:
             os._exit(75 if isinstance(error, OSError) else 76)
         os._exit(0)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+    _, status, used = os.wait4(child, 0)
+    return status, used.ru_utime + used.ru_stime
 
 def die_in(module, name, call):
     def prepare():
@@ -143,32 +143,32 @@ def die_in(module, name, call):
         setattr(module, name, dying)
     return prepare
 
-killed, moment, output = signal.SIGKILL, random.Random(0), folder + "/warm"
+moment, output = random.Random(0), folder + "/warm"
 run()  # what is done once in a process is done before the children start
-output, start = folder + "/timed", time.monotonic()
-assert attempt() == 0
-lasts = time.monotonic() - start
+output = folder + "/timed"
+status, lasts = attempt()
+assert status == 0
 
 ends, parts = [], []
 for number in range(4):
     output = f"{folder}/moments{number}"
     for _ in range(5):
-        ends.append(attempt(after=moment.uniform(0.0, lasts / 3)))
+        ends.append(attempt(after=moment.uniform(0.01, lasts / 3))[0])
         parts.append(len(list(Path(output).glob("*.parquet"))))
-    assert attempt() == 0
-assert ends.count(killed) >= 12, ends
+    assert attempt()[0] == 0
+assert ends.count(signal.SIGPROF) >= 12, ends
 assert len(set(parts)) >= 4, parts  # in various states of the output
 
 output = folder + "/steps"
 steps = ((os, "fsync", 1), (os, "replace", 1), (os, "fsync", 3), (os, "replace", 3), (os, "fsync", 1), (b, "read_unit", 2))
 for module, name, call in steps:
-    assert attempt(prepare=die_in(module, name, call)) == killed
-assert attempt() == 0
+    assert attempt(prepare=die_in(module, name, call))[0] == signal.SIGKILL
+assert attempt()[0] == 0
 
 output = folder + "/disk"
 limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
-assert os.waitstatus_to_exitcode(attempt(prepare=limit)) == 75, "an error of the system, not a crash"
-assert attempt() == 0
+assert os.waitstatus_to_exitcode(attempt(prepare=limit)[0]) == 75, "an error of the system, not a crash"
+assert attempt()[0] == 0
 """
 
 
@@ -269,6 +269,7 @@ def test_another_model_is_refused_with_both_fingerprints(exported: Path, in_peac
 def test_the_output_is_never_the_input(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(logs)
     pairs = [(in_peace, in_peace), (logs, logs / "labelled"), (in_peace / "*", in_peace), (tmp_path / "link", logs / "labelled")]
+    pairs += [(f"{logs}/*", logs / "labelled"), (f"{tmp_path}/link/*", logs / "a" / "labelled"), (f"{logs}/**", logs / "a" / "labelled")]
     for source, output in [*pairs, (f"file://{logs}", tmp_path / ".." / logs.name / "labelled")]:
         with pytest.raises(ValueError, match="would be read as input"):
             backfill(str(exported), str(source), str(output))
@@ -327,12 +328,27 @@ def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_p
     write((d.model_copy(update={"id": f"new {d.id}"}) for d in dialogues), tmp_path / "later.jsonl")
     with pytest.raises(ValueError, match="changes too many labels"):
         backfill(str(exported), str(tmp_path / "later.jsonl"), str(tmp_path / "out"), precision="int8", least_agreement=1.0)
+    assert not (tmp_path / "out" / "_passed.json").exists(), "the next run is judged anew"
     with pytest.raises(ValueError, match="part 2000 there, 7 now"):
         label(str(tmp_path / "out"), least_agreement=0.1, part=7)
     with pytest.raises(ValueError, match="a number from 0 to 1"):
         label(str(tmp_path / "out"), least_agreement="x")
     with pytest.raises(ValueError, match="labels of two models do not go together"):
         label(str(in_peace), least_agreement=0.1)
+
+
+def test_a_stopped_run_in_eight_bits_is_not_judged_again(
+    exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = partial(backfill, str(exported), str(logs), str(tmp_path), precision="int8", least_agreement=0.1, part=7)
+    with monkeypatch.context() as patched:
+        patched.setattr("labelgen.parts.Part.content", lambda self: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        with pytest.raises(OSError, match="No space left"):
+            label()
+    monkeypatch.setattr("labelgen.backfill.agreement", lambda some, others: {"intent": 0.0})
+    with pytest.raises(ValueError, match="changes too many labels"):
+        label(least_agreement=0.2)
+    assert label().labelled == 60
 
 
 def test_what_was_refused_in_eight_bits_is_labelled_in_full_precision(exported: Path, logs: Path, tmp_path: Path) -> None:

@@ -40,14 +40,17 @@ def test_a_corpus_is_never_overwritten_nor_joined_by_its_output(tmp_path: Path) 
     before = file.read_bytes()
     refused: list[tuple[Corpus, Path]] = [
         (Records(str(file)), file), (Records(str(file)), tmp_path / "link" / "a.jsonl"), (Records(str(folder)), folder / "b.parquet"),
-        (SGD(str(folder)), folder / "below" / "b.jsonl"),
+        (SGD(str(folder)), folder / "below" / "b.jsonl"), (Records(f"{folder}/*.jsonl"), file),
+        (Records(f"{folder}/*.jsonl"), folder / "b.jsonl"),
+        (Records(file.as_uri()), file), (Records(f"{tmp_path}/l*"), folder / "below" / "b.jsonl"),
     ]  # fmt: skip
     for corpus, output in refused:
         with pytest.raises(ValueError, match=r"overwrite the input, or be read as input the next time; write it elsewhere"):
             convert(corpus, str(output))
     assert [one.name for one in folder.iterdir()] == ["a.jsonl"]
     assert file.read_bytes() == before
-    convert(Records(str(file)), str(folder / "b.jsonl"))  # beside it nothing is lost
+    for source in (str(file), f"{folder}/a*.jsonl"):
+        convert(Records(source), str(folder / "b.jsonl"))  # beside it nothing is lost
 
 
 def test_tenths_of_annotated_records_are_apart_and_complete(tmp_path: Path) -> None:

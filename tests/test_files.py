@@ -165,6 +165,16 @@ def test_what_is_written_lies_on_a_disk(name: str, tmp_path: Path, monkeypatch: 
     assert [file.name for file in tmp_path.iterdir()] == ["b.jsonl"]
 
 
+def test_hidden_folders_hide_their_files_unless_named(tmp_path: Path) -> None:
+    for folder in (".ipynb_checkpoints", "_temporary/0", "date=2026-11-23"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.jsonl").touch()
+    for path in (tmp_path, tmp_path / "*", f"{tmp_path}/**", f"{tmp_path}/*/a.jsonl", f"{tmp_path}/"):
+        assert [file.parent.name for file in files(path, (".jsonl",), "")] == ["date=2026-11-23"], path
+    assert len(files(tmp_path / "_temporary", (".jsonl",), "")) == 1
+    assert len(files(tmp_path / "_temporary" / "0" / "a.jsonl", (".jsonl",), "")) == 1
+
+
 def test_a_pattern_that_names_a_folder_and_its_files_reads_them_once(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     write([Dialogue(id="a", turns=[Turn()])], tmp_path / "a" / "b" / "c.jsonl")

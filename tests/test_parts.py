@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from upath import UPath
@@ -176,6 +177,10 @@ def test_what_a_part_holds_is_done(records: list[Dialogue], tmp_path: Path) -> N
     output.parts()[0].write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"00000.parquet: damaged .*delete it"):
         output.done(output.parts())
+    for text in ("zz", None):
+        pq.write_table(pa.table({"id": ["a"], "input": pa.array([text], pa.string())}), tmp_path / "out" / "a.parquet")
+        with pytest.raises(ValueError, match=r"a.parquet: damaged .*delete it"):
+            output.done([UPath(tmp_path / "out" / "a.parquet")])
     assert Done().get("a") is None
 
 

@@ -63,11 +63,11 @@ class ConvLab:
         rows = load(Path(self.root), "dialogues.json")
         if not isinstance(rows, list):
             raise ValueError(f"{source}: a JSON {type(rows).__name__}, not a list of dialogues; unpack the release again")
-        splits = {row.get("data_split") for row in rows if isinstance(row, dict)}
+        splits = {str(row.get("data_split")) for row in rows if isinstance(row, dict)}
         if self.split not in splits:
-            raise ValueError(f"{source}: no split {self.split!r}; there are {', '.join(sorted(map(str, splits))) or 'no dialogues'}")
+            raise ValueError(f"{source}: no split {self.split!r}; there are {', '.join(sorted(splits)) or 'no dialogues'}")
         known = annotated(load(Path(self.root), "ontology.json"), self.root)
-        wanted = [row for row in rows if not isinstance(row, dict) or row.get("data_split") == self.split]
+        wanted = [row for row in rows if not isinstance(row, dict) or str(row.get("data_split")) == self.split]
         yield from convert_each(wanted, partial(convert, known=known), lambda row: str(row["dialogue_id"]), source, reject)
 
 
@@ -75,7 +75,7 @@ def load(root: Path, name: str) -> Any:
     """A JSON file of the data set. ValueError where there is none or it cannot be read."""
     try:
         return json.loads(find(root, name).decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RecursionError) as error:
         raise ValueError(f"{root}: {name} cannot be read ({error}); fetch it again") from None
 
 
