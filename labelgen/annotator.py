@@ -119,7 +119,7 @@ class Annotator:
         try:
             self.device = torch.device(device)
             self.network = network.eval().to(self.device)
-        except (AssertionError, RuntimeError, NotImplementedError) as error:  # as torch says that there is none
+        except (AssertionError, RuntimeError) as error:  # as torch says that there is none
             raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); give cpu") from None
         if precision not in get_args(Precision) or (precision == "int8" and self.device.type != "cpu"):
             raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")

@@ -26,7 +26,8 @@ STEP_SECONDS = 0.32  # recordings are padded to a multiple of it, so that many a
 MEL_BINS = 80
 MAX_SAMPLES = 30_000_000  # of all channels together, 120 MB; a minute of stereo at 192 kHz has 23 million
 MAX_BYTES = 4 * MAX_SAMPLES  # that are fetched
-PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ENETUNREACH}
+PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ESTALE}
+PASSING |= {errno.ENETUNREACH, errno.EHOSTUNREACH}  # of a disk on the network
 UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without its length
 KEPT_BYTES = 2_000_000_000  # of frames in memory: about 11 hours of log-mel
 
@@ -59,7 +60,7 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
         raise AudioError("there is no such file; mend the path (relative ones start at the working directory)") from None
     except Exception as error:  # what file systems and decoders raise has no type of its own
         passing = isinstance(error, TimeoutError | ConnectionError | MemoryError) or getattr(error, "errno", None) in PASSING
-        if passing or not (_on_disk(uri) or isinstance(error, ValueError | soundfile.LibsndfileError)):
+        if passing or not (_protocol(uri) == "file" or isinstance(error, ValueError | soundfile.LibsndfileError)):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
@@ -70,9 +71,9 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
 
 def _open(uri: str) -> Any:
     """The file of a path or URI, as bytes."""
-    from fsspec.core import split_protocol, url_to_fs
+    from fsspec.core import url_to_fs
 
-    protocol = split_protocol(uri)[0] or "file"
+    protocol = _protocol(uri)
     if "::" in uri or protocol not in PROTOCOLS:
         named = "a chain of protocols (::)" if "::" in uri else f"the protocol {protocol!r}"
         raise AudioError(f"{named} is not opened for a log; give a path or a URI of {', '.join(PROTOCOLS)}, or fetch the file first")
@@ -89,10 +90,10 @@ def _open(uri: str) -> Any:
     return BytesIO(content)
 
 
-def _on_disk(uri: str) -> bool:
+def _protocol(uri: str) -> str:
     from fsspec.core import split_protocol
 
-    return split_protocol(uri)[0] in (None, "file")
+    return split_protocol(uri)[0] or "file"
 
 
 def _usable_rate(sound: Any) -> int:

@@ -122,10 +122,10 @@ def backfill(
     size = sum(file.stat().st_size for file in files)
     with target.claim(job.mark(annotator), job.settings()) as parts, Progress(size) as progress:
         done = target.done(parts)
-        passed, asked = target.folder / PASSED, json.dumps({"input": input, "least_agreement": least_agreement}).encode()
+        passed, asked = target.folder / PASSED, json.dumps({"input": str(input), "least_agreement": least_agreement}).encode()
         if precision != "fp32" and not (passed.exists() and passed.read_bytes() == asked):
             new = (dialogue for dialogue in read(input, lambda error: None) if done.get(dialogue.id) is None)
-            check_precision(annotator, job, list(islice(new, SAMPLE)), least_agreement)
+            check_precision(job, annotator, list(islice(new, SAMPLE)), least_agreement)
             target.save(PASSED, asked)  # a run that is stopped goes on without being judged by other dialogues
         counts = engine.run(job, annotator, done, files, progress)
         passed.unlink(missing_ok=True)
@@ -148,7 +148,7 @@ def _input_files(input: str, output: UPath) -> list[UPath]:
     return files
 
 
-def check_precision(annotator: Annotator, job: Job, sample: Sequence[Dialogue], least: float) -> None:
+def check_precision(job: Job, annotator: Annotator, sample: Sequence[Dialogue], least: float) -> None:
     """Labels a sample in fp32 too, and tells how far the labels agree; ValueError where that is less than `least` for a task."""
     exact = job._replace(precision="fp32", device=str(annotator.device)).annotator()
     small = {dialogue.id: dialogue for dialogue in annotator.stream(sample, lambda dialogue, error: None)}
