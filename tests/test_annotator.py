@@ -207,7 +207,7 @@ def test_items_are_taken_as_they_are_needed(threads: int) -> None:
 
 
 def test_eight_bits_are_near_and_agreement_says_how_near(exported: Path, annotator: Annotator, dialogues: list[Dialogue]) -> None:
-    small = labelgen.load(exported, precision="int8")
+    small = labelgen.load(exported, device="cpu:0", precision="int8")
     texts = annotator._texts(["a table for two", "it rains"])
     states = []
     for made in (annotator, small):

@@ -18,7 +18,8 @@ import pytest
 
 import labelgen
 from labelgen import parts
-from labelgen.backfill import Counts, InProcess, backfill
+from labelgen.annotator import Annotator
+from labelgen.backfill import Counts, InProcess, Job, backfill
 from labelgen.config import main
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue, Turn
@@ -336,6 +337,19 @@ def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_p
         label(str(tmp_path / "out"), least_agreement="x")
     with pytest.raises(ValueError, match="labels of two models do not go together"):
         label(str(in_peace), least_agreement=0.1)
+
+
+def test_an_engine_that_labels_elsewhere_needs_no_device_here(exported: Path, logs: Path, tmp_path: Path) -> None:
+    class Elsewhere(InProcess):
+        here = False
+
+        def run(self, job: Job, annotator: Annotator, *rest: Any) -> Counts:
+            assert (job.device, annotator.device.type) == ("cuda:7", "cpu")
+            return Counts(labelled=1)
+
+    assert backfill(str(exported), str(logs), str(tmp_path / "out"), Elsewhere(), device="cuda:7").labelled == 1
+    with pytest.raises(ValueError, match="device='cuda:7' cannot be used here"):
+        backfill(str(exported), str(logs), str(tmp_path / "other"), device="cuda:7")
 
 
 def test_a_stopped_run_in_eight_bits_is_not_judged_again(

@@ -166,6 +166,8 @@ def test_a_missing_or_damaged_data_set_is_told(tmp_path: Path) -> None:
     for name, text, told in (
         ("ontology.json", "{}", "unified format"), ("ontology.json", "{", "ontology.json cannot be read"),
         ("dialogues.json", "{}", "not a list"), ("dialogues.json", "[{", "dialogues.json cannot be read"),
+        ("dialogues.json", "[" * 100_000, "dialogues.json cannot be read"),
+        ("dialogues.json", '[{"data_split": ["train"]}]', "no split 'train'"),
     ):  # fmt: skip
         kept = (tmp_path / name).read_text("utf-8")
         (tmp_path / name).write_text(text, "utf-8")
