@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from labelgen.pretrained import read_pretrained
+from labelgen.inputs.pretrained import read_pretrained
 
 
 def main() -> None:

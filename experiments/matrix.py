@@ -128,7 +128,7 @@ def difference(metric: DialogueMetric, ours: dict[str, np.ndarray], theirs: dict
 
 def table(page: Mapping[str, Any], output: Path) -> str:
     """A row a cell and column: the figure over all repeats with its 95% interval, the repeats' range, the difference to `against`."""
-    from labelgen.export import load
+    from labelgen.labelling.export import load
     from labelgen.metrics import bootstrap
 
     lines = ["| cell | figure | value [95% interval] | range of the runs | difference to the cell named | runs | min a run | hardware |"]

@@ -10,7 +10,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelgen.batch import Group
+    from labelgen.inputs.batch import Group
 
 PROBE_ROWS = (256, 512, 1024, 2048, 4096)  # tokens at once; the best of them is the peak
 

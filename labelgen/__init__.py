@@ -4,7 +4,7 @@ annotator = labelgen.load("export/")        # an exported model
 labelled = annotator(labelgen.read("logs.jsonl"))
 labelgen.show(labelled)                     # look at them
 
-Read dialogue.py for the records, encoder.py for the model, tasks/ for the label types; conf/ holds everything that can be varied.
+Read dialogue.py for the records, model/encoder.py for the model, tasks/ for the label types; conf/ holds everything that can be varied.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _LAZY = {
     "Dialogue": "dialogue",
     "Turn": "dialogue",
     "parse": "dialogue",
-    "read": "files",
-    "write": "files",
-    "load": "export",
+    "read": "io.files",
+    "write": "io.files",
+    "load": "labelling.export",
     "load_config": "config",
     "run": "config",
-    "show": "render",
+    "show": "io.render",
 }
 __all__ = ["Dialogue", "Turn", "__version__", "load", "load_config", "parse", "read", "run", "show", "write"]
 
 if TYPE_CHECKING:
     from labelgen.config import load_config, run
     from labelgen.dialogue import Dialogue, Turn, parse
-    from labelgen.export import load
-    from labelgen.files import read, write
-    from labelgen.render import show
+    from labelgen.io.files import read, write
+    from labelgen.io.render import show
+    from labelgen.labelling.export import load
 
 
 def __dir__() -> list[str]:

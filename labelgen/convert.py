@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from labelgen.corpora import Corpus, place
 from labelgen.dialogue import Dialogue
-from labelgen.files import Rejected, check_output, write
+from labelgen.io.files import Rejected, check_output, write
 
 log = logging.getLogger(__name__)
 

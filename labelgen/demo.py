@@ -14,14 +14,14 @@ from pathlib import Path
 from rich.console import Console
 from tqdm import tqdm
 
-from labelgen.backfill import backfill
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue
-from labelgen.evaluate import evaluate
-from labelgen.export import export
-from labelgen.files import read, write
-from labelgen.render import to_text
+from labelgen.evaluation.evaluate import evaluate
+from labelgen.io.files import read, write
+from labelgen.io.render import to_text
+from labelgen.labelling.backfill import backfill
+from labelgen.labelling.export import export
 
 WIDTH = 100  # cells; of a printed dialogue
 TURNS = range(3, 7)  # of the dialogues that are shown: enough to see something, few enough for a screen

@@ -125,7 +125,7 @@ class BinaryF1(F1):
 class BoundaryF1(F1):
     """F1 of goal boundaries; an item is a pair of consecutive labelled turns, a positive one whose goals differ.
 
-    Turns without gold are dropped from both sides. A predicted `None` is a goal of its own. Interleaved goals: every change counts.
+    Turns without gold are dropped from both. A predicted `None` is a goal of its own. Interleaved goals: every change counts.
     """
 
     def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
@@ -144,7 +144,7 @@ class PairwiseF1(F1):
 
 
 class SpanF1(F1):
-    """Micro-F1 of collections of hashable items, compared as multisets within a unit (a side of a turn); an item is a gold one.
+    """Micro-F1 of collections of hashable items, compared as multisets within a unit (an utterance of a turn); an item is a gold one.
 
     With (name, start, end) it is strict span F1 (CoNLL-2000; seqeval's strict mode), with (name, value) the F1 of values.
     `None` is a unit that nobody annotated; an empty collection says that there is nothing in it, so what is predicted there is wrong.

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelgen.batch import Batch, TextEncoder
 from labelgen.dialogue import Label
-from labelgen.encoder import Encoder
-from labelgen.losses import Loss
+from labelgen.inputs.batch import Batch, TextEncoder
 from labelgen.metrics import Prediction
+from labelgen.model.encoder import Encoder
+from labelgen.model.losses import Loss
 from labelgen.tasks import Task
 
 
@@ -49,11 +49,11 @@ class Network(nn.Module):
             for name, task in self.tasks.items()
         }
         predictions = []
-        for b, (dialogue, sides) in enumerate(zip(batch.dialogues, batch.encoded, strict=True)):
+        for b, (dialogue, utterances) in enumerate(zip(batch.dialogues, batch.encoded, strict=True)):
             decoded: dict[str, list[Label]] = {}
             said: dict[str, Prediction] = {}
             for name, task in self.tasks.items():
-                labels = task.decode(split[name][b], dialogue, sides, decoded)
+                labels = task.decode(split[name][b], dialogue, utterances, decoded)
                 decoded[name] = [label.model_copy(update={"source": source}) for label in labels]
                 said[name] = Prediction(decoded[name], split[name][b])
             predictions.append(said)

@@ -113,10 +113,10 @@ for confidence, name, task, value in doubts[:5]:
 from dataclasses import dataclass
 from typing import ClassVar
 
-from labelgen.batch import IGNORE
 from labelgen.dialogue import Label
-from labelgen.losses import masked_cross_entropy
+from labelgen.inputs.batch import IGNORE
 from labelgen.metrics import Accuracy
+from labelgen.model.losses import masked_cross_entropy
 from labelgen.tasks import ClassHead, Task, classes
 
 
@@ -128,7 +128,7 @@ class Politeness(Task):
     def values(self, dialogue):
         return [answer for answer in self._answers(dialogue) if answer]
 
-    def encode(self, dialogue, sides):
+    def encode(self, dialogue, utterances):
         return classes(self._answers(dialogue), self.labels, IGNORE)
 
     def head(self, width):
@@ -140,7 +140,7 @@ class Politeness(Task):
     def metrics(self):
         return {"accuracy": Accuracy(self._read)}
 
-    def decode(self, probabilities, dialogue, sides, decoded):
+    def decode(self, probabilities, dialogue, utterances, decoded):
         best = enumerate(probabilities)
         return [Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="") for t, row in best]
 

@@ -9,7 +9,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-CHECKED = ("audio_encoder", "batch", "cache", "encoder", "features", "losses", "network", "packed", "tasks")
+CHECKED = ("inputs.batch", "inputs.features", "model", "network", "tasks", "training.cache")
 install_import_hook([f"labelgen.{name}" for name in CHECKED], "beartype.beartype")
 
 from collections.abc import Callable  # noqa: E402
@@ -22,13 +22,12 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import yaml  # noqa: E402
 
-from labelgen.batch import Collator, TextEncoder  # noqa: E402
 from labelgen.config import CONF  # noqa: E402
 from labelgen.corpora.simulated import Simulated  # noqa: E402
-from labelgen.data import fit_labels  # noqa: E402
 from labelgen.dialogue import Dialogue  # noqa: E402
-from labelgen.encoder import Encoder  # noqa: E402
-from labelgen.features import Features, FeatureSpace  # noqa: E402
+from labelgen.inputs.batch import Collator, TextEncoder  # noqa: E402
+from labelgen.inputs.features import Features, FeatureSpace  # noqa: E402
+from labelgen.model.encoder import Encoder  # noqa: E402
 from labelgen.network import Network  # noqa: E402
 from labelgen.tasks import Task  # noqa: E402
 from labelgen.tasks.defect import Defect  # noqa: E402
@@ -36,6 +35,7 @@ from labelgen.tasks.goal_evaluation import GoalEvaluation  # noqa: E402
 from labelgen.tasks.goal_segmentation import GoalSegmentation  # noqa: E402
 from labelgen.tasks.intent import Intent  # noqa: E402
 from labelgen.tasks.slot import SlotTask  # noqa: E402
+from labelgen.training.data import fit_labels  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -107,7 +107,7 @@ def save_checkpoint() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def labeler(make_encoder: Callable[..., Encoder], tasks: dict[str, Task]) -> Any:
     """A Labeler with random weights, large enough that labels differ."""
-    from labelgen.labeler import Labeler  # Lightning: seconds to import
+    from labelgen.training.labeler import Labeler  # Lightning: seconds to import
 
     made = Labeler(make_encoder(), tasks, partial(torch.optim.AdamW)).eval()
     torch.manual_seed(7)
@@ -120,7 +120,7 @@ def labeler(make_encoder: Callable[..., Encoder], tasks: dict[str, Task]) -> Any
 @pytest.fixture(scope="session")
 def exported(labeler: Any, save_checkpoint: Callable[..., str], features: FeatureSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its export; do not change it."""
-    from labelgen.export import export
+    from labelgen.labelling.export import export
 
     folder = tmp_path_factory.mktemp("exported")
     export(save_checkpoint(labeler, features, folder / "x.ckpt"), str(folder / "export"))

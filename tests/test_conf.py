@@ -13,9 +13,9 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from labelgen import files
 from labelgen.config import CONF, explain, load_config, run, verbs
 from labelgen.corpora.simulated import Simulated
+from labelgen.io import files
 
 SUPPLIED = {  # what train gives to the `_partial_` objects of a group
     "encoder": {"features"},

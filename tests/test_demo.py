@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 import labelgen
-from labelgen.baselines import BASELINES, Eager, Majority, frequencies, slot_values
-from labelgen.data import fit_labels
 from labelgen.dialogue import Dialogue, parse
-from labelgen.evaluate import score, short
-from labelgen.files import read
+from labelgen.evaluation.baselines import BASELINES, Eager, Majority, frequencies, slot_values
+from labelgen.evaluation.evaluate import score, short
+from labelgen.io.files import read
 from labelgen.tasks import Task
 from labelgen.tasks.defect import Defect
 from labelgen.tasks.goal_evaluation import GoalEvaluation
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 from labelgen.tasks.intent import Intent
 from labelgen.tasks.slot import SlotTask
+from labelgen.training.data import fit_labels
 
 SMALL = (
     "encoder=tiny",

@@ -26,7 +26,7 @@ from labelgen.dialogue import (
     json_schema,
     parse,
 )
-from labelgen.files import Rejected, read, write
+from labelgen.io.files import Rejected, read, write
 
 ENDINGS = ("jsonl", "parquet")
 FAMILY, ACCENTED, HEBREW, HIDDEN = "👩‍👩‍👧 ok 🇨🇭", "cafe\u0301 nin\u0303o", "\u202bשלום, أهلاً\u202c", "a\u2028b\u0000c\ufeff\r\n"

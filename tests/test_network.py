@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from labelgen.batch import Collator
 from labelgen.dialogue import Dialogue, Turn
-from labelgen.encoder import Encoder
+from labelgen.inputs.batch import Collator
 from labelgen.metrics import Prediction
+from labelgen.model.encoder import Encoder
 from labelgen.network import Network
 from labelgen.tasks import Task
 from labelgen.tasks.intent import Intent

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from labelgen import config, dialogue, files
+from labelgen import config, dialogue
 from labelgen.corpora.simulated import Simulated
+from labelgen.io import files
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -65,4 +65,4 @@ def test_composes_with_a_users_own_folder(scripts: Path, tmp_path: Path) -> None
     (tmp_path / "mine" / "corpus" / "ours.yaml").write_text("_target_: ours.Corpus\npath: calls.jsonl\n", "utf-8")
     told = run(scripts / "labelgen", "train", "--config-dir", "mine", "corpus=ours", "encoder=tiny", "--cfg", "job", cwd=tmp_path)
     assert "_target_: ours.Corpus" in told
-    assert "_target_: labelgen.encoder.Encoder" in told
+    assert "_target_: labelgen.model.encoder.Encoder" in told

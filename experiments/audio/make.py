@@ -28,8 +28,8 @@ from pocketsphinx import Decoder, get_model_path
 from pocketsphinx.lm import ArpaBoLM
 from tqdm import tqdm
 
-from labelgen.audio import read_wave
 from labelgen.corpora.sgd import SGD
+from labelgen.inputs.audio import read_wave
 
 REQUESTS, TEST = 2000, 400
 WRONG = 0.3

@@ -26,8 +26,8 @@ from peak import clock_of, count_gflop, probe, spread
 if TYPE_CHECKING:
     import torch
 
-    from labelgen.batch import Group
-    from labelgen.encoder import TurnEncoder
+    from labelgen.inputs.batch import Group
+    from labelgen.model.encoder import TurnEncoder
     from labelgen.network import Network
 
 OURS = "labelgen, packed fp32"
@@ -56,8 +56,8 @@ def tokenise(network: Network, texts: Sequence[str]) -> Texts:
     """The distinct texts."""
     import torch
 
-    from labelgen.batch import chunks, group_equal
-    from labelgen.encoder import TOKENS_AT_ONCE
+    from labelgen.inputs.batch import chunks, group_equal
+    from labelgen.model.encoder import TOKENS_AT_ONCE
 
     encoded = network.text_encoder()(list(dict.fromkeys(texts)))
     rows = sorted((one.ids for one in encoded.values()), key=len)
@@ -72,7 +72,7 @@ def packed(encoder: TurnEncoder, texts: Texts) -> Encode:
 
 def packed_int8(encoder: TurnEncoder, texts: Texts) -> Encode:
     """Its linear layers with weights in int8, a scale for each row of theirs, and inputs quantised as they come."""
-    from labelgen.annotator import quantised
+    from labelgen.labelling.annotator import quantised
 
     return packed(quantised(deepcopy(encoder)), texts)
 
@@ -81,7 +81,7 @@ def compiled(encoder: TurnEncoder, texts: Texts) -> Encode:
     """torch.compile of what attention leaves over: its calls differ with every chunk's lengths, the rest has one shape."""
     import torch
 
-    from labelgen.packed import packed_attention, sizes
+    from labelgen.model.packed import packed_attention, sizes
 
     @torch.compile(dynamic=True)
     def enter(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,7 @@ def onnx_runtime(file: Path, texts: Texts, threads: int) -> Encode:
     import onnxruntime
     import torch
 
-    from labelgen.packed import sizes
+    from labelgen.model.packed import sizes
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from peak import clock_of, count_gflop, probe, read_options, spread
 
 if TYPE_CHECKING:
-    from labelgen.batch import Group
     from labelgen.dialogue import Dialogue
-    from labelgen.export import Annotator
+    from labelgen.inputs.batch import Group
+    from labelgen.labelling.export import Annotator
     from labelgen.network import Network
 
 OURS, CLASSES, SLOTS = "labelgen, all labels", "(a) one classification pipeline", "(a) one token pipeline"
@@ -70,7 +70,7 @@ def read_sample(options: argparse.Namespace) -> list[Dialogue]:
 
 def lengths(network: Network, texts: Sequence[str], limit: int) -> tuple[Group, ...]:
     """How many texts there are of each number of tokens."""
-    from labelgen.batch import TextEncoder, group_equal
+    from labelgen.inputs.batch import TextEncoder, group_equal
 
     encoded = TextEncoder(network.encoder.tokenizer, limit)(texts)
     return group_equal(sorted(len(encoded[text].ids) for text in texts))
@@ -117,7 +117,7 @@ def build_opponents(network: Network, folder: Path, tokenizer: Any) -> dict[str,
     """By name, each from the same weights."""
     from opponents import Pipeline, Sentences, Shared, SharedPacked, window_tokens
 
-    from labelgen.batch import TextEncoder
+    from labelgen.inputs.batch import TextEncoder
 
     texts = TextEncoder(network.encoder.tokenizer, window_tokens(network.encoder))
     return {

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue
-from labelgen.files import write
+from labelgen.io.files import write
 
 ONE = """
 import json, re, sys, time
 from pathlib import Path
-from labelgen.backfill import backfill
+from labelgen.labelling.backfill import backfill
 start = time.process_time()
 counts = backfill(*sys.argv[1:4])
 took = time.process_time() - start

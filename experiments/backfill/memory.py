@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import labelgen
-from labelgen.annotator import TextMemory
 from labelgen.corpora.sgd import SGD
 from labelgen.corpora.star import STAR
 from labelgen.dialogue import PARTS, Dialogue
+from labelgen.labelling.annotator import TextMemory
 
 PIECE = 14  # dialogues that are encoded together, about
 BYTES = (0, 64 * 2**20, 256 * 2**20, 2**40)
@@ -33,7 +33,7 @@ def main() -> None:
     annotator = labelgen.load(export)
     dialogues = list(corpus.read())
     texts = annotator.network.text_encoder()
-    texts.keep(turn.text(side) or "" for dialogue in dialogues for turn in dialogue.turns for side in PARTS)
+    texts.keep(turn.text(utterance) or "" for dialogue in dialogues for turn in dialogue.turns for utterance in PARTS)
     print(f"{len(dialogues):,} dialogues of {corpus!r}: share of the tokens that is remembered\n")
     print("| dialogues of a part | " + " | ".join("within a piece" if not b else f"{b / 2**20:,.0f} MB" for b in BYTES) + " |")
     print("|---|" + "---|" * len(BYTES))
@@ -44,7 +44,7 @@ def main() -> None:
             for some in cut(dialogues, part):
                 memory.forget()
                 for piece in cut(some, PIECE):
-                    said = (turn.text(side) for dialogue in piece for turn in dialogue.turns for side in PARTS)
+                    said = (turn.text(utterance) for dialogue in piece for turn in dialogue.turns for utterance in PARTS)
                     memory.recall([text for text in said if text is not None])
             shares.append(f"{1 - memory.encoded / memory.met:.1%}")
         print(f"| {'all' if part > len(dialogues) else f'{part:,}'} | {' | '.join(shares)} |")

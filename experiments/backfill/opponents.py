@@ -22,10 +22,10 @@ from transformers import (
     pipeline,
 )
 
-from labelgen.batch import TextEncoder, group_equal
 from labelgen.dialogue import PARTS, Dialogue
-from labelgen.encoder import Encoder, PackedBackbone, TurnEncoder
-from labelgen.pretrained import known_config
+from labelgen.inputs.batch import TextEncoder, group_equal
+from labelgen.inputs.pretrained import known_config
+from labelgen.model.encoder import Encoder, PackedBackbone, TurnEncoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

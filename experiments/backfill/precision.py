@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import labelgen
-from labelgen.annotator import Annotator, agreement
 from labelgen.corpora.sgd import SGD
 from labelgen.dialogue import Dialogue
-from labelgen.evaluate import Scores, score
-from labelgen.export import load
+from labelgen.evaluation.evaluate import Scores, score
+from labelgen.labelling.annotator import Annotator, agreement
+from labelgen.labelling.export import load
 
 RESAMPLES = 2000
 ALONE = 30  # dialogues that are labelled one at a time too

@@ -22,9 +22,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from labelgen.backfill import Engine, InProcess, backfill
-from labelgen.cluster import OnRay
-from labelgen.files import read, write
+from labelgen.io.files import read, write
+from labelgen.labelling.backfill import Engine, InProcess, backfill
+from labelgen.labelling.cluster import OnRay
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from peak import spread

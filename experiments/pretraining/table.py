@@ -14,12 +14,12 @@ import torch
 from tqdm import tqdm
 
 import labelgen
-from labelgen.batch import Collator
-from labelgen.cache import LowerStates
 from labelgen.corpora.sgd import SGD
-from labelgen.data import texts_of
 from labelgen.dialogue import Dialogue
-from labelgen.features import FeatureSpace
+from labelgen.inputs.batch import Collator
+from labelgen.inputs.features import FeatureSpace
+from labelgen.training.cache import LowerStates
+from labelgen.training.data import texts_of
 
 DIALOGUES_A_BATCH = 32
 

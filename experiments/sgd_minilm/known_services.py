@@ -15,7 +15,7 @@ import numpy as np
 import labelgen
 from labelgen.corpora.sgd import SGD
 from labelgen.dialogue import Dialogue
-from labelgen.evaluate import score, written
+from labelgen.evaluation.evaluate import score, written
 from labelgen.metrics import Prediction
 
 
@@ -51,11 +51,11 @@ def main(export: str, root: str, split: str = "dev") -> None:
             of_slot = np.array([True, *(name in slots for name in slot.labels for _ in "BI")])
             words = [text for turn in dialogue.turns for text in (turn.request, turn.response)]
             tokens = texts([text for text in words if text is not None])
-            sides = [None if text is None else tokens[text] for text in words]
+            utterances = [None if text is None else tokens[text] for text in words]
             changed = dict(said)
             for task, mask in ((intent, of_intent), (slot, of_slot)):
                 probabilities = restricted(said[task.name].probabilities, mask)
-                changed[task.name] = Prediction(task.decode(probabilities, dialogue, sides, {}), probabilities)
+                changed[task.name] = Prediction(task.decode(probabilities, dialogue, utterances, {}), probabilities)
             yield dialogue, changed
 
     pairs = list(annotator.predict(SGD(root, split).read()))

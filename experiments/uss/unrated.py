@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from labelgen import files
 from labelgen.corpora.sgd import SGD
 from labelgen.corpora.uss import USS
+from labelgen.io import files
 
 
 def main(uss: str, sgd: str, output: str) -> None:

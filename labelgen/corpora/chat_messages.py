@@ -35,8 +35,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from labelgen.dialogue import Dialogue, Moment, RecordError, Reject
-from labelgen.files import RECORDS, files, read_each
-from labelgen.rows import Row
+from labelgen.io.files import RECORDS, files, read_each
+from labelgen.io.rows import Row
 
 IDS, USERS, TIMES = ("id", "conversation_id", "session_id"), ("user_id", "user"), ("timestamp", "created_at", "created")
 READ = {

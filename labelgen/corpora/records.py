@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from labelgen import files
 from labelgen.corpora import Fold, in_fold
 from labelgen.dialogue import Dialogue, Reject
+from labelgen.io import files
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from pydantic import TypeAdapter, ValidationError
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, Moment, RecordError, Reject, parse, refuse
-from labelgen.files import Ids, files
-from labelgen.rows import Row, rows
+from labelgen.io.files import Ids, files
+from labelgen.io.rows import Row, rows
 
 ENDINGS = (".csv", ".parquet")
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}

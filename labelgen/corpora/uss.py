@@ -17,7 +17,7 @@ What is labelled, and by which rule:
 - With `sgd` and name "SGD": goals, outcomes, intents, slots and the logged service of the dialogue of Schema-Guided Dialogue's train
   split that has the same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such
   a dialogue carries votes and defects alone; how many there are is logged. That reads all of SGD's train split, some 20 s: where
-  that matters, write the dialogues once (`labelgen.files`) and train on the file.
+  that matters, write the dialogues once (`labelgen.io.files`) and train on the file.
 - `metadata`: `user_acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
   dialogue, beside what SGD says of it; `explanations` of the overall ratings (JDDC).
 

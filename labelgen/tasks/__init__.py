@@ -10,11 +10,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from labelgen.batch import Batch, Encoded
 from labelgen.dialogue import Dialogue, Label
-from labelgen.encoder import States
-from labelgen.losses import Loss
+from labelgen.inputs.batch import Batch, Encoded
 from labelgen.metrics import DialogueMetric
+from labelgen.model.encoder import States
+from labelgen.model.losses import Loss
 
 __all__ = ["ClassHead", "Decoded", "Task", "classes"]
 
@@ -42,8 +42,8 @@ class Task(ABC):
         """The label values that the annotations of a dialogue hold."""
 
     @abstractmethod
-    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
-        """Annotations -> integer targets of the dialogue, a turn or a token of its sides each; IGNORE where not annotated."""
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+        """Annotations -> integer targets of the dialogue, a turn or a token of its utterances each; IGNORE where not annotated."""
 
     @abstractmethod
     def head(self, width: int) -> nn.Module:
@@ -58,21 +58,21 @@ class Task(ABC):
         """Name -> metric; each reads a Dialogue and a Prediction."""
 
     @abstractmethod
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         """Probabilities of one dialogue, [turns, K] or [tokens, K] -> labels. The source is filled in by the caller."""
 
 
 class ClassHead(nn.Module):
     """A linear classifier of the request's or the response's state: [T, K]."""
 
-    def __init__(self, width: int, num_classes: int, side: Literal["request", "response"]) -> None:
+    def __init__(self, width: int, num_classes: int, utterance: Literal["request", "response"]) -> None:
         super().__init__()
-        self.side = side
+        self.utterance = utterance
         self.dropout = nn.Dropout(0.1)
         self.linear = nn.Linear(width, num_classes)
 
     def forward(self, states: States, batch: Batch) -> Tensor:
-        logits: Tensor = self.linear(self.dropout(states.request if self.side == "request" else states.response))
+        logits: Tensor = self.linear(self.dropout(states.request if self.utterance == "request" else states.response))
         return logits
 
 

@@ -14,10 +14,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from labelgen.batch import Batch, Encoded
 from labelgen.dialogue import Dialogue, Label, Vote
-from labelgen.losses import Loss, masked_cross_entropy, ranked_probability
+from labelgen.inputs.batch import Batch, Encoded
 from labelgen.metrics import Accuracy, Correlation, DialogueMetric, MacroF1, Prediction
+from labelgen.model.losses import Loss, masked_cross_entropy, ranked_probability
 from labelgen.tasks import ClassHead, Decoded, Task
 
 QUESTION = "satisfaction"
@@ -33,7 +33,7 @@ class Rated(Task):
     neutral while the mean is not, so that a model of the votes says "neutral" more often than the scored class is.
     """
 
-    side: ClassVar[Literal["request", "response"]]  # the last thing that the raters had read
+    utterance: ClassVar[Literal["request", "response"]]  # the last thing that the raters had read
 
     labels: Sequence[str] = CLASSES
     target: str = "mean"
@@ -53,12 +53,12 @@ class Rated(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (value for value in self._gold(dialogue) if value is not None)
 
-    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
         nothing = np.full(len(CLASSES), np.nan)
         return np.stack([TARGETS[self.target](votes) if votes else nothing for votes in self.ratings(dialogue)])
 
     def head(self, width: int) -> nn.Module:
-        return ClassHead(width, len(self.labels), self.side)
+        return ClassHead(width, len(self.labels), self.utterance)
 
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return DISTANCES[self.distance](logits, batch.targets[self.name])
@@ -84,12 +84,12 @@ class Satisfaction(Rated):
     """A class a request: how satisfied the user is once the request is made, that is, with the responses before it."""
 
     name: ClassVar[str] = "satisfaction"
-    side: ClassVar = "request"
+    utterance: ClassVar = "request"
 
     def ratings(self, dialogue: Dialogue) -> list[list[float]]:
         return [_ratings(turn.votes, dialogue.id) for turn in dialogue.turns]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         return [
             Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="")
             for t, (turn, row) in enumerate(zip(dialogue.turns, probabilities, strict=True))
@@ -102,12 +102,12 @@ class DialogueSatisfaction(Rated):
     """One class a dialogue, read at its last turn."""
 
     name: ClassVar[str] = "dialogue_satisfaction"
-    side: ClassVar = "response"
+    utterance: ClassVar = "response"
 
     def ratings(self, dialogue: Dialogue) -> list[list[float]]:
         return [*([] for _ in dialogue.turns[1:]), _ratings(dialogue.votes, dialogue.id)]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         row = probabilities[-1]
         turns = list(range(len(dialogue.turns)))
         return [Label(task=self.name, value=self.labels[row.argmax()], turns=turns, confidence=row.max(), source="")]

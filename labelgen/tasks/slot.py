@@ -10,28 +10,28 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labelgen.batch import IGNORE, Batch, Encoded
 from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
-from labelgen.encoder import States
-from labelgen.losses import Loss, masked_cross_entropy
+from labelgen.inputs.batch import IGNORE, Batch, Encoded
 from labelgen.metrics import DialogueMetric, Prediction, SpanF1
+from labelgen.model.encoder import States
+from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import Decoded, Task
 
 
 class TokenHead(nn.Module):
-    """Token states fused with the state of their side of the turn: [M, K]."""
+    """Token states fused with the state of their utterance: [M, K]."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
         self.token = nn.Linear(width, width)
-        self.side = nn.Linear(width, width, bias=False)
+        self.utterance = nn.Linear(width, width, bias=False)
         self.activation = nn.GELU()
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(0.1)
         self.linear = nn.Linear(width, num_classes)
 
     def forward(self, states: States, batch: Batch) -> Float[Tensor, "M K"]:
-        fused = self.token(states.tokens)[batch.token] + self.side(states.sides)[batch.token_side]
+        fused = self.token(states.tokens)[batch.token] + self.utterance(states.utterances)[batch.token_utterance]
         logits: Tensor = self.linear(self.dropout(self.norm(self.activation(fused))))
         return logits
 
@@ -53,24 +53,24 @@ class SlotTask(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (slot.name for turn in dialogue.turns for part in PARTS for slot in marked(turn.slots(part)))
 
-    def encode(self, dialogue: Dialogue, sides: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
         place = {name: k for k, name in enumerate(self.labels)}
         rows = [np.zeros(0, np.int64)]
         annotated = (turn.slots(part) for turn in dialogue.turns for part in PARTS)
-        for slots, side in zip(annotated, sides, strict=True):
-            if side is None:
+        for slots, utterance in zip(annotated, utterances, strict=True):
+            if utterance is None:
                 continue
-            special = side.spans[:, 0] == side.spans[:, 1]
+            special = utterance.spans[:, 0] == utterance.spans[:, 1]
             row = np.where(special | (slots is None), IGNORE, 0)
             taken = np.zeros(len(row), bool)
             for slot in sorted(marked(slots), key=lambda slot: (slot.start, -slot.end)):  # the outer first
-                covered = np.flatnonzero(~special & (side.spans[:, 0] < slot.end) & (side.spans[:, 1] > slot.start))
+                covered = np.flatnonzero(~special & (utterance.spans[:, 0] < slot.end) & (utterance.spans[:, 1] > slot.start))
                 number = place.get(slot.name)
                 row[covered] = IGNORE if number is None else 2 + 2 * number
                 if len(covered) and number is not None:
                     row[covered[0]] = 1 + 2 * number
                 taken[covered] = True
-                row[taken & (side.spans[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
+                row[taken & (utterance.spans[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
             rows.append(row)
         return np.concatenate(rows)
 
@@ -85,29 +85,30 @@ class SlotTask(Task):
 
     def _spans(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[Span] | None], list[list[Span]]]:
         gold: list[list[Span] | None] = [
-            None if slots is None else [(slot.name, slot.start, slot.end) for slot in marked(slots)] for _, _, slots in _sides(dialogue)
+            None if slots is None else [(slot.name, slot.start, slot.end) for slot in marked(slots)] for *_, slots in _utterances(dialogue)
         ]
-        return gold, [[(k.value, k.start, k.end) for k in found] for found in _by_side(dialogue, prediction.labels)]
+        return gold, [[(k.value, k.start, k.end) for k in found] for found in _by_utterance(dialogue, prediction.labels)]
 
     def _values(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, str]] | None], list[list[tuple[str, str]]]]:
         gold = [
-            None if slots is None else [(slot.name, plain(slot.value or "")) for slot in marked(slots)] for _, _, slots in _sides(dialogue)
+            None if slots is None else [(slot.name, plain(slot.value or "")) for slot in marked(slots)]
+            for *_, slots in _utterances(dialogue)
         ]
-        return gold, [[(k.value, plain(k.text or "")) for k in found] for found in _by_side(dialogue, prediction.labels)]
+        return gold, [[(k.value, plain(k.text or "")) for k in found] for found in _by_utterance(dialogue, prediction.labels)]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, sides: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
         """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent.
 
         Tokens that share characters (an emoji in several pieces) count as one, with the first one's probabilities: spans never overlap.
         """
         labels, start = [], 0
-        for (t, part, _), side in zip(_sides(dialogue), sides, strict=True):
-            if side is None:
+        for (t, part, _), utterance in zip(_utterances(dialogue), utterances, strict=True):
+            if utterance is None:
                 continue
-            rows = probabilities[start : start + len(side.ids)]
-            start += len(side.ids)
-            real = np.flatnonzero(side.spans[:, 0] != side.spans[:, 1])
-            firsts, spans = without_overlap(side.spans[real])
+            rows = probabilities[start : start + len(utterance.ids)]
+            start += len(utterance.ids)
+            real = np.flatnonzero(utterance.spans[:, 0] != utterance.spans[:, 1])
+            firsts, spans = without_overlap(utterance.spans[real])
             rows = rows[real][firsts]
             text = dialogue.turns[t].text(part) or ""
             for first, last, number, confidence in spans_of(rows):
@@ -139,11 +140,11 @@ def plain(value: str) -> str:
     return " ".join(value.casefold().split())
 
 
-def _sides(dialogue: Dialogue) -> Iterator[tuple[int, Part, list[Slot] | None]]:
+def _utterances(dialogue: Dialogue) -> Iterator[tuple[int, Part, list[Slot] | None]]:
     return ((t, part, turn.slots(part)) for t, turn in enumerate(dialogue.turns) for part in PARTS)
 
 
-def _by_side(dialogue: Dialogue, labels: Sequence[Label]) -> list[list[Label]]:
+def _by_utterance(dialogue: Dialogue, labels: Sequence[Label]) -> list[list[Label]]:
     found: list[list[Label]] = [[] for _ in range(2 * len(dialogue.turns))]
     for label in labels:
         found[2 * label.turns[0] + PARTS.index(label.part or "request")].append(label)

@@ -9,7 +9,7 @@ import pytest
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.files import write
+from labelgen.io.files import write
 
 
 def test_records_reads_files_and_folders_of_both_formats(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def reference(*names: str) -> Iterator[Json]:
 
 def as_reference(dialogue: Dialogue) -> Json:
     """What both conversions say of a dialogue, turn by turn in ours (a categorical slot's value is there the canonical one)."""
-    slots = [[s for side in (turn.request_slots, turn.response_slots) for s in side or ()] for turn in dialogue.turns]
+    slots = [[s for utterance in (turn.request_slots, turn.response_slots) for s in utterance or ()] for turn in dialogue.turns]
     return {
         "texts": [(turn.request, turn.response) for turn in dialogue.turns],
         "goals": [(goal.name, goal.outcome) for goal in dialogue.goals or ()],

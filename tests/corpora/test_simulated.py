@@ -11,10 +11,11 @@ from statistics import mean
 
 import pytest
 
-from labelgen.corpora import phrases
-from labelgen.corpora.simulated import NONE, SPLITS, Simulated
-from labelgen.corpora.wording import compile_phrasing, share
+from labelgen.corpora.simulated import SPLITS, Simulated
 from labelgen.dialogue import PARTS, Dialogue, Turn
+from labelgen.simulation import templates
+from labelgen.simulation.conversation import NONE
+from labelgen.simulation.realisation import compile_phrasing, share
 
 MANY = 400
 
@@ -74,13 +75,13 @@ def test_seeds_and_splits_differ_and_ids_are_unique(dialogues: list[Dialogue]) -
 def test_a_split_has_phrasings_and_values_of_its_own(split: str) -> None:
     def said(which: str) -> set[str]:
         slots = [slot for turn in turns(corpus(which)) for part in PARTS for slot in turn.slots(part) or ()]
-        return {slot.normalised for slot in slots if slot.normalised and slot.name in phrases.VALUES}
+        return {slot.normalised for slot in slots if slot.normalised and slot.name in templates.VALUES}
 
     others = set().union(*(said(other) for other in SPLITS if other != split))
     own = said(split)
     assert own - others, "some values are new"
     assert own & others, "most are not"
-    for intent in phrases.INTENTS:
+    for intent in templates.INTENTS:
         kept = set(share(intent.requests, split)) - set(share(intent.requests, "train"))
         assert kept
         assert set(share(intent.requests, "train")) < set(intent.requests)
@@ -105,10 +106,10 @@ def test_slots_and_goals_are_exact(dialogues: list[Dialogue]) -> None:
                     at, names = slot.end, names | {slot.name}
                 assert text is None or ("  " not in text and text == text.strip() and not set("{}[]|@%") & set(text))
                 if text is not None and turn.slots(part) == []:
-                    known = {value.lower() for value in phrases.VALUES["hotel"] + phrases.VALUES["artist"]}
+                    known = {value.lower() for value in templates.VALUES["hotel"] + templates.VALUES["artist"]}
                     assert not any(value in text.lower() for value in known), "what is a slot is marked as one"
     assert 15 <= len(names) <= 25
-    assert len(intents - {NONE}) == len(phrases.INTENTS)
+    assert len(intents - {NONE}) == len(templates.INTENTS)
     assert len({name.split("/")[0] for name in intents - {NONE}}) >= 6
 
 
@@ -216,11 +217,11 @@ def test_wrong_settings_are_refused_with_the_remedy(wrong: dict[str, object], to
 
 
 def test_phrasings_compile_and_name_known_slots() -> None:
-    said = [text for intent in phrases.INTENTS for text in (*intent.requests, *intent.done, *intent.none)]
+    said = [text for intent in templates.INTENTS for text in (*intent.requests, *intent.done, *intent.none)]
     for text in said:
         assert compile_phrasing(text)
         assert text.count("[") == text.count("]")
-    for intent in phrases.INTENTS:
-        assert set(intent.required) <= set(phrases.ASKS), "what is required can be asked for"
+    for intent in templates.INTENTS:
+        assert set(intent.required) <= set(templates.ASKS), "what is required can be asked for"
         for split in SPLITS:  # the words of every split can report each required slot
             assert any(f"{{{slot}}}" in text for slot in intent.required for text in share(intent.done, split))

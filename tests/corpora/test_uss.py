@@ -215,8 +215,8 @@ def test_broken_dialogues_of_sgd_and_broken_sessions_are_told_once(tmp_path: Pat
 
 
 def texts(dialogue: Dialogue) -> tuple[tuple[str, str], ...]:
-    sides = (("user", turn.request, "system", turn.response) for turn in dialogue.turns)
-    return tuple((who, said) for side in sides for who, said in (side[:2], side[2:]) if said is not None)
+    utterances = (("user", turn.request, "system", turn.response) for turn in dialogue.turns)
+    return tuple((who, said) for utterance in utterances for who, said in (utterance[:2], utterance[2:]) if said is not None)
 
 
 def reference(name: str) -> dict[tuple[tuple[str, str], ...], Json]:
@@ -242,7 +242,7 @@ def rated_there(row: Json) -> Json:
 
 
 def annotated(dialogue: Dialogue) -> Json:
-    slots = [[slot for side in (turn.request_slots, turn.response_slots) for slot in side or ()] for turn in dialogue.turns]
+    slots = [[slot for utterance in (turn.request_slots, turn.response_slots) for slot in utterance or ()] for turn in dialogue.turns]
     return {
         "goals": [(goal.name, goal.outcome) for goal in dialogue.goals or ()],
         "goal of turns": dialogue.goal_of_turns(),
@@ -254,7 +254,7 @@ def annotated(dialogue: Dialogue) -> Json:
 def annotated_there(row: Json) -> Json:
     """The same of a row of the reference, whose user's and system's turns alternate; a slot without offsets is no span."""
     pairs = list(zip(row["turns"][::2], row["turns"][1::2], strict=True))
-    slots = [[slot for side in both for slot in side.get("slots", ()) if slot["start"] is not None] for both in pairs]
+    slots = [[slot for utterance in both for slot in utterance.get("slots", ()) if slot["start"] is not None] for both in pairs]
     return {
         "goals": [(re.sub(r"_\d+(?=/)", "", goal["name"]), goal["outcome"]) for goal in row["goals"]],
         "goal of turns": [user["goal"] for user, _ in pairs],

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from labelgen.batch import IGNORE
 from labelgen.dialogue import Dialogue, Turn
+from labelgen.inputs.batch import IGNORE
 from labelgen.metrics import Prediction
 from labelgen.tasks.defect import Defect
 

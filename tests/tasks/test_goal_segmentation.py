@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelgen.batch import IGNORE, Batch, Collator, Group
 from labelgen.dialogue import Dialogue, Goal, Turn
-from labelgen.encoder import Encoder
-from labelgen.losses import marginal_cross_entropy
+from labelgen.inputs.batch import IGNORE, Batch, Collator, Group
+from labelgen.model.encoder import Encoder
+from labelgen.model.losses import marginal_cross_entropy
 from labelgen.tasks.goal_segmentation import GoalSegmentation, choices
 
 TASK = GoalSegmentation()

@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelgen.batch import Collator, TextEncoder, labelled
-from labelgen.data import annotated
 from labelgen.dialogue import Dialogue, Turn, Vote
-from labelgen.encoder import Encoder
-from labelgen.features import FeatureSpace
+from labelgen.inputs.batch import Collator, TextEncoder, labelled
+from labelgen.inputs.features import FeatureSpace
 from labelgen.metrics import Prediction
+from labelgen.model.encoder import Encoder
 from labelgen.network import Network
 from labelgen.tasks.satisfaction import CLASSES, DialogueSatisfaction, Rated, Satisfaction, of_mean, of_votes
+from labelgen.training.data import annotated
 
 ratings = st.lists(st.sampled_from([1.0, 2.0, 3.0, 4.0, 5.0]), min_size=1, max_size=4)
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from labelgen.batch import IGNORE, Encoded, TextEncoder
 from labelgen.dialogue import PARTS, Dialogue, Slot, Turn
+from labelgen.inputs.batch import IGNORE, Encoded, TextEncoder
+from labelgen.inputs.pretrained import byte_tokenizer, read_pretrained
 from labelgen.metrics import Prediction
-from labelgen.pretrained import byte_tokenizer, read_pretrained
 from labelgen.tasks.slot import SlotTask, best_tags, spans_of, without_overlap
 
 TASK = SlotTask(labels=("city", "time"))
@@ -33,8 +33,8 @@ def one_hot(targets: np.ndarray, task: SlotTask) -> np.ndarray:
 
 
 def decoded(dialogue: Dialogue, task: SlotTask = TASK, texts: TextEncoder = BYTES) -> list[tuple[int, str | None, str, int, int]]:
-    sides = sides_of(dialogue, texts)
-    labels = task.decode(one_hot(task.encode(dialogue, sides), task), dialogue, sides, {})
+    utterances = sides_of(dialogue, texts)
+    labels = task.decode(one_hot(task.encode(dialogue, utterances), task), dialogue, utterances, {})
     for label in labels:
         assert label.part is not None
         assert label.text == (dialogue.turns[label.turns[0]].text(label.part) or "")[label.start : label.end]
@@ -110,9 +110,11 @@ def test_what_follows_an_inner_slot_of_the_outer_is_ignored() -> None:
 def test_decoded_spans_never_share_a_character(text: str, seed: int) -> None:
     """Whatever is said of the bytes of a character, it has one label."""
     dialogue = Dialogue(id="a", turns=[Turn(request=text, response=text[::-1])])
-    sides = sides_of(dialogue, BYTES)
-    probabilities = np.random.default_rng(seed).dirichlet([0.2, 1, 0.5, 1, 0.5], sum(len(side.ids) for side in sides if side))
-    labels = TASK.decode(probabilities, dialogue, sides, {})
+    utterances = sides_of(dialogue, BYTES)
+    probabilities = np.random.default_rng(seed).dirichlet(
+        [0.2, 1, 0.5, 1, 0.5], sum(len(utterance.ids) for utterance in utterances if utterance)
+    )
+    labels = TASK.decode(probabilities, dialogue, utterances, {})
     for part in PARTS:
         spans = [(label.start or 0, label.end or 0) for label in labels if label.part == part]
         assert all(start < end for start, end in spans)
@@ -159,9 +161,9 @@ def test_spans_never_overlap_and_carry_the_probability_of_their_tags(n: int, k: 
 def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() -> None:
     slots = [Slot(name="city", start=3, end=7), Slot(name="time", start=8, end=10, categorical=True)]
     dialogue = Dialogue(id="a", turns=[Turn(request="to Oslo at", request_slots=slots, response="Fine.")])
-    sides = sides_of(dialogue, BYTES)
-    probabilities = one_hot(TASK.encode(dialogue, sides), TASK)
-    prediction = Prediction(TASK.decode(probabilities, dialogue, sides, {}), probabilities)
+    utterances = sides_of(dialogue, BYTES)
+    probabilities = one_hot(TASK.encode(dialogue, utterances), TASK)
+    prediction = Prediction(TASK.decode(probabilities, dialogue, utterances, {}), probabilities)
     assert list(TASK.values(dialogue)) == ["city"]
     for metric in TASK.metrics().values():
         metric.observe(dialogue, prediction)
@@ -172,8 +174,8 @@ def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() ->
 def test_values_are_compared_without_case_and_spacing() -> None:
     gold = Dialogue(id="a", turns=[Turn(request="NEW  York", request_slots=[Slot(name="city", start=0, end=9)])])
     other = Dialogue(id="a", turns=[Turn(request="new york!", request_slots=[Slot(name="city", start=0, end=8)])])
-    sides = sides_of(other, BYTES)
-    labels = TASK.decode(one_hot(TASK.encode(other, sides), TASK), other, sides, {})
+    utterances = sides_of(other, BYTES)
+    labels = TASK.decode(one_hot(TASK.encode(other, utterances), TASK), other, utterances, {})
     metrics = TASK.metrics()
     for metric in metrics.values():
         metric.observe(gold, Prediction(labels, None))

@@ -9,13 +9,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelgen.batch import IGNORE, Batch, Collator
-from labelgen.data import fit_labels
 from labelgen.dialogue import Dialogue
-from labelgen.encoder import States
+from labelgen.inputs.batch import IGNORE, Batch, Collator
 from labelgen.metrics import Prediction
+from labelgen.model.encoder import States
 from labelgen.network import Network
 from labelgen.tasks import Task, classes
+from labelgen.training.data import fit_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of the dialogues, where a test fails
 NAMES = ("goal_segmentation", "goal_evaluation", "intent", "slot", "defect")
@@ -33,8 +33,8 @@ def hide(dialogue: Dialogue, hidden: set[int]) -> Dialogue:
 
 def logits_of(task: Task, batch: Batch, seed: int) -> torch.Tensor:
     """Random, with -inf where the task's head has it."""
-    rows = len(batch.sides) // 2 if task.level == "turn" else len(batch.token)
-    states = States(torch.zeros(len(batch.ids), 8), torch.zeros(len(batch.sides), 8))
+    rows = len(batch.utterances) // 2 if task.level == "turn" else len(batch.token)
+    states = States(torch.zeros(len(batch.ids), 8), torch.zeros(len(batch.utterances), 8))
     shaped = task.head(8).eval()(states, batch)
     assert len(shaped) == rows
     noise = torch.randn(shaped.shape, generator=torch.Generator().manual_seed(seed))
@@ -71,8 +71,8 @@ def test_what_is_masked_changes_neither_loss_nor_gradient(
 def predict(task: Task, batch: Batch, rows: np.ndarray) -> list[Prediction]:
     counts = batch.num_turns if task.level == "turn" else batch.num_tokens
     found = []
-    for dialogue, sides, part in zip(batch.dialogues, batch.encoded, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
-        labels = [] if task.name == "goal_evaluation" else task.decode(part, dialogue, sides, {})
+    for dialogue, utterances, part in zip(batch.dialogues, batch.encoded, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
+        labels = [] if task.name == "goal_evaluation" else task.decode(part, dialogue, utterances, {})
         found.append(Prediction(labels, part))
     return found
 
@@ -102,9 +102,9 @@ def test_what_is_said_of_masked_items_changes_no_metric(
         ]
     else:
         unlabelled = batch.targets[name] == IGNORE
-        if name == "slot":  # an annotated side is an item as a whole, the words of a missing slot name too
-            sides = torch.tensor([t in hidden for d in batch.dialogues for t in range(len(d.turns)) for _ in range(2)])
-            unlabelled = sides[batch.token_side]
+        if name == "slot":  # an annotated utterance is an item as a whole, the words of a missing slot name too
+            utterances = torch.tensor([t in hidden for d in batch.dialogues for t in range(len(d.turns)) for _ in range(2)])
+            unlabelled = utterances[batch.token_utterance]
         moved = predict(task, batch, torch.where(unlabelled[:, None], other, one).numpy())
     np.testing.assert_equal(figures(task, batch.dialogues, moved), figures(task, batch.dialogues, said))
 

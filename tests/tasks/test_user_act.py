@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from labelgen.batch import IGNORE
 from labelgen.dialogue import Dialogue, Turn
+from labelgen.inputs.batch import IGNORE
 from labelgen.metrics import Prediction
 from labelgen.tasks.user_act import UserAct
 

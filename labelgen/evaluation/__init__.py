@@ -1,0 +1,1 @@
+"""Figures: trivial baselines, and the entry `evaluate`."""

@@ -1,0 +1,155 @@
+"""Entry: an export against the annotations of a corpus, with bootstrap intervals by dialogue, beside what needs no model."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from labelgen.corpora import Corpus
+from labelgen.dialogue import Dialogue
+from labelgen.evaluation.baselines import BASELINES
+from labelgen.io.files import Rejected
+from labelgen.labelling.export import load, task_classes
+from labelgen.metrics import DialogueMetric, Interval, Prediction, bootstrap
+from labelgen.tasks import Task
+
+log = logging.getLogger(__name__)
+Figures = dict[str, Interval]  # "task/metric" -> figure
+
+
+class Scores(NamedTuple):
+    """Figures over all dialogues, and over those of each slice; and what they are made of: each metric's statistics, [N, S]."""
+
+    metrics: Figures
+    slices: dict[str, Figures]
+    statistics: dict[str, np.ndarray]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "metrics": {name: vars(figure) for name, figure in self.metrics.items()},
+            "slices": {part: {name: vars(figure) for name, figure in rows.items()} for part, rows in self.slices.items()},
+        }
+
+
+def evaluate(
+    export: str,
+    corpus: Corpus,
+    output: str,
+    reference: Corpus | None = None,
+    device: str = "cpu",
+    limit: int | None = None,
+    tasks: Mapping[str, str] | None = None,
+) -> float:
+    """Prints the table and writes OUTPUT/metrics.json; returns the mean over tasks of each task's first metric (0.0 without labels).
+
+    `metrics` is over all dialogues; `slices` over those whose metadata names the slice (`metadata["slice"]`, set by the corpus);
+    OUTPUT/statistics.npz holds what each dialogue adds to each metric, to pool runs or to find the dialogues that fail.
+    `baselines` holds both for each trivial prediction fitted on `reference`, the corpus that the model was trained on.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
+    """
+    annotator = load(export, task_classes(tasks or {}), device)
+    own = annotator.network.tasks
+    folder = Path(output)
+    rejected = Rejected(folder / "rejected.jsonl")
+    dialogues = list(corpus.read(rejected))[:limit]
+    if not dialogues:
+        raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
+    scores = score(own, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
+    known = list(reference.read(lambda error: None)) if reference else []
+    trivial = {name: kind(own, known) for name, kind in BASELINES.items() if known}
+    baselines = {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
+    told = {
+        **scores.as_dict(),
+        "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
+        "dialogues": len(dialogues),
+        "rejected": rejected.count,
+        "model": annotator.source,
+        "corpus": repr(corpus),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    names = np.array([dialogue.id for dialogue in dialogues])
+    np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)
+    (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
+    _print(table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
+    return _mean(scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in own.items())
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Of those that are known; 0.0 where none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else 0.0
+
+
+def _print(made: Table) -> None:
+    """Wider than the screen rather than cut."""
+    screen = Console()
+    wide = max(screen.width, screen.measure(made, options=screen.options.update(max_width=1000)).maximum)
+    Console(width=wide).print(made)
+
+
+def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:
+    """Annotated dialogues with what was said of them -> figures."""
+    metrics = _metrics(tasks)
+    rows: dict[str, list[Any]] = {name: [] for name in metrics}
+    parts: list[str | None] = []
+    for dialogue, said in predicted:
+        part = dialogue.metadata.get("slice")
+        parts.append(part if isinstance(part, str) else None)
+        for name, metric in metrics.items():
+            rows[name].append(metric.observe(dialogue, said[name.split("/")[0]]))
+    statistics = {name: np.stack(values) for name, values in rows.items()}
+    where = {part: np.array([p == part for p in parts]) for part in sorted({p for p in parts if p is not None})}
+    return Scores(
+        {name: bootstrap(metric, statistics[name]) for name, metric in metrics.items()},
+        {part: {name: bootstrap(metric, statistics[name][mask]) for name, metric in metrics.items()} for part, mask in where.items()},
+        statistics,
+    )
+
+
+def _metrics(tasks: Mapping[str, Task]) -> dict[str, DialogueMetric]:
+    return {f"{name}/{key}": metric for name, task in tasks.items() for key, metric in task.metrics().items()}
+
+
+def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Scores], title: str) -> Table:
+    """Figures with their 95% intervals, a column a slice, each beside the best of the baselines."""
+    told = "\ntrivial: the better of the majority's labels and of saying always failure, defect, new goal, known value" if baselines else ""
+    made = Table(title=title, caption=f"95% intervals; ↓ lower is better{told}", title_justify="left", caption_justify="left")
+    columns = {"all": scores.metrics, **scores.slices}
+    made.add_column("metric", no_wrap=True)
+    for name in columns:
+        made.add_column(name, justify="right", no_wrap=True)
+        if baselines:
+            made.add_column("trivial", justify="right", no_wrap=True)
+    made.add_column("labelled", justify="right", no_wrap=True)
+    for name, metric in _metrics(tasks).items():
+        better = max if metric.higher_is_better else min
+        row = []
+        for part, figures in columns.items():
+            row.append(written(figures[name]))
+            trivial = [(rows.metrics if part == "all" else rows.slices[part]).get(name) for rows in baselines.values()]
+            if baselines:
+                values = (figure.value for figure in trivial if figure is not None and figure.value is not None)
+                row.append(short(better(values, default=None)))
+        made.add_row(name if metric.higher_is_better else f"{name} ↓", *row, f"{scores.metrics[name].count:,}")
+    return made
+
+
+def written(figure: Interval) -> str:
+    """`.934 [.921, .946]`, `no labels`, or `undefined` (nothing positive among the labels nor predicted)."""
+    if figure.value is None:
+        return "undefined" if figure.count else "no labels"
+    return f"{short(figure.value)} [{short(figure.low)}, {short(figure.high)}]"
+
+
+def short(value: float | None) -> str:
+    """`.934`; `-` where it is undefined."""
+    return "-" if value is None else f"{value:.3f}".removeprefix("0") if value < 1 else "1.000"

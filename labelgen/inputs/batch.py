@@ -1,0 +1,220 @@
+"""Dialogues -> one packed batch: texts are tokenised, equal texts merged, equal lengths put side by side, targets asked for.
+
+The shape legend of the whole library:
+    B dialogues   T turns of all dialogues, one after another   U = 2 T utterances (2 t the request of turn t, 2 t + 1 its response)
+    N distinct texts   L tokens of the distinct texts   M tokens of all utterances that have a text   D width   K classes
+Nothing is padded: every tensor is flat, and `groups` says how it falls into sequences of equal length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from labelgen.dialogue import PARTS, Dialogue
+from labelgen.inputs.audio import Recording
+from labelgen.inputs.features import FeatureSpace
+
+CHARACTERS = 100  # of a text that are read for each token that it may have
+IGNORE = -100  # in a target: not labelled
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+class Group(NamedTuple):
+    """`count` sequences of `length` items each, one after another."""
+
+    count: int  # type: ignore[assignment]  # a tuple has a method of that name
+    length: int
+
+
+class Encoded(NamedTuple):
+    """A tokenised text: ids [n], and the span [n, 2] of each token in code points ((0, 0): a special token)."""
+
+    ids: np.ndarray
+    spans: np.ndarray
+
+
+class Audio(NamedTuple):
+    """Recordings of requests, shortest first: A frames of R recordings."""
+
+    frames: Float[Tensor, "A C"]
+    groups: tuple[Group, ...]  # of the A frames
+    turn: Int[Tensor, " R"]  # of the T turns
+
+
+Encode = Callable[[Dialogue, Sequence[Encoded | None]], np.ndarray]
+"""Targets, a row a turn or a token of an utterance: class numbers (not labelled: IGNORE) or distributions [.., K] (not labelled: NaN)."""
+
+
+def group_equal(lengths: Iterable[int]) -> tuple[Group, ...]:
+    """Runs of equal lengths: 3, 3, 5 -> (2 of 3), (1 of 5)."""
+    return tuple(Group(sum(1 for _ in run), length) for length, run in groupby(lengths))
+
+
+def chunks(groups: Sequence[Group], budget: int) -> Iterator[tuple[Group, ...]]:
+    """Cuts groups into pieces of at most `budget` items (one sequence at least), in order."""
+    piece: list[Group] = []
+    room = budget
+    for count, length in groups:
+        while count:
+            take = min(count, max(room, 0) // length)
+            if not take and piece:
+                yield tuple(piece)
+                piece, room = [], budget
+                continue
+            take = max(take, 1)
+            piece.append(Group(take, length))
+            count, room = count - take, room - take * length
+    if piece:
+        yield tuple(piece)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the model reads. Dialogues are ordered by their number of turns, distinct texts by their number of tokens."""
+
+    dialogues: tuple[Dialogue, ...]  # [B]: ids, texts and annotations travel along
+    encoded: tuple[tuple[Encoded | None, ...], ...]  # [B] of the tokens of each side
+    texts: tuple[str, ...]  # [N], those that have tokens
+    ids: Int[Tensor, " L"]
+    groups: tuple[Group, ...]  # of the L tokens
+    turns: tuple[Group, ...]  # of the T turns: dialogues of equal length
+    utterances: Int[Tensor, " U"]  # the text of each side; N: none
+    token: Int[Tensor, " M"]  # per token of an utterance: its place among the L tokens
+    token_utterance: Int[Tensor, " M"]  # per token of an utterance: the utterance
+    categorical: Int[Tensor, "T C"]
+    numerical: Float[Tensor, "T F"]  # NaN: missing
+    targets: dict[str, Tensor]  # task -> [T] or [M] class numbers, or [T, K] distributions
+    lower: Float[Tensor, "L D"] | None = None  # states after the frozen layers, where they are cached
+    audio: Audio | None = None  # None: no turn has any that the model reads
+
+    @property
+    def num_turns(self) -> list[int]:
+        """Turns of each dialogue, [B]."""
+        return [len(dialogue.turns) for dialogue in self.dialogues]
+
+    @property
+    def num_tokens(self) -> list[int]:
+        """Tokens of all utterances of each dialogue, [B]."""
+        return [sum(len(utterance.ids) for utterance in utterances if utterance) for utterances in self.encoded]
+
+    def to(self, device: Any, **options: Any) -> Batch:
+        """The batch with its tensors on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: value.to(device, **options) for name, value in moved.items() if isinstance(value, Tensor)}
+        targets = {name: target.to(device, **options) for name, target in self.targets.items()}
+        audio = self.audio
+        if audio is not None:
+            audio = Audio(audio.frames.to(device, **options), audio.groups, audio.turn.to(device, **options))
+        return replace(self, **moved, targets=targets, audio=audio)
+
+
+class TextEncoder:
+    """Text -> token ids and spans, cut at `max_tokens`; remembers what it has seen when told to keep it."""
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+        self._kept: dict[str, Encoded] = {}
+        self._read = CHARACTERS * max_tokens
+
+    def keep(self, texts: Iterable[str], piece: int = 10_000) -> None:
+        """Tokenises texts once and for all."""
+        new = sorted({text for text in texts if text not in self._kept})
+        for start in range(0, len(new), piece):
+            self._kept.update(self._encode(new[start : start + piece]))
+
+    def __call__(self, texts: Iterable[str]) -> Mapping[str, Encoded]:
+        """The tokens of each text."""
+        new = {text for text in texts if text not in self._kept}
+        return {**{text: self._kept[text] for text in texts if text in self._kept}, **self._encode(sorted(new))}
+
+    def _encode(self, texts: list[str]) -> dict[str, Encoded]:
+        encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
+        arrays = (Encoded(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)
+        return dict(zip(texts, arrays, strict=True))
+
+
+class Collator:
+    """Dialogues -> Batch. `targets` maps a task's name to the function that encodes its annotations."""
+
+    def __init__(
+        self,
+        texts: Callable[[Sequence[str]], Mapping[str, Encoded]],
+        features: FeatureSpace,
+        targets: Mapping[str, Encode],
+        lower: Callable[[Sequence[str]], np.ndarray] | None = None,
+        recordings: Callable[[Sequence[Dialogue]], Sequence[Recording]] | None = None,
+    ) -> None:
+        self.texts, self.features, self.targets, self.lower = texts, features, dict(targets), lower
+        self.recordings = recordings
+
+    def __call__(self, dialogues: Sequence[Dialogue]) -> Batch:
+        dialogues = sorted(dialogues, key=lambda dialogue: len(dialogue.turns))
+        words = [[turn.text(part) for turn in dialogue.turns for part in PARTS] for dialogue in dialogues]
+        tokens = self.texts(
+            list(dict.fromkeys(text for utterances in words for text in utterances if text is not None)) or [""]
+        )  # never no text
+        order = sorted((text for text in tokens if len(tokens[text].ids)), key=lambda text: len(tokens[text].ids))  # shortest first
+        place = {text: n for n, text in enumerate(order)}
+        ids = [tokens[text].ids for text in order] or [np.zeros(1, np.int32)]  # never no token; this one is of no utterance
+        starts = np.cumsum([0, *map(len, ids)])
+        utterances = [place.get(text, len(ids)) if text is not None else len(ids) for row in words for text in row]
+        present = [(s, n) for s, n in enumerate(utterances) if n < len(ids)]
+        encoded = tuple(tuple(None if text is None else tokens[text] for text in row) for row in words)
+        return Batch(
+            dialogues=tuple(dialogues),
+            encoded=encoded,
+            texts=tuple(order),
+            ids=_integers(ids),
+            groups=group_equal(map(len, ids)),
+            turns=group_equal(len(dialogue.turns) for dialogue in dialogues),
+            utterances=torch.tensor(utterances, dtype=torch.long),
+            token=_integers([np.arange(starts[n], starts[n + 1]) for _, n in present]),
+            token_utterance=_integers([np.full(starts[n + 1] - starts[n], s) for s, n in present]),
+            categorical=torch.from_numpy(self.features.categories(dialogues)),
+            numerical=torch.from_numpy(self.features.numbers(dialogues)),
+            targets={
+                name: _targets([encode(dialogue, row) for dialogue, row in zip(dialogues, encoded, strict=True)])
+                for name, encode in self.targets.items()
+            },
+            lower=None if self.lower is None else torch.from_numpy(_one_row(self.lower(order))),
+            audio=None if self.recordings is None else _audio(self.recordings(dialogues)),
+        )
+
+
+def _audio(recordings: Sequence[Recording]) -> Audio | None:
+    """Recordings, shortest first, side by side."""
+    if not recordings:
+        return None
+    frames = torch.from_numpy(np.concatenate([one.frames for one in recordings]).astype(np.float32))
+    groups = group_equal(len(one.frames) for one in recordings)
+    return Audio(frames, groups, torch.tensor([one.turn for one in recordings], dtype=torch.long))
+
+
+def _one_row(states: np.ndarray) -> np.ndarray:
+    """The states, of the token of no utterance where there are none."""
+    return states if len(states) else np.zeros((1, *states.shape[1:]), states.dtype)
+
+
+def labelled(target: Array) -> Array:
+    """Which rows of a target are labelled, bool."""
+    rows: Array = target != IGNORE if target.ndim == 1 else (target == target).all(1)
+    return rows
+
+
+def _targets(arrays: Sequence[np.ndarray]) -> Tensor:
+    return _integers(arrays) if arrays[0].ndim == 1 else torch.from_numpy(np.concatenate(arrays).astype(np.float32))
+
+
+def _integers(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *arrays]).astype(np.int64))

@@ -1,0 +1,170 @@
+"""Frames of recordings -> a vector for each: a small encoder of our own, that learns from scratch, or any published one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from labelgen.inputs.audio import MEL_BINS, LogMel, PublishedExtractor
+from labelgen.inputs.batch import Group, chunks
+from labelgen.inputs.pretrained import AUDIO, known_config, read_pretrained_audio
+from labelgen.model.packed import PackedLayer, sinusoids, sizes
+
+RECORDINGS_AT_ONCE = 16  # without gradients: the memory of a batch that labels thousands of turns
+
+
+@dataclass(frozen=True)
+class Small:
+    """Settings of SmallEncoder: Transformer layers, their width and heads."""
+
+    layers: int
+    width: int
+    heads: int
+
+
+class SmallEncoder(nn.Module):
+    """Log-mel frames, four to one by strided convolutions (as in Whisper, Radford et al. 2022), through Transformer layers; their mean."""
+
+    def __init__(self, layers: int, width: int, heads: int) -> None:
+        super().__init__()
+        if layers < 0 or heads < 1 or width % (2 * heads):
+            raise ValueError(f"encoder.audio: layers={layers}, width={width}, heads={heads}; the width must be a multiple of 2 * heads")
+        self.settings = Small(layers, width, heads)
+        self.width = width
+        self.first = nn.Conv1d(MEL_BINS, width, 3, stride=2, padding=1)
+        self.second = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.layers = nn.ModuleList(PackedLayer(width, heads, 4 * width, norm_first=True, epsilon=1e-5) for _ in range(layers))
+        self.leave = nn.LayerNorm(width)
+
+    @property
+    def extractor(self) -> LogMel:
+        """What makes the frames."""
+        return LogMel()
+
+    def describe(self) -> dict[str, Any]:
+        """layers, width, heads."""
+        return asdict(self.settings)
+
+    def forward(self, frames: Float[Tensor, "A C"], groups: Sequence[Group]) -> Float[Tensor, "R E"]:
+        parts, shorter = [], []
+        for group, part in zip(groups, frames.split(sizes(groups)), strict=True):
+            x = F.gelu(self.second(F.gelu(self.first(rearrange(part, "(n a) c -> n c a", n=group.count)))))
+            x = x + rearrange(sinusoids(torch.arange(x.shape[2], device=x.device), self.width), "a e -> e a").to(x.dtype)
+            shorter.append(Group(group.count, x.shape[2]))
+            parts.append(rearrange(x, "n e a -> (n a) e"))
+        states = torch.cat(parts)
+        for layer in self.layers:
+            states = layer(states, shorter)
+        pooled = zip(shorter, self.leave(states).split(sizes(shorter)), strict=True)
+        return torch.cat([reduce(part, "(n a) e -> n e", "mean", n=group.count) for group, part in pooled])
+
+
+class PublishedEncoder(nn.Module):
+    """Any audio encoder that transformers knows (Whisper's encoder, wav2vec 2, HuBERT, ...), on groups of equal length; its mean state."""
+
+    def __init__(self, config: Mapping[str, Any], extractor: Mapping[str, Any], folder: str | None = None) -> None:
+        super().__init__()
+        self.config, self.settings = dict(config), dict(extractor)
+        self.model = _model(self.config, folder)
+        for name, parameter in self.model.named_parameters():
+            if "masked_spec_embed" in name or "pooler" in name:
+                parameter.requires_grad_(False)  # nothing reads it; distributed training waits for every gradient
+        self.width = int(self.model.config.hidden_size)
+
+    @property
+    def extractor(self) -> PublishedExtractor:
+        """What makes the frames: its own."""
+        return PublishedExtractor(self.settings)
+
+    def describe(self) -> dict[str, Any]:
+        """Architecture and feature extractor."""
+        return {"config": self.config, "extractor": self.settings}
+
+    def forward(self, frames: Float[Tensor, "A C"], groups: Sequence[Group]) -> Float[Tensor, "R E"]:
+        pooled = []
+        for group, part in zip(groups, frames.split(sizes(groups)), strict=True):
+            inputs = rearrange(part, "(n a) c -> n a c", n=group.count)
+            states = self.model(inputs[:, :, 0] if part.shape[1] == 1 else inputs).last_hidden_state
+            pooled.append(reduce(states, "n a e -> n e", "mean"))
+        return torch.cat(pooled)
+
+
+def _model(config: Mapping[str, Any], folder: str | None) -> Any:
+    """The encoder of an architecture, with the weights in the folder, else random ones. Safetensors only, and no code of theirs."""
+    from transformers import AutoModel
+
+    left_out = ("auto_map", "dtype", "torch_dtype", "quantization_config")
+    known = known_config({key: value for key, value in config.items() if key not in left_out}, AUDIO)
+    for key, value in known.to_dict().items():
+        if isinstance(value, float) and "drop" in key:
+            setattr(known, key, 0.0)  # a recording's vector is the same each time, as a text's is
+    if hasattr(known, "apply_spec_augment"):
+        known.apply_spec_augment = False
+    try:
+        model = _load(AutoModel, known, folder, "sdpa")
+    except ValueError:  # it has none
+        model = _load(AutoModel, known, folder, "eager")
+    return model.get_encoder() if known.is_encoder_decoder else model
+
+
+def _load(kind: Any, known: Any, folder: str | None, attention: str) -> Any:
+    if folder is None:
+        return kind.from_config(known, trust_remote_code=False, attn_implementation=attention)
+    model, told = kind.from_pretrained(
+        folder,
+        config=known,
+        attn_implementation=attention,
+        trust_remote_code=False,
+        use_safetensors=True,
+        local_files_only=True,
+        dtype=torch.float32,
+        output_loading_info=True,
+    )
+    missing = sorted(key for key in told["missing_keys"] if "masked_spec_embed" not in key and "pooler" not in key)
+    if missing:
+        raise ValueError(f"{folder}: the checkpoint lacks {missing[:3]}; is it of this architecture ({known.model_type})?")
+    return model
+
+
+class AudioEncoder(nn.Module):
+    """Recordings -> vectors of the dialogue's width D. Starts without a say: the last layer is zero."""
+
+    def __init__(self, audio: str | Small | Mapping[str, Any], width: int) -> None:
+        """`audio`: a Hugging Face name or a folder, settings of the small encoder, or what `describe` gave."""
+        super().__init__()
+        self.encoder = _build(audio)
+        self.leave = nn.Linear(self.encoder.width, width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values to build it from again."""
+        return self.encoder.describe()
+
+    def forward(self, frames: Float[Tensor, "A C"], groups: Sequence[Group]) -> Float[Tensor, "R D"]:
+        frames = frames.to(self.leave.weight.dtype)
+        if torch.is_grad_enabled():
+            out: Tensor = self.leave(self.encoder(frames, groups))
+            return out
+        pieces = list(chunks(groups, RECORDINGS_AT_ONCE * max(length for _, length in groups)))
+        parts = zip(frames.split([sum(sizes(piece)) for piece in pieces]), pieces, strict=True)
+        return torch.cat([self.leave(self.encoder(*part)) for part in parts])
+
+    def published(self) -> list[nn.Parameter]:
+        """Parameters that were trained before, and learn."""
+        return [p for p in self.encoder.parameters() if p.requires_grad] if isinstance(self.encoder, PublishedEncoder) else []
+
+
+def _build(audio: str | Small | Mapping[str, Any]) -> SmallEncoder | PublishedEncoder:
+    if isinstance(audio, str):
+        files = read_pretrained_audio(audio)
+        return PublishedEncoder(files.config, files.extractor, str(files.folder))
+    settings = asdict(audio) if isinstance(audio, Small) else dict(audio)
+    return PublishedEncoder(**settings) if "config" in settings else SmallEncoder(**settings)

@@ -1,0 +1,1 @@
+"""Simulated users and an assistant whose components fail: dialogues with the truth of every label."""

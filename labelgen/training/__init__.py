@@ -1,0 +1,1 @@
+"""Training: data module, cache, Lightning modules, the entry `train`."""

@@ -1,0 +1,262 @@
+"""Pretraining without annotations: dialogues whose responses were swapped, and a model that finds those and selects hidden ones.
+
+    dialogue -> swap_answers: some responses are other dialogues' -> SwappedAnswers: some of the rest are to be hidden -> targets [T]
+    Pretrainer: hidden responses leave the dialogue encoder's sight -> states -> which were swapped? which response belongs here?
+
+Responses swapped between dialogues stand in for defects; selecting the right response among those of the batch is the contrastive
+objective (InfoNCE). Responses common to many dialogues ("Anything else?") would be right almost anywhere: they take no part.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from labelgen.dialogue import Dialogue, Label
+from labelgen.inputs.batch import IGNORE, Batch, Encode, Encoded
+from labelgen.metrics import Accuracy, AveragePrecision, Prediction
+from labelgen.model.encoder import Encoder, States
+from labelgen.model.losses import Loss, info_nce, masked_cross_entropy
+from labelgen.tasks import Task
+from labelgen.training.learner import Learner, MakeOptimizer
+
+log = logging.getLogger(__name__)
+
+Source = Literal["anywhere", "same_domain"]
+OWN, SWAPPED, MASKED = "own", "swapped", "masked"  # what a record says of a response; of common and missing ones it says nothing
+RESPONSE = "response"  # the name under which it says it
+
+
+def domains(dialogue: Dialogue) -> list[str | None]:
+    """Per turn the Domain of its intent's name (Domain/Intent), else of its goal's; None where neither has one."""
+    goals = [None if goal is None else (dialogue.goals or [])[goal].name for goal in dialogue.goal_of_turns()]
+    named = [[name for name in (turn.intent, goal) if name and "/" in name] for turn, goal in zip(dialogue.turns, goals, strict=True)]
+    return [names[0].split("/")[0] if names else None for names in named]
+
+
+class Answers:
+    """The responses of a corpus: those `common` to many dialogues, and the distinct others, in order, by domain and anywhere (None)."""
+
+    def __init__(self, dialogues: Sequence[Dialogue], common: float) -> None:
+        """`common`: responses that more than this share of the dialogues holds, and more than two of them, take no part."""
+        holders = Counter(text for dialogue in dialogues for text in {turn.response for turn in dialogue.turns} if text)
+        limit = max(2.0, common * len(dialogues))
+        self.common = frozenset(text for text, count in holders.items() if count > limit)
+        found: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
+        for dialogue in dialogues:
+            for turn, domain in zip(dialogue.turns, domains(dialogue), strict=True):
+                if self.counts(turn.response):
+                    found[domain][str(turn.response)] = found[None][str(turn.response)] = None
+        self.texts = {domain: list(texts) for domain, texts in found.items()}
+
+    def counts(self, text: str | None) -> bool:
+        """Does a response take part? Missing, empty and common ones do not."""
+        return bool(text) and text not in self.common
+
+    def other(self, domain: str | None, own: frozenset[str], rng: random.Random) -> str | None:
+        """A response of the domain (None: of any) that is not among `own`; None where there is none."""
+        texts = self.texts.get(domain, [])
+        start = rng.randrange(len(texts)) if texts else 0
+        return next((text for text in (texts[start - k] for k in range(len(texts))) if text not in own), None)
+
+
+class Swapped(NamedTuple):
+    """A dialogue as logged, with other dialogues' responses at the turns `swapped`; `own`: turns that could have been, and were not."""
+
+    dialogue: Dialogue
+    swapped: tuple[int, ...]
+    own: tuple[int, ...]
+
+
+def swap_answers(dialogues: Sequence[Dialogue], answers: Answers, share: float, source: Source, seed: int | str) -> list[Swapped]:
+    """Swaps each response that takes part, with probability `share`, for one that its dialogue does not hold.
+
+    Draws depend on `seed` and the dialogue's id alone. `same_domain`: a response of the turn's domain where it is annotated, and none
+    where that domain has no other. Annotations are read for that and not kept.
+    """
+    return [_swap(dialogue, answers, share, source, random.Random(f"swap {seed} {dialogue.id}")) for dialogue in dialogues]
+
+
+def _swap(dialogue: Dialogue, answers: Answers, share: float, source: Source, rng: random.Random) -> Swapped:
+    responses = [turn.response for turn in dialogue.turns]
+    held = frozenset(text for text in responses if text)
+    places = domains(dialogue) if source == "same_domain" else [None] * len(responses)
+    swapped, own = {}, []
+    for t, (text, domain) in enumerate(zip(responses, places, strict=True)):
+        wanted = rng.random() < share
+        if not answers.counts(text):
+            continue
+        other = answers.other(domain, held, rng) if wanted else None
+        if other is None:
+            own.append(t)
+        else:
+            swapped[t] = other
+    logged = dialogue.content()
+    turns = [turn.model_copy(update={"response": swapped[t]}) if t in swapped else turn for t, turn in enumerate(logged.turns)]
+    return Swapped(logged.model_copy(update={"turns": turns}), tuple(swapped), tuple(own))
+
+
+class SwappedAnswers:
+    """Makes the records to pretrain on: responses are swapped with probability `swapped`, of the rest some are to be `masked`.
+
+    A record says so in its labels (task "response": own, swapped, masked). Every epoch draws anew.
+    """
+
+    def __init__(
+        self,
+        dialogues: Sequence[Dialogue],
+        swapped: float = 0.15,
+        masked: float = 0.15,
+        source: Source = "anywhere",
+        common: float = 0.0003,
+        seed: int = 0,
+    ) -> None:
+        shares = {"swapped": swapped, "masked": masked, "common": common}
+        wrong = [f"{name}={value}" for name, value in shares.items() if not 0.0 <= value <= 1.0]
+        if wrong:
+            raise ValueError(f"augment.{wrong[0]}: give a share from 0 to 1")
+        if source not in get_args(Source):
+            raise ValueError(f"augment.source={source!r}: one of {', '.join(get_args(Source))}")
+        self.answers = Answers(dialogues, common)
+        if not self.answers.texts:
+            raise ValueError(f"no response to swap or select: {len(dialogues)} dialogues, {len(self.answers.common)} common responses")
+        self.swapped, self.masked, self.source, self.seed = swapped, masked, source, seed
+        self.targets: Mapping[str, Encode] = {SWAPPED: swap_targets, MASKED: mask_targets}
+
+    def __call__(self, dialogue: Dialogue, epoch: int) -> Dialogue:
+        """The record of a dialogue in an epoch."""
+        seed = f"{self.seed} {epoch}"
+        [(record, swapped, own)] = swap_answers([dialogue], self.answers, self.swapped, self.source, seed)
+        rng = random.Random(f"mask {seed} {dialogue.id}")
+        hidden = {t for t in own if rng.random() < self.masked}
+        said = {SWAPPED: list(swapped), MASKED: sorted(hidden), OWN: [t for t in own if t not in hidden]}
+        rule = partial(Label, task=RESPONSE, confidence=1.0, source="swap_answers")
+        return record.model_copy(update={"labels": [rule(value=value, turns=turns) for value, turns in said.items() if turns]})
+
+
+def swap_targets(dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    """Per turn 1: swapped, 0: its own; IGNORE where the response is hidden or takes no part."""
+    return _targets(dialogue, {OWN: 0, SWAPPED: 1})
+
+
+def mask_targets(dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    """Per turn 1: to be hidden and selected, 0: another response to select from; IGNORE where it takes no part."""
+    return _targets(dialogue, {OWN: 0, SWAPPED: 0, MASKED: 1})
+
+
+def _targets(dialogue: Dialogue, classes: Mapping[str, int]) -> np.ndarray:
+    target = np.full(len(dialogue.turns), IGNORE, np.int64)
+    for label in dialogue.labels or ():
+        if label.task == RESPONSE and label.value in classes:
+            target[label.turns] = classes[label.value]
+    return target
+
+
+class Selection(NamedTuple):
+    """Hidden responses as queries, the batch's distinct responses as keys; keys[right[q]] is the response that belongs to query q."""
+
+    queries: Float[Tensor, "Q D"]
+    keys: Float[Tensor, "P D"]
+    right: Int[Tensor, " Q"]
+
+
+class Pretrainer(Learner):
+    """Trains an encoder to find swapped responses and to select hidden ones; `labelgen train pretrained=RUN` starts from it.
+
+    valid/score is the mean of the average precision of swaps and the accuracy of selection. The latter is harder in larger batches.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Mapping[str, Task],
+        optimizer: MakeOptimizer,
+        lr: float = 1e-3,
+        encoder_rate: float = 0.2,
+        layer_decay: float = 0.9,
+        warmup: float = 0.05,
+        temperature: float = 0.1,
+        selection_weight: float = 0.3,
+    ) -> None:
+        if tasks:
+            raise ValueError(f"tasks: pretraining reads no annotations, leave out {', '.join(tasks)}")
+        super().__init__(encoder, optimizer, lr, encoder_rate, layer_decay, warmup)
+        self.encoder = encoder
+        self.swap_head = nn.Linear(encoder.width, 2)
+        self.query = nn.Linear(encoder.width, encoder.width)
+        self.key = nn.Linear(encoder.width, encoder.width)
+        self.temperature, self.weights = temperature, {"swap": 1.0, "selection": selection_weight}
+        self.swap_precision = AveragePrecision(_as_given)
+        self.selection_accuracy = Accuracy(_as_given)
+
+    def describe(self) -> dict[str, Any]:
+        """The encoder as plain values. Without tasks: there is nothing to export."""
+        return {"encoder": self.encoder.describe(), "tokenizer": self.encoder.tokenizer.to_str()}
+
+    def forward(self, batch: Batch) -> tuple[Float[Tensor, "T 2"], Selection]:
+        """Logits of "swapped", and what is to be selected from what."""
+        if MASKED not in batch.targets:
+            raise ValueError("data.augment: pretraining needs records made for it; labelgen.training.pretrain.SwappedAnswers makes them")
+        masked = batch.targets[MASKED]
+        tokens = self.encoder.turn(batch.ids, batch.groups, batch.lower)
+        texts = self.encoder.turn.pool(tokens, batch.groups)
+        requests, responses = rearrange(batch.utterances, "(t two) -> two t", two=2)
+        nothing = torch.full_like(responses, len(texts))
+        seen = torch.stack([requests, torch.where(masked == 1, nothing, responses)], dim=1)
+        utterances = self.encoder.dialogue.arrange(texts, rearrange(seen, "t two -> (t two)"))
+        features = self.encoder.features(batch.categorical, batch.numerical)
+        states = States(tokens, self.encoder.dialogue(utterances, batch.turns, features)).response
+        candidates = torch.unique(responses[masked != IGNORE])  # sorted, one of each text: equal texts are no negatives of each other
+        right = torch.searchsorted(candidates, responses[masked == 1])
+        return self.swap_head(states), Selection(self.query(states[masked == 1]), self.key(texts[candidates]), right)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.weighted(self.losses(batch), self.weights, batch)
+
+    def losses(self, batch: Batch) -> dict[str, Loss]:
+        """Loss of each objective."""
+        logits, (queries, keys, right) = self(batch)
+        if len(queries):
+            selection = info_nce(queries, keys, right, self.temperature)
+        else:
+            selection = Loss((queries.sum() + keys.sum()) * 0.0, torch.zeros((), dtype=torch.long, device=queries.device))
+        return {"swap": masked_cross_entropy(logits, batch.targets[SWAPPED]), "selection": selection}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits, (queries, keys, right) = self(batch)
+        target = batch.targets[SWAPPED]
+        known = target != IGNORE
+        scores = logits[known].float().softmax(1)[:, 1]
+        self.swap_precision.update(self.swap_precision.statistics(target[known].bool().tolist(), scores.tolist()))
+        if len(queries):
+            cosines = nn.functional.normalize(queries.float(), dim=1) @ nn.functional.normalize(keys.float(), dim=1).T
+            self.selection_accuracy.update(self.selection_accuracy.statistics(right.tolist(), cosines.argmax(1).tolist()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs valid/swap/ap, valid/selection/accuracy and valid/score: the mean of those that there are."""
+        metrics = {"valid/swap/ap": self.swap_precision, "valid/selection/accuracy": self.selection_accuracy}
+        values = {name: metric.compute().float() for name, metric in metrics.items() if metric.update_called}
+        for metric in metrics.values():
+            metric.reset()
+        known = {name: value for name, value in values.items() if not value.isnan()}
+        if not known:
+            log.warning("validation: no response was swapped or hidden; valid/score is 0")
+        self.log_dict(known, batch_size=1)
+        score = torch.stack(list(known.values())).mean() if known else torch.tensor(0.0)
+        self.log("valid/score", score, prog_bar=True, batch_size=1)
+
+
+def _as_given(dialogue: Dialogue, prediction: Prediction) -> tuple[Any, ...]:
+    """Gold and guesses, already side by side."""
+    given: tuple[Any, ...] = prediction.probabilities
+    return given

@@ -1,0 +1,82 @@
+"""Figures are those of the metrics over what the export says; slices are those that the corpus names."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import labelgen
+from labelgen.corpora.records import Records
+from labelgen.dialogue import Dialogue, Reject
+from labelgen.evaluation.evaluate import evaluate
+
+
+@dataclass(frozen=True)
+class Given:
+    """A corpus of given dialogues."""
+
+    dialogues: tuple[Dialogue, ...]
+
+    def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+        yield from self.dialogues
+
+
+def figures(export: Path, dialogues: list[Dialogue], output: Path) -> dict:
+    evaluate(str(export), Given(tuple(dialogues)), str(output))
+    return json.loads((output / "metrics.json").read_text("utf-8"))
+
+
+def sliced(dialogue: Dialogue, name: str) -> Dialogue:
+    return dialogue.model_copy(update={"metadata": {**dialogue.metadata, "slice": name}})
+
+
+def test_accuracy_is_that_of_the_labels(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    told = figures(exported, dialogues, tmp_path)
+    said = [
+        (dialogue.turns[label.turns[0]].intent, label.value)
+        for dialogue in labelgen.load(exported)(dialogues)
+        for label in dialogue.labels or ()
+        if label.task == "intent"
+    ]
+    accuracy = told["metrics"]["intent/accuracy"]
+    assert accuracy["count"] == len(said)
+    assert accuracy["value"] == pytest.approx(sum(gold == value for gold, value in said) / len(said))
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+
+
+def test_slices_are_those_of_the_corpus_and_add_up(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    parts = {"even": dialogues[::2], "odd": dialogues[1::2]}
+    told = figures(exported, [sliced(dialogue, part) for part, some in parts.items() for dialogue in some], tmp_path)
+    assert set(told["slices"]) == set(parts)
+    for name, figure in told["metrics"].items():
+        assert figure["count"] == sum(rows[name]["count"] for rows in told["slices"].values())
+    for part, some in parts.items():
+        alone = figures(exported, some, tmp_path)["metrics"]
+        assert told["slices"][part]["slot/span_f1"]["value"] == alone["slot/span_f1"]["value"]
+
+
+def test_without_annotations_there_are_no_figures(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    told = figures(exported, [dialogue.content() for dialogue in dialogues], tmp_path)
+    assert all(figure["value"] is None and figure["count"] == 0 for figure in told["metrics"].values())
+
+
+def test_nothing_to_evaluate_is_an_error(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text("no JSON\n", "utf-8")
+    with pytest.raises(ValueError, match="1 were rejected"):
+        evaluate(str(exported), Records(str(tmp_path / "bad.jsonl")), str(tmp_path / "out"))
+
+
+def test_the_objective_is_the_mean_of_first_metrics(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    value = evaluate(str(exported), Given(tuple(dialogues)), str(tmp_path))
+    told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["metrics"]
+    names = "goal_segmentation/boundary_f1", "goal_evaluation/failure_f1", "intent/accuracy", "slot/span_f1", "defect/f1"
+    known = [told[name]["value"] for name in names if told[name]["value"] is not None]
+    assert value == pytest.approx(sum(known) / len(known))
+
+
+def test_a_slice_that_is_no_name_is_none(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    values: list[object] = [["a"], 3, None, {}]
+    odd = [dialogue.model_copy(update={"metadata": {"slice": value}}) for dialogue, value in zip(dialogues, values, strict=False)]
+    assert figures(exported, odd, tmp_path)["slices"] == {}

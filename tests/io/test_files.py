@@ -1,0 +1,181 @@
+"""Files of records: whole or not at all, as a stream; files, rows and ids that cannot be used are told and do not stop the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from labelgen.dialogue import Dialogue, RecordError, Turn
+from labelgen.io.files import Rejected, arrow_schema, files, read, write
+from labelgen.io.rows import rows
+
+ENDINGS = ("jsonl", "parquet")
+
+
+def rejects(path: Path) -> tuple[list[Dialogue], list[RecordError]]:
+    errors: list[RecordError] = []
+    return list(read(path, errors.append)), errors
+
+
+def test_rejected_counts_this_run_alone(tmp_path: Path) -> None:
+    for _ in range(2):
+        rejected = Rejected(tmp_path / "below" / "rejected.jsonl")
+        rejected(RecordError("file", 1, None, "id", "gone"))
+    assert rejected.count == len(rejected.path.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"{", b"[1]", b"3", b'{"id": "x", "turns"', b"[" * 100_000, '{"id": "é", "turns": [{}]}'.encode("latin-1")]
+)
+def test_lines_that_are_no_json_object_or_not_utf8(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b'{"id": "a", "turns": [{}]}\n' + line + b'\n{"id": "b", "turns": [{}]}')
+    got, errors = rejects(file)
+    assert [dialogue.id for dialogue in got] == ["a", "b"]
+    assert [error.row for error in errors] == [2]
+
+
+def test_byte_order_mark_and_windows_line_ends(tmp_path: Path) -> None:
+    file = tmp_path / "logs.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"id": "a", "turns": [{"request": "\\u2028"}]}\r\n{"id": "b", "turns": [{}]}\r\n')
+    assert [dialogue.id for dialogue in read(file)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_ids_are_unique_over_all_files(tmp_path: Path, ending: str) -> None:
+    write([Dialogue(id="a", turns=[Turn()]), Dialogue(id="b", turns=[Turn()])], tmp_path / f"1.{ending}")
+    write([Dialogue(id="b", turns=[Turn(request="again")]), Dialogue(id="c", turns=[Turn()])], tmp_path / f"2.{ending}")
+    got, errors = rejects(tmp_path)
+    assert [dialogue.id for dialogue in got] == ["a", "b", "c"]
+    assert got[1].turns[0].request is None
+    assert [(error.dialogue_id, error.field, Path(error.source).stem) for error in errors] == [("b", "id", "2")]
+    assert "unique" in errors[0].problem
+
+
+def test_parquet_that_is_cut_short_or_damaged(tmp_path: Path) -> None:
+    records = [Dialogue(id=f"{k}", turns=[Turn(request=f"words {k} {k * 7919 % 1000}" * 20)]) for k in range(2000)]
+    file = tmp_path / "a.parquet"
+    write(records, file, rows_per_group=1000)
+    whole = file.read_bytes()
+    write(records[:1], tmp_path / "b.jsonl")
+    for damaged in (whole[: len(whole) // 2], b"", whole[: len(whole) * 2 // 3] + b"\0" * 5000):
+        file.write_bytes(damaged)
+        got, errors = rejects(tmp_path)
+        assert [dialogue.id for dialogue in got] == ["0"], "the file after it is read"
+        assert [Path(error.source).name for error in errors] == ["a.parquet"]
+    middle = len(whole) * 3 // 5  # in the second of two row groups
+    file.write_bytes(whole[:middle] + b"\xff" * 2000 + whole[middle + 2000 :])
+    got, errors = rejects(file)
+    assert [error.row for error in errors] == [len(got) + 1], "a damaged page is told once"
+    assert 0 < len(got) < 2000
+    assert got == records[: len(got)], "what stands before it is read"
+
+
+def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
+    ids = pa.array([b"a", b"\xff\xfe", b"c"], pa.binary()).view(pa.string())
+    columns = [pa.nulls(3, field.type) if field.name != "id" else ids for field in arrow_schema()]
+    turn = pa.array([[{"request": "hi"}]] * 3, arrow_schema().field("turns").type)
+    columns[1] = turn
+    pq.write_table(pa.Table.from_arrays(columns, schema=arrow_schema()), tmp_path / "a.parquet")
+    got, errors = rejects(tmp_path / "a.parquet")
+    assert [dialogue.id for dialogue in got] == ["a", "c"]
+    assert [error.row for error in errors] == [2]
+    assert "UTF-8" in errors[0].problem
+
+
+def test_parquet_with_other_columns(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"], "turns": [["hi"]]}), tmp_path / "a.parquet")
+    got, errors = rejects(tmp_path / "a.parquet")
+    assert not got
+    assert "columns" in errors[0].problem
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, ending: str) -> None:
+    def broken() -> Any:
+        yield Dialogue(id="new", turns=[Turn()])
+        raise RuntimeError("power cut")
+
+    file = tmp_path / f"a.{ending}"
+    write([Dialogue(id="old", turns=[Turn()])], file)
+    with pytest.raises(RuntimeError):
+        write(broken(), file)
+    assert [dialogue.id for dialogue in read(file)] == ["old"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id")
+    for path, told in ((tmp_path / "a.csv", "labelgen schema"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
+        with pytest.raises(ValueError, match=told):
+            list(read(path))
+    with pytest.raises(ValueError, match=r"\.parquet"):
+        write([], tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [(b"3", "1 cells under 2"), (b'3,4,"x"', "3 cells"), (b'"3"x,4', "not CSV"), (b"\xff,4", "UTF-8"), (b"3,\0", None)],
+)
+def test_csv_rows_that_do_not_fit_are_told_and_reading_goes_on(tmp_path: Path, line: bytes, told: str | None) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a, ""b""\r\nc"\r\n' + line + b"\r\n\r\n2,\xc3\xa9\r\n")
+    first, second, third = rows(file)
+    assert (first, third) == ((1, {"id": "1", "text": 'a, "b"\r\nc'}), (3, {"id": "2", "text": "é"}))
+    assert second[0] == 2
+    assert second[1] == {"id": "3", "text": "\0"} if told is None else told in second[1]
+
+
+def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"id,text\n1,{'x' * 200_000}\n2,short\n")
+    assert [len(row["text"]) for _, row in rows(file) if not isinstance(row, str)] == [200_000, 5]
+    monkeypatch.setattr("labelgen.io.rows.CELL", 1000)
+    (first, told), second = rows(file)
+    assert first == 1 and isinstance(told, str) and "shorten the cell to 1,000 characters" in told
+    assert second == (2, {"id": "2", "text": "short"})
+
+
+@pytest.mark.parametrize(("header", "told"), [(b"id,text,id", "name 'id'"), (b"id,\xff", "UTF-8"), (b'id,"text"x', "not CSV")])
+def test_a_csv_without_usable_column_names_is_told_once(tmp_path: Path, header: bytes, told: str) -> None:
+    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n4,5,6\n")
+    ((number, reason),) = rows(tmp_path / "a.csv")
+    assert number == 0
+    assert told in reason
+
+
+def test_a_folder_gives_the_files_with_the_wanted_endings(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.parquet", "c.jsonl", ".hidden.csv", "b.csv.rejected.jsonl"):
+        (tmp_path / name).touch()
+    assert [file.name for file in files(tmp_path, (".csv", ".parquet"), "")] == ["a.parquet", "b.csv"]
+    with pytest.raises(ValueError, match="give a table"):
+        files(tmp_path / "c.jsonl", (".csv", ".parquet"), "give a table")
+
+
+@pytest.mark.parametrize("name", ["s3://bucket/a.jsonl", "memory://a.parquet"])
+def test_what_is_written_lies_on_a_disk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"(s3|memory) cannot be used here; give a path on a disk"):
+        write([], name)
+    assert write([Dialogue(id="a", turns=[Turn()])], f"file://{tmp_path}/b.jsonl") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["b.jsonl"]
+
+
+def test_hidden_folders_hide_their_files_unless_named(tmp_path: Path) -> None:
+    for folder in (".ipynb_checkpoints", "_temporary/0", "date=2026-11-23"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.jsonl").touch()
+    for path in (tmp_path, tmp_path / "*", f"{tmp_path}/**", f"{tmp_path}/*/a.jsonl", f"{tmp_path}/"):
+        assert [file.parent.name for file in files(path, (".jsonl",), "")] == ["date=2026-11-23"], path
+    assert len(files(tmp_path / "_temporary", (".jsonl",), "")) == 1
+    assert len(files(tmp_path / "_temporary" / "0" / "a.jsonl", (".jsonl",), "")) == 1
+
+
+def test_a_pattern_that_names_a_folder_and_its_files_reads_them_once(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    write([Dialogue(id="a", turns=[Turn()])], tmp_path / "a" / "b" / "c.jsonl")
+    assert len(files(f"{tmp_path}/**", (".jsonl",), "")) == 1

@@ -1,0 +1,392 @@
+"""Backfill loses nothing and does nothing twice: killed anywhere and started again, its output is that of a run that was left in peace."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+
+import labelgen
+from labelgen.config import main
+from labelgen.corpora.simulated import Simulated
+from labelgen.dialogue import Dialogue, Turn
+from labelgen.io.files import read, write
+from labelgen.labelling import parts
+from labelgen.labelling.annotator import Annotator
+from labelgen.labelling.backfill import Counts, InProcess, Job, backfill
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two files, both formats: 60 dialogues, two unusable rows, one that no model labels and a second use of an id."""
+    folder = tmp_path_factory.mktemp("logs")
+    dialogues = list(Simulated(num_dialogues=60, seed=11).read())
+    long = Dialogue(id="long", turns=[Turn()] * 4097)
+    write((dialogue.content() for dialogue in [*dialogues[:10], long, *dialogues[10:30]]), folder / "1.jsonl")
+    with (folder / "1.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "x", "turns": []}\nnot json\n')
+    write((d.content() for d in [*dialogues[30:], dialogues[3]]), folder / "2.parquet", rows_per_group=10)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def in_peace(exported: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a run that nothing stopped."""
+    output = tmp_path_factory.mktemp("in_peace") / "out"
+    assert backfill(str(exported), str(logs), str(output), part=7) == Counts(60, 0, 4, 0)
+    return output
+
+
+def test_labels_are_those_of_the_annotator(exported: Path, logs: Path, in_peace: Path) -> None:
+    annotator = labelgen.load(exported)
+    usable = read(logs, lambda error: None)
+    wanted = {dialogue.id: dialogue for dialogue in annotator.stream(usable, lambda dialogue, error: None)}
+    found = list(read(in_peace))
+    assert [dialogue.id for dialogue in found] == list(wanted), "in order, once"
+    for dialogue in found:
+        other = wanted[dialogue.id]
+        assert dialogue.model_copy(update={"labels": None}) == other.model_copy(update={"labels": None})
+        for label, right in zip(dialogue.labels or (), other.labels or (), strict=True):
+            assert label.model_copy(update={"confidence": 0.0}) == right.model_copy(update={"confidence": 0.0})
+            assert label.confidence == pytest.approx(right.confidence, abs=1e-5)
+    rows = [row for file in sorted(in_peace.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+    told = json.loads((in_peace / "_backfill.json").read_text())
+    assert {row["model"] for row in rows} == {annotator.source} == {told["model"]}
+    assert {row["config"] for row in rows} == {told["config"]}
+    assert {row["version"] for row in rows} == {labelgen.__version__}
+    assert [row["input"] for row in rows] == [dialogue.fingerprint() for dialogue in wanted.values()]
+    assert all(row["time"].tzinfo for row in rows)
+
+
+def test_rejected_rows_are_told_by_file_row_and_reason(logs: Path, in_peace: Path) -> None:
+    rows = [json.loads(line) for file in sorted(in_peace.glob("_rejected/*")) for line in file.read_text("utf-8").splitlines()]
+    assert sorted((Path(row["source"]).name, row["row"], row["id"], row["field"]) for row in rows) == [
+        ("1.jsonl", 11, "long", "record"),
+        ("1.jsonl", 32, "x", "turns"),
+        ("1.jsonl", 33, None, "record"),
+        ("2.parquet", 31, [d.id for d in read(in_peace)][3], "id"),
+    ]
+    assert all(row["problem"] for row in rows)
+
+
+def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")}
+    with caplog.at_level("WARNING"):
+        assert backfill(str(exported), str(logs), str(in_peace), part=7) == Counts(0, 60, 4, 0)
+    assert {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")} == before
+    (told,) = [record.message for record in caplog.records if "rejected" in record.message]
+    assert told.startswith("4 rows were rejected (93.75% accepted)")
+    assert Path(told.split("reasons in ")[1]).is_dir()
+
+
+def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tmp_path: Path) -> None:
+    dialogues = [d for d in read(logs / "1.jsonl", lambda error: None) if d.id != "long"]
+    write(dialogues[5:], tmp_path / "logs.jsonl")
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"), part=7)
+    changed = dialogues[6].model_copy(deep=True)
+    changed.turns[0].request = "something else"
+    write([*dialogues[:6], changed, *dialogues[7:]], tmp_path / "logs.jsonl")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "logs.jsonl").rename(tmp_path / "moved" / "logs.jsonl")
+    counts = backfill(str(exported), str(tmp_path / "moved"), str(tmp_path / "out"), part=7)
+    assert counts == Counts(5, 24, 1, 0), "rows that moved, in another file, are known"
+    assert sorted(dialogue.id for dialogue in read(tmp_path / "out")) == sorted(dialogue.id for dialogue in dialogues)
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
+    assert "other content" in file.read_text("utf-8")
+
+
+# a child for each attempt: killed by the kernel once it has had so much of the processor, however busy that is, or within a call
+ATTEMPTS = """
+import json, os, random, resource, signal, sys
+import torch
+torch.set_num_threads(1)
+import labelgen.labelling.backfill as b, pyarrow.parquet
+from pathlib import Path
+export, logs, folder = sys.argv[1:]
+model = b.load(export)
+b.load = lambda *settings: model  # loaded once: it is the labelling that is killed
+
+def run():
+    b.backfill(export, logs, output, part=7)
+
+def attempt(after=0, prepare=lambda: None):
+    child = os.fork()
+    if not child:
+        sys.stderr = open(os.devnull, "w")
+        try:
+            prepare()
+            signal.setitimer(signal.ITIMER_PROF, after)  # of SIGPROF a process dies as of SIGKILL
+            run()
+        except BaseException as error:
+            os._exit(75 if isinstance(error, OSError) else 76)
+        os._exit(0)
+    _, status, used = os.wait4(child, 0)
+    return status, used.ru_utime + used.ru_stime
+
+def die_in(module, name, call):
+    def prepare():
+        real, calls = getattr(module, name), []
+        def dying(*args, **settings):
+            calls.append(1)
+            if len(calls) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **settings)
+        setattr(module, name, dying)
+    return prepare
+
+moment, output = random.Random(0), folder + "/warm"
+run()  # what is done once in a process is done before the children start
+output = folder + "/timed"
+status, lasts = attempt()
+assert status == 0
+
+ends, parts = [], []
+for number in range(4):
+    output = f"{folder}/moments{number}"
+    for _ in range(5):
+        ends.append(attempt(after=moment.uniform(0.01, lasts / 3))[0])
+        parts.append(len(list(Path(output).glob("*.parquet"))))
+    assert attempt()[0] == 0
+assert ends.count(signal.SIGPROF) >= 12, ends
+assert len(set(parts)) >= 4, parts  # in various states of the output
+
+output = folder + "/steps"
+steps = ((os, "fsync", 1), (os, "replace", 1), (os, "fsync", 3), (os, "replace", 3), (os, "fsync", 1), (b, "read_unit", 2))
+for module, name, call in steps:
+    assert attempt(prepare=die_in(module, name, call))[0] == signal.SIGKILL
+assert attempt()[0] == 0
+
+output = folder + "/disk"
+limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000))
+assert os.waitstatus_to_exitcode(attempt(prepare=limit)[0]) == 75, "an error of the system, not a crash"
+assert attempt()[0] == 0
+"""
+
+
+def test_killed_and_started_again_it_ends_as_in_peace(
+    exported: Path, logs: Path, in_peace: Path, tmp_path: Path, table: Callable[[Path], Any]
+) -> None:
+    """At 20 random moments; within the writing of parts and of rejected rows; by a file system that takes no more."""
+    subprocess.run([sys.executable, "-c", ATTEMPTS, exported, logs, tmp_path], check=True)
+    for how in (*(f"moments{number}" for number in range(4)), "steps", "disk"):
+        assert table(tmp_path / how) == table(in_peace), how
+
+
+def test_a_part_that_is_deleted_is_labelled_again(
+    exported: Path, logs: Path, in_peace: Path, tmp_path: Path, table: Callable[[Path], Any]
+) -> None:
+    shutil.copytree(in_peace, tmp_path / "out")
+    for part in sorted((tmp_path / "out").glob("*.parquet"))[1:3]:
+        part.write_bytes(b"PAR1")
+        with pytest.raises(ValueError, match=r"damaged .*delete it"):
+            backfill(str(exported), str(logs), str(tmp_path / "out"), part=7)
+        part.unlink()
+        assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7).labelled in (6, 7)
+    assert table(tmp_path / "out") == table(in_peace)
+
+
+def test_the_usual_tools_read_the_output(in_peace: Path) -> None:
+    assert len(pd.read_parquet(in_peace)) == 60
+    assert pyarrow.dataset.dataset(in_peace).count_rows() == 60
+
+
+def test_small_units_change_the_cut_alone(
+    exported: Path, logs: Path, in_peace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "UNIT_BYTES", 5000)
+    monkeypatch.setattr(parts, "UNIT_ROWS", 10)
+    assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7) == Counts(60, 0, 4, 0)
+    assert [dialogue.id for dialogue in read(tmp_path / "out")] == [dialogue.id for dialogue in read(in_peace)]
+    assert len(list((tmp_path / "out").glob("*.parquet"))) > len(list(in_peace.glob("*.parquet")))
+    texts = ["".join(sorted("".join(f.read_text() for f in output.glob("_rejected/*")))) for output in (in_peace, tmp_path / "out")]
+    assert texts[0] == texts[1], "rows are counted through"
+
+
+def test_object_stores(exported: Path, logs: Path, in_peace: Path) -> None:
+    store = fsspec.filesystem("memory")
+    store.put(f"{logs}/", "/bucket/logs/", recursive=True)
+    counts = backfill(str(exported), "memory://bucket/logs/*", "memory://bucket/out", part=7)
+    assert counts == Counts(60, 0, 4, 0)
+    assert [d.id for d in read("memory://bucket/out")] == [d.id for d in read(in_peace)]
+    assert backfill(str(exported), "memory://bucket/logs", "memory://bucket/out", part=7) == Counts(0, 60, 4, 0)
+    store.rm("/bucket", recursive=True)
+
+
+def test_a_store_that_refuses_is_told_of_by_name(exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception):
+        """As botocore's, which is no OSError."""
+
+    def exists(*_: Any, **__: Any) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "exists", exists)
+    for paths in ((str(logs), "memory://bucket/out"), ("memory://bucket/logs", str(tmp_path / "out"))):
+        with pytest.raises(ValueError, match=r"memory://bucket/\w+: Unable to locate credentials"):
+            backfill(str(exported), *paths)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("", "the path is empty"),
+        ("nothing://a/b.jsonl", "nothing"),
+        ("{tmp}/*.jsonl", "no such file"),
+        ("{tmp}/a.csv", "no such file"),
+        ("{tmp}", "holds no .jsonl"),
+    ],
+)
+def test_inputs_that_are_not_there(path: str, told: str, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=told):
+        backfill(str(exported), path.format(tmp=tmp_path), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
+    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*_rejected"):
+        backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
+    (tmp_path / "logs.jsonl").write_text("", "utf-8")
+    for path in (str(tmp_path / "logs.jsonl"), tmp_path / "logs.jsonl"):
+        with pytest.raises(ValueError, match="holds no record"):
+            backfill(str(exported), path, str(tmp_path / "out"))  # type: ignore[arg-type]  # a notebook gives Paths
+
+
+def test_another_model_is_refused_with_both_fingerprints(exported: Path, in_peace: Path, logs: Path) -> None:
+    told = json.loads((in_peace / "_backfill.json").read_text())
+    other = partial(backfill, str(exported), str(logs), str(in_peace))
+    with pytest.raises(ValueError, match=f"config {told['config']}; this run is model {told['model']}"):
+        other(tasks={"intent": "labelgen.tasks.intent.Intent"})
+
+
+def test_the_output_is_never_the_input(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(logs)
+    pairs = [(in_peace, in_peace), (logs, logs / "labelled"), (in_peace / "*", in_peace), (tmp_path / "link", logs / "labelled")]
+    pairs += [(f"{logs}/*", logs / "labelled"), (f"{tmp_path}/link/*", logs / "a" / "labelled"), (f"{logs}/**", logs / "a" / "labelled")]
+    for source, output in [*pairs, (f"file://{logs}", tmp_path / ".." / logs.name / "labelled")]:
+        with pytest.raises(ValueError, match="would be read as input"):
+            backfill(str(exported), str(source), str(output))
+    with pytest.raises(ValueError, match="name a folder"):
+        backfill(str(exported), str(logs), str(tmp_path / "out.parquet"))
+
+
+@pytest.mark.parametrize(("rows", "status"), [("1.jsonl", 3), ("good.jsonl", None), ("bad.jsonl", "labelgen: ")])
+def test_the_exit_status_tells(rows: str, status: Any, exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(list(read(logs / "1.jsonl", lambda error: None))[:2], tmp_path / "good.jsonl")
+    (tmp_path / "bad.jsonl").write_text("[]\n")
+    file = (tmp_path if (tmp_path / rows).exists() else logs) / rows
+    monkeypatch.setattr(sys, "argv", ["labelgen", "backfill", f"export={exported}", f"input={file}", f"output={tmp_path / 'out'}"])
+    monkeypatch.chdir(tmp_path)
+    try:
+        main()
+        code: Any = None
+    except SystemExit as end:
+        code = end.code
+    assert code == status or (isinstance(status, str) and str(code).startswith(status))
+
+
+def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., Any] = labelgen.load(exported).network.tasks["intent"].__class__.decode
+    victim = list(read(logs / "2.parquet"))[4].id
+
+    def stumbling(self: Any, probabilities: Any, dialogue: Dialogue, *rest: Any) -> Any:
+        if dialogue.id == victim:
+            raise ZeroDivisionError("over this")
+        return real(self, probabilities, dialogue, *rest)
+
+    monkeypatch.setattr("labelgen.tasks.intent.Intent.decode", stumbling)
+    assert backfill(str(exported), str(logs / "2.parquet"), str(tmp_path / "out"), InProcess(), part=7) == Counts(30, 0, 1, 0)
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
+    row = json.loads(file.read_text("utf-8"))
+    assert (row["row"], row["id"]) == (5, victim)
+    assert "over this" in row["problem"]
+
+
+def test_uris_and_patterns_are_read_everywhere(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [d.id for d in read(logs / "2.parquet")]
+    monkeypatch.chdir(logs)
+    assert [d.id for d in read("*.parquet")] == [d.id for d in read("2*")] == [d.id for d in read("./2*")] == wanted
+    for name in (f"{logs}/2*", f"{logs}*/*.parquet", f"file://{logs}/2.parquet"):
+        assert [d.id for d in read(name)] == wanted
+
+
+def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
+    label = partial(backfill, str(exported), str(logs), precision="int8")
+    with pytest.raises(ValueError, match=r"changes too many labels of .*use fp32, or least_agreement=0"):
+        label(str(tmp_path / "out"), least_agreement=1.0)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+    assert label(str(tmp_path / "out"), least_agreement=0.1).labelled == 60
+    assert label(str(tmp_path / "out"), least_agreement=1.0).before == 60, "nothing new, nothing to compare"
+    dialogues = list(read(logs, lambda error: None))
+    write((d.model_copy(update={"id": f"new {d.id}"}) for d in dialogues), tmp_path / "later.jsonl")
+    with pytest.raises(ValueError, match="changes too many labels"):
+        backfill(str(exported), str(tmp_path / "later.jsonl"), str(tmp_path / "out"), precision="int8", least_agreement=1.0)
+    assert not (tmp_path / "out" / "_passed.json").exists(), "the next run is judged anew"
+    with pytest.raises(ValueError, match="part 2000 there, 7 now"):
+        label(str(tmp_path / "out"), least_agreement=0.1, part=7)
+    with pytest.raises(ValueError, match="a number from 0 to 1"):
+        label(str(tmp_path / "out"), least_agreement="x")
+    with pytest.raises(ValueError, match="labels of two models do not go together"):
+        label(str(in_peace), least_agreement=0.1)
+
+
+def test_an_engine_that_labels_elsewhere_needs_no_device_here(exported: Path, logs: Path, tmp_path: Path) -> None:
+    class Elsewhere(InProcess):
+        here = False
+
+        def run(self, job: Job, annotator: Annotator, *rest: Any) -> Counts:
+            assert (job.device, annotator.device.type) == ("cuda:7", "cpu")
+            return Counts(labelled=1)
+
+    assert backfill(str(exported), str(logs), str(tmp_path / "out"), Elsewhere(), device="cuda:7").labelled == 1
+    with pytest.raises(ValueError, match="device='cuda:7' cannot be used here"):
+        backfill(str(exported), str(logs), str(tmp_path / "other"), device="cuda:7")
+
+
+def test_a_stopped_run_in_eight_bits_is_not_judged_again(
+    exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = partial(backfill, str(exported), str(logs), str(tmp_path), precision="int8", least_agreement=0.1, part=7)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "labelgen.labelling.parts.Part.content", lambda self: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+        )
+        with pytest.raises(OSError, match="No space left"):
+            label()
+    monkeypatch.setattr("labelgen.labelling.backfill.agreement", lambda some, others: {"intent": 0.0})
+    with pytest.raises(ValueError, match="changes too many labels"):
+        label(least_agreement=0.2)
+    assert label().labelled == 60
+
+
+def test_what_was_refused_in_eight_bits_is_labelled_in_full_precision(exported: Path, logs: Path, tmp_path: Path) -> None:
+    label = partial(backfill, str(exported), str(logs), str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="use fp32"):
+        label(precision="int8", least_agreement=1.0)
+    assert label().labelled == 60
+
+
+@pytest.mark.parametrize("scheme", ["file://", "local://"])
+def test_a_uri_of_a_disk_is_a_disk(scheme: str, exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
+    """With its lock, and files that appear whole."""
+    counts = backfill(f"{scheme}{exported}", f"{scheme}{logs}", f"{scheme}{tmp_path}/out", part=7)
+    assert counts == Counts(60, 0, 4, 0)
+    assert [d.id for d in read(tmp_path / "out")] == [d.id for d in read(in_peace)]
+    assert (tmp_path / "out" / "_lock").exists() and list((tmp_path / "out" / "_rejected").iterdir())
+
+
+def test_a_part_ends_where_its_records_are_large(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelgen.labelling.backfill.PART_CHARACTERS", 10_000)
+    large = (Dialogue(id=f"{k}", turns=[Turn(request="hello")], metadata={"trace": "x" * 4_000}) for k in range(9))
+    write(large, tmp_path / "logs.jsonl")
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
+    assert [pq.read_metadata(part).num_rows for part in sorted((tmp_path / "out").glob("*.parquet"))] == [3, 3, 3]

@@ -1,0 +1,149 @@
+"""Cached lower states: as computed, computed once, under the fingerprint of all they depend on, never half written."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from labelgen.dialogue import Dialogue
+from labelgen.inputs.batch import Batch, Collator, Encoded
+from labelgen.model.encoder import Encoder
+from labelgen.training import cache
+from labelgen.training.cache import LowerStates
+from labelgen.training.data import texts_of
+
+HALF = {"rtol": 2e-3, "atol": 2e-3}  # states are kept in 16 bits
+
+
+def lower_states(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> LowerStates:
+    return LowerStates.of(encoder.turn, collate.texts([text for dialogue in dialogues for text in texts_of(dialogue)]), folder)
+
+
+def cached_batch(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> Batch:
+    lower = lower_states(encoder, collate, dialogues, folder)
+    return Collator(collate.texts, collate.features, collate.targets, lower)(dialogues)
+
+
+@pytest.mark.parametrize("frozen", [1, 2])
+def test_cached_states_are_the_computed_ones(
+    frozen: int, make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    encoder = make_encoder(frozen_layers=frozen)
+    batch = cached_batch(encoder, collate, dialogues[:4], tmp_path)
+    plain = collate(dialogues[:4])
+    assert batch.lower is not None
+    torch.testing.assert_close(batch.lower.float(), encoder.turn.lower(plain.ids, plain.groups), **HALF)
+    for found, wanted in zip(encoder(batch), encoder(plain), strict=True):
+        torch.testing.assert_close(found, wanted, **HALF)
+
+
+def test_gradients_above_the_cache_are_those_without_it(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    gradients: list[dict[str, torch.Tensor]] = []
+    for read in (lambda encoder: cached_batch(encoder, collate, dialogues[:2], tmp_path), lambda encoder: collate(dialogues[:2])):
+        encoder = make_encoder(frozen_layers=1)
+        encoder(read(encoder)).utterances.square().mean().backward()
+        gradients.append({name: parameter.grad for name, parameter in encoder.named_parameters() if parameter.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert any(name.startswith("turn.backbone.layers.1") for name in gradients[0])
+    assert not any(name.startswith("turn.backbone.layers.0") for name in gradients[0])
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], **HALF)
+
+
+def test_a_second_run_computes_nothing(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = lower_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    monkeypatch.delattr(cache, "compute")
+    again = lower_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    assert np.array_equal(first.states, again.states)
+    assert first.rows == again.rows
+
+
+def test_the_fingerprint_knows_what_the_states_depend_on(
+    make_encoder: Callable[..., Encoder], tiny: dict[str, Any], collate: Collator, dialogues: list[Dialogue]
+) -> None:
+    def key(encoder: Encoder, texts: list[str]) -> str:
+        tokens = collate.texts(texts)
+        return cache.fingerprint(encoder.turn, [tokens[text].ids for text in texts])
+
+    texts = texts_of(dialogues[0])
+    encoder = make_encoder(frozen_layers=1)
+    assert key(encoder, texts) == key(make_encoder(frozen_layers=1), texts)
+    others = [key(encoder, texts[1:]), key(encoder, texts[::-1]), key(make_encoder(frozen_layers=2), texts)]
+    heads = {**tiny["backbone"], "num_attention_heads": 4}  # the same weights, other states
+    others.append(key(make_encoder(frozen_layers=1, backbone=heads), texts))
+    for change in ("words.weight", "layers.0.mix.bias"):
+        changed = make_encoder(frozen_layers=1)
+        changed.turn.backbone.get_parameter(change).data[0] += 1
+        others.append(key(changed, texts))
+    assert len({key(encoder, texts), *others}) == 1 + len(others)
+    above = make_encoder(frozen_layers=1)
+    above.turn.backbone.get_parameter("layers.1.mix.bias").data[0] += 1
+    assert key(above, texts) == key(encoder, texts), "what learns does not matter"
+
+
+def test_a_killed_run_leaves_no_file_under_the_name(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    encoder = make_encoder(frozen_layers=1).train()
+    hook = encoder.turn.backbone.layers[0].register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        lower_states(encoder, collate, dialogues[:2], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert encoder.turn.training
+    hook.remove()
+    assert len(lower_states(encoder, collate, dialogues[:2], tmp_path).rows)
+
+
+def test_a_full_disk_is_told_before_the_work(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(ValueError, match=r"do not fit; set data\.cache"):
+        lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+
+
+def test_states_beyond_sixteen_bits_are_refused(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    encoder = make_encoder(frozen_layers=1)
+    hook = encoder.turn.backbone.layers[0].register_forward_hook(lambda module, given, out: out * 1e9)
+    with pytest.raises(ValueError, match=r"data\.cache=null"):
+        lower_states(encoder, collate, dialogues[:1], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    hook.remove()
+
+
+def test_files_of_dead_processes_are_removed_and_no_others(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    [path] = tmp_path.iterdir()
+    path.unlink()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale, running = (path.with_name(f"{path.stem}.{platform.node()}.{number}") for number in (ended.pid, os.getppid()))
+    other = path.with_name(f"{path.stem}.another-machine.{ended.pid}")
+    for file in (stale, running, other):
+        file.touch()
+    lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    assert set(tmp_path.iterdir()) == {path, running, other}
+
+
+def test_texts_without_any_token_have_no_states(make_encoder: Callable[..., Encoder], collate: Collator, tmp_path: Path) -> None:
+    encoder = make_encoder(frozen_layers=1)
+    tokens = dict(collate.texts(["yes"])) | {"": Encoded(np.zeros(0, np.int32), np.zeros((0, 2), np.int32))}
+    lower = LowerStates.of(encoder.turn, tokens, tmp_path)
+    assert lower([""]).shape == (0, encoder.turn.width)
+    assert len(lower(["", "yes"])) == len(tokens["yes"].ids)

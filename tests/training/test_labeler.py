@@ -1,0 +1,116 @@
+"""The Labeler: the sum of the tasks' mean losses, figures where there are labels, a description of plain values, layer-wise rates."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from labelgen.dialogue import Dialogue
+from labelgen.inputs.batch import Collator
+from labelgen.model.encoder import Encoder
+from labelgen.tasks import Task
+from labelgen.training.labeler import Labeler
+from labelgen.training.learner import parameter_groups, warm_up_and_decay
+
+
+@pytest.fixture
+def labeler(make_encoder: Callable[..., Encoder], tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> Labeler:
+    """With a stand-in for the trainer that takes what is logged into `logged`."""
+    made = Labeler(make_encoder(), tasks, partial(torch.optim.AdamW))
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(made, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    monkeypatch.setattr(made, "log_dict", lambda values, **_: logged.update({name: float(value) for name, value in values.items()}))
+    made._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    made.logged = logged  # type: ignore[assignment]
+    return made
+
+
+def validate(labeler: Labeler, collate: Collator, dialogues: list[Dialogue]) -> dict[str, float]:
+    logged: Any = labeler.logged
+    logged.clear()
+    labeler.eval()
+    with torch.no_grad():
+        for start in range(0, len(dialogues), 3):
+            labeler.validation_step(collate(dialogues[start : start + 3]), 0)
+        labeler.on_validation_epoch_end()
+    return dict(logged)
+
+
+def test_the_loss_is_the_weighted_sum_of_means(labeler: Labeler, collate: Collator, dialogues: list[Dialogue]) -> None:
+    labeler.eval()
+    batch = collate(dialogues[:3])
+    losses = labeler.network.losses(labeler.network(batch), batch)
+    wanted = sum(labeler.network.tasks[name].weight * (loss.total / loss.count).item() for name, loss in losses.items())
+    assert labeler.training_step(batch, 0).item() == pytest.approx(wanted, rel=1e-5)
+    assert set(labeler.logged) == {"train/loss", *(f"train/{name}_loss" for name in losses)}  # type: ignore[arg-type]
+
+
+def test_batches_do_not_matter_to_figures(labeler: Labeler, collate: Collator, dialogues: list[Dialogue]) -> None:
+    one = validate(labeler, collate, dialogues)
+    assert one == pytest.approx(validate(labeler, collate, dialogues[::-1]))
+    firsts = [next(iter(task.metrics())) for task in labeler.network.tasks.values()]
+    values = [one[f"valid/{name}/{key}"] for name, key in zip(labeler.network.tasks, firsts, strict=True) if f"valid/{name}/{key}" in one]
+    assert one["valid/score"] == pytest.approx(sum(values) / len(values))
+
+
+def test_what_is_not_labelled_has_no_figure(labeler: Labeler, collate: Collator, dialogues: list[Dialogue]) -> None:
+    bare = [dialogue.content() for dialogue in dialogues[:4]]
+    assert validate(labeler, collate, bare) == {"valid/score": 0.0}
+    for dialogue in bare:
+        dialogue.turns[0].intent = labeler.network.tasks["intent"].labels[0]
+    figures = validate(labeler, collate, bare)
+    assert set(figures) == {"valid/score", "valid/intent/accuracy", "valid/intent/macro_f1"}
+    assert figures["valid/score"] == figures["valid/intent/accuracy"]
+
+
+def test_the_description_is_plain_and_whole(labeler: Labeler) -> None:
+    told = labeler.describe()
+    assert json.loads(json.dumps(told)) == told
+    assert list(told["tasks"]) == list(labeler.network.tasks)
+    for name, spec in told["tasks"].items():
+        task = labeler.network.tasks[name]
+        assert type(task)(labels=tuple(spec["labels"]), weight=spec["weight"]) == task
+
+
+def test_without_tasks_there_is_nothing_to_train(make_encoder: Callable[..., Encoder]) -> None:
+    with pytest.raises(ValueError, match="there is none to train"):
+        Labeler(make_encoder(), {}, partial(torch.optim.AdamW))
+
+
+def test_rates_fall_towards_the_embeddings(make_encoder: Callable[..., Encoder], tasks: dict[str, Task]) -> None:
+    encoder = make_encoder()
+    labeler = Labeler(encoder, tasks, partial(torch.optim.AdamW))
+    groups = parameter_groups(labeler, encoder, 1.0, 0.1, 0.5)
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert rate.keys() == {id(parameter) for parameter in labeler.parameters()}
+    backbone = encoder.turn.backbone
+    assert rate[id(backbone.layers[1].mix.weight)] == pytest.approx(0.1)
+    assert rate[id(backbone.layers[0].mix.weight)] == pytest.approx(0.05)
+    assert rate[id(backbone.words.weight)] == pytest.approx(0.025)
+    assert rate[id(encoder.dialogue.nothing)] == rate[id(labeler.network.heads["intent"].linear.weight)] == 1.0
+    for group in groups:
+        assert all((parameter.ndim > 1) == ("weight_decay" not in group) for parameter in group["params"])
+    frozen = make_encoder(frozen_layers=1)
+    parts = parameter_groups(frozen, frozen, 1.0, 0.1, 0.5)
+    assert {id(p) for group in parts for p in group["params"]} == {id(p) for p in frozen.parameters() if p.requires_grad}
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    factor = warm_up_and_decay(0.2, 50)
+    values = [factor(step) for step in range(51)]
+    assert 0 < values[0] < values[5] < values[9] == max(values) == 1.0
+    assert values[9:] == sorted(values[9:], reverse=True)
+    assert values[50] == 0.0
+
+
+def test_a_checkpoint_tells_of_itself(labeler: Labeler, tmp_path: Path) -> None:
+    labeler.description = labeler.describe()
+    checkpoint: dict[str, Any] = {}
+    labeler.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["labelgen"] == labeler.description

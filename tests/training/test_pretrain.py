@@ -1,0 +1,336 @@
+"""Swaps: how many, from where, never common answers, the same each time. The model cannot see what it selects, and learns both aims."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from labelgen.config import load_config
+from labelgen.corpora.simulated import Simulated
+from labelgen.dialogue import Dialogue, Goal, Turn
+from labelgen.inputs.batch import IGNORE, Batch, Collator, TextEncoder
+from labelgen.inputs.features import Features, FeatureSpace
+from labelgen.labelling.export import export
+from labelgen.model.encoder import Encoder
+from labelgen.model.losses import info_nce
+from labelgen.training.checkpoint import read_checkpoint
+from labelgen.training.data import Batches, DialogueData
+from labelgen.training.learner import Learner
+from labelgen.training.pretrain import MASKED, SWAPPED, Answers, Pretrainer, SwappedAnswers, domains, swap_answers
+from labelgen.training.train import load_encoder
+
+COMMON = "Anything else?"
+pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Lightning's own
+
+
+def talk(name: str, turns: int = 8, domain: str | None = None) -> Dialogue:
+    """Every response is its own, but for the last, which every dialogue has."""
+    said = [Turn(request=f"{name} asks {t}", response=f"{domain} {name} {t}", intent=domain and f"{domain}/Ask") for t in range(turns)]
+    return Dialogue(id=name, turns=[*said, Turn(request="thanks", response=COMMON), Turn(request="hello?")])
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Dialogue]:
+    return [talk(f"d{k}", domain=["Hotels", "Buses", None][k % 3]) for k in range(120)]
+
+
+@pytest.fixture(scope="module")
+def answers(corpus: list[Dialogue]) -> Answers:
+    return Answers(corpus, common=0.03)
+
+
+@pytest.fixture
+def encoder(make_encoder: Callable[..., Encoder]) -> Encoder:
+    return make_encoder(features=FeatureSpace()).eval()
+
+
+def pretrainer(encoder: Encoder, lr: float = 1e-3) -> Pretrainer:
+    return Pretrainer(encoder, {}, torch.optim.AdamW, lr=lr, encoder_rate=1.0)
+
+
+def collated(encoder: Encoder, dialogues: list[Dialogue], examples: SwappedAnswers) -> Batch:
+    return Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), examples.targets)(dialogues)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_share_of_swaps(corpus: list[Dialogue], answers: Answers, share: float) -> None:
+    made = swap_answers(corpus, answers, share, "anywhere", seed=0)
+    swapped, whole = sum(len(m.swapped) for m in made), sum(len(m.swapped) + len(m.own) for m in made)
+    assert whole == 8 * len(corpus)  # neither the common response nor the missing one
+    assert abs(swapped - share * whole) <= 4 * (whole * share * (1 - share)) ** 0.5  # four standard deviations
+
+
+def test_what_a_swap_changes(corpus: list[Dialogue], answers: Answers) -> None:
+    before = [dialogue.model_copy(deep=True) for dialogue in corpus]
+    holder = {turn.response: dialogue.id for dialogue in corpus for turn in dialogue.turns}
+    for old, (new, swapped, own) in zip(corpus, swap_answers(corpus, answers, 0.5, "anywhere", seed=0), strict=True):
+        assert not set(swapped) & set(own)
+        for t, (was, turn) in enumerate(zip(old.turns, new.turns, strict=True)):
+            assert turn.request == was.request
+            if t in swapped:
+                assert turn.response not in {None, COMMON, was.response}
+                assert holder[turn.response] != old.id
+            else:
+                assert turn.response == was.response
+    assert corpus == before
+
+
+def test_common_answers_take_no_part() -> None:
+    rare, twice = [f"rare {k}" for k in range(100)], ["twice", "twice"]
+    responses = [*rare, *twice, *[COMMON] * 5]
+    corpus = [Dialogue(id=str(k), turns=[Turn(response=text), Turn(response=""), Turn(response=None)]) for k, text in enumerate(responses)]
+    assert Answers(corpus, common=0.03).common == {COMMON}
+    assert Answers(corpus, common=0.0).common == {COMMON}  # twice is not yet common
+    assert not Answers(corpus, common=0.5).common
+    for record, swapped, own in swap_answers(corpus, Answers(corpus, 0.03), 1.0, "anywhere", 0):
+        original = corpus[int(record.id)].turns[0].response
+        assert (swapped, own) == (((), ()) if original == COMMON else ((0,), ()))
+        assert original == COMMON or record.turns[0].response != COMMON
+
+
+def test_a_response_repeated_in_its_dialogue_is_not_common() -> None:
+    corpus = [Dialogue(id="a", turns=[Turn(response="again")] * 9), Dialogue(id="b", turns=[Turn(response="once")])]
+    assert not Answers(corpus, 0.0).common
+
+
+def test_same_domain(corpus: list[Dialogue], answers: Answers) -> None:
+    where: Counter[tuple[str | None, str]] = Counter()
+    for old, made in zip(corpus, swap_answers(corpus, answers, 0.5, "same_domain", seed=1), strict=True):
+        for t in made.swapped:
+            where[domains(old)[t], str(made.dialogue.turns[t].response).split()[0]] += 1
+    assert {"Hotels", "Buses", "None"} == {to for of, to in where if of is None}  # nothing annotated: from anywhere
+    assert {(of, to) for of, to in where if of} == {("Hotels", "Hotels"), ("Buses", "Buses")}
+
+
+def test_domain_without_another_answer_is_not_swapped(corpus: list[Dialogue]) -> None:
+    alone = talk("alone", domain="Trains")
+    made = swap_answers([alone], Answers([*corpus, alone], 0.03), 1.0, "same_domain", 0)[0]
+    assert made.swapped == ()
+    assert len(made.own) == 8
+    assert len(swap_answers([alone], Answers([*corpus, alone], 0.03), 1.0, "anywhere", 0)[0].swapped) == 8
+
+
+def test_domain_of_a_goal() -> None:
+    goals = [Goal(turns=[0, 1], name="Hotels/Book"), Goal(turns=[2], name="vague")]
+    turns = [Turn(), Turn(intent="Buses/Find"), Turn(intent="NONE"), Turn()]
+    assert domains(Dialogue(id="a", turns=turns, goals=goals)) == ["Hotels", "Buses", None, None]
+
+
+def test_deterministic_and_independent_of_the_company(corpus: list[Dialogue], answers: Answers) -> None:
+    once = swap_answers(corpus, answers, 0.3, "anywhere", seed=5)
+    assert once == swap_answers(corpus, answers, 0.3, "anywhere", seed=5)
+    assert once[::-1] == swap_answers(corpus[::-1], answers, 0.3, "anywhere", seed=5)
+    assert [m.swapped for m in once] != [m.swapped for m in swap_answers(corpus, answers, 0.3, "anywhere", seed=6)]
+
+
+def test_annotations_do_not_matter() -> None:
+    labelled, bare = (list(Simulated(num_dialogues=40, labelled=share).read()) for share in (1.0, 0.0))
+    assert labelled != bare
+    made = [[SwappedAnswers(d, seed=1)(dialogue, 0) for dialogue in d] for d in (labelled, bare)]
+    assert made[0] == made[1]
+    assert all(turn.intent is None and turn.defect is None for dialogue in made[0] for turn in dialogue.turns)
+
+
+def test_targets_say_what_was_done(corpus: list[Dialogue]) -> None:
+    examples = SwappedAnswers(corpus, swapped=0.3, masked=0.4, common=0.03)
+    masks = turns = 0
+    for dialogue in corpus:
+        record = examples(dialogue, epoch=2)
+        swap, mask = (examples.targets[name](record, []) for name in (SWAPPED, MASKED))
+        changed = np.array([new.response != old.response for new, old in zip(record.turns, dialogue.turns, strict=True)])
+        assert ((swap == 1) == changed).all()
+        assert not ((mask == 1) & changed).any()
+        assert (swap[mask == 1] == IGNORE).all()  # what cannot be seen cannot be told
+        assert (swap[8:] == IGNORE).all()
+        assert (mask[8:] == IGNORE).all()
+        assert (mask[:8] != IGNORE).all()
+        masks, turns = masks + (mask == 1).sum(), turns + (~changed[:8]).sum()
+    assert abs(masks - 0.4 * turns) <= 4 * (0.24 * turns) ** 0.5
+    assert examples(corpus[0], 2) == examples(corpus[0], 2)
+    assert len({examples(corpus[0], epoch).model_dump_json() for epoch in range(5)}) == 5  # drawn anew each epoch
+
+
+def test_epochs_resume_at_any_batch(corpus: list[Dialogue]) -> None:
+    examples = SwappedAnswers(corpus, common=0.03)
+
+    def batches(epoch: int) -> Batches:
+        return Batches(corpus, [10] * len(corpus), list, 100, augment=examples, seed=3, epoch=lambda: epoch)  # type: ignore[arg-type]
+
+    whole, broken_off = list(batches(1)), batches(1)
+    for _, _ in zip(range(4), broken_off, strict=False):
+        pass
+    resumed = batches(1)
+    resumed.load_state_dict(broken_off.state_dict())
+    rest: list[Any] = list(resumed)
+    assert 0 < len(rest) < len(whole)
+    assert whole[-len(rest) :] == rest
+    assert sorted(dialogue.id for batch in whole for dialogue in batch) == sorted(dialogue.id for dialogue in corpus)  # type: ignore[attr-defined]
+    assert whole != list(batches(2))
+
+
+@pytest.mark.parametrize("wrong", [{"swapped": 1.5}, {"masked": -0.1}, {"source": "nowhere"}])
+def test_wrong_settings_are_refused(corpus: list[Dialogue], wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SwappedAnswers(corpus, **wrong)
+
+
+def test_nothing_to_swap_is_refused() -> None:
+    with pytest.raises(ValueError, match="no response"):
+        SwappedAnswers([Dialogue(id="a", turns=[Turn(request="hello?")])])
+
+
+def test_the_masked_response_is_not_seen(encoder: Encoder, corpus: list[Dialogue]) -> None:
+    """Another text at a hidden response changes neither its query nor any logit, but its key; at a visible one it changes the queries."""
+    examples = SwappedAnswers(corpus, common=0.03, masked=0.5)
+    model = pretrainer(encoder)
+    record = examples(corpus[0], 0)
+    mask = examples.targets[MASKED](record, [])
+    hidden, visible = int(np.flatnonzero(mask == 1)[0]), int(np.flatnonzero(mask == 0)[0])
+
+    def read(turn: int | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        turns = [t.model_copy(update={"response": "Something of another length"}) if k == turn else t for k, t in enumerate(record.turns)]
+        logits, (queries, keys, right) = model(collated(encoder, [record.model_copy(update={"turns": turns})], examples))
+        return logits, queries, keys[right]
+
+    with torch.no_grad():
+        logits, queries, keys = read(None)
+        hidden_logits, hidden_queries, hidden_keys = read(hidden)
+        _, visible_queries, _ = read(visible)
+    torch.testing.assert_close(queries, hidden_queries, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, hidden_logits, atol=1e-5, rtol=0)
+    assert (keys[0] - hidden_keys[0]).abs().max() > 1e-3
+    assert (queries - visible_queries).abs().max() > 1e-4
+
+
+def test_candidates_are_the_distinct_responses_that_take_part(encoder: Encoder, corpus: list[Dialogue]) -> None:
+    """Equal texts are one candidate, common ones none; every query's right key is that of its own text."""
+    twins = [dialogue.model_copy(update={"id": f"twin of {dialogue.id}"}) for dialogue in corpus[:3]]
+    examples = SwappedAnswers(corpus, common=0.03, masked=0.5, swapped=0.2)
+    records = [examples(dialogue, 0) for dialogue in (*corpus[:3], *twins)]
+    batch = collated(encoder, records, examples)
+    model = pretrainer(encoder)
+    with torch.no_grad():
+        _, (queries, keys, right) = model(batch)
+        part = {str(turn.response) for record in records for turn in record.turns if turn.response not in {None, COMMON}}
+        hidden = [str(d.turns[t].response) for d in batch.dialogues for t in np.flatnonzero(examples.targets[MASKED](d, []) == 1)]
+        texts = TextEncoder(encoder.tokenizer, 128)(hidden)
+        alone = Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), {})(
+            [Dialogue(id=str(k), turns=[Turn(response=text)]) for k, text in enumerate(dict.fromkeys(hidden))]
+        )
+        vectors = encoder.turn.pool(encoder.turn(alone.ids, alone.groups), alone.groups)
+    assert len(texts) < len(hidden) == len(queries)  # a text may be asked for twice
+    assert len(keys) == len(part)
+    own = alone.utterances[1::2]
+    place = {d.turns[0].response: int(own[k]) for k, d in enumerate(alone.dialogues)}
+    expected = model.key(torch.stack([vectors[place[text]] for text in hidden]))
+    torch.testing.assert_close(keys[right], expected, atol=1e-5, rtol=0)
+
+
+def test_info_nce_equals_its_definition() -> None:
+    torch.manual_seed(0)
+    queries, keys, right = torch.randn(4, 8), torch.randn(6, 8), torch.tensor([0, 5, 2, 2])
+    expected = 0.0
+    for q in range(4):
+        score = [float(torch.cosine_similarity(queries[q], key, dim=0)) / 0.2 for key in keys]
+        expected -= score[right[q]] - np.log(sum(np.exp(s) for s in score))
+    loss = info_nce(queries, keys, right, 0.2)
+    assert float(loss.total) == pytest.approx(expected, rel=1e-5)
+    assert int(loss.count) == 4
+
+
+def test_a_tiny_model_overfits_one_batch(encoder: Encoder, corpus: list[Dialogue]) -> None:
+    examples = SwappedAnswers(corpus, swapped=0.3, masked=0.2, common=0.03)
+    batch = collated(encoder, [examples(dialogue, 0) for dialogue in corpus[:3]], examples)
+    model = pretrainer(encoder)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    first: dict[str, float] = {}
+    for _ in range(50):
+        losses = {name: loss.total / loss.count for name, loss in model.losses(batch).items()}
+        first = first or {name: loss.item() for name, loss in losses.items()}
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    assert all(losses[name].item() < 0.2 * first[name] for name in first), (first, losses)
+
+
+def test_nothing_labelled_has_no_loss_and_every_gradient(encoder: Encoder, corpus: list[Dialogue]) -> None:
+    examples = SwappedAnswers(corpus, common=0.03)
+    losses = pretrainer(encoder).losses(collated(encoder, [Dialogue(id="a", turns=[Turn(request="hi", response=COMMON)])], examples))
+    assert {name: (loss.total.item(), int(loss.count)) for name, loss in losses.items()} == {"swap": (0.0, 0), "selection": (0.0, 0)}
+    assert all(loss.total.requires_grad for loss in losses.values())
+
+
+def test_tasks_are_refused(encoder: Encoder) -> None:
+    with pytest.raises(ValueError, match="intent"):
+        Pretrainer(encoder, {"intent": object()}, torch.optim.AdamW)  # type: ignore[dict-item]
+
+
+def test_batches_without_swaps_are_refused(encoder: Encoder, corpus: list[Dialogue]) -> None:
+    batch = Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), {})(corpus[:1])
+    with pytest.raises(ValueError, match="augment"):
+        pretrainer(encoder)(batch)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small `labelgen pretrain`."""
+    folder = tmp_path_factory.mktemp("run")
+    small = ["corpus.num_dialogues=30", "encoder=tiny", "trainer.max_epochs=1", "data.valid_fraction=0.3", "data.cache=null"]
+    config = load_config("pretrain", *small, "trainer.log_every_n_steps=1", f"output={folder}")
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False}
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    plain["call"]["trainer"].update(quiet)
+    score = instantiate(plain["call"], _convert_="all")
+    assert 0.0 < score <= 1.0
+    return folder
+
+
+def test_checkpoint_starts_training(run: Path, encoder: Encoder) -> None:
+    saved = read_checkpoint(run)["state_dict"]
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    load_encoder(encoder, run)
+    after = encoder.state_dict()
+    wanted = [name for name in after if not name.startswith("features.")]
+    assert all(torch.equal(after[name], saved[f"encoder.{name}"]) for name in wanted)
+    assert any(not torch.equal(after[name], before[name]) for name in wanted if name.startswith("dialogue."))
+    assert any(not torch.equal(after[name], before[name]) for name in wanted if name.startswith("turn."))
+
+
+def test_another_encoder_is_refused(run: Path, make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
+    for change in ({"dialogue_layers": 2}, {"dialogue_heads": 4}, {"backbone": {**tiny["backbone"], "hidden_size": 16}}):
+        with pytest.raises(ValueError, match="another one"):
+            load_encoder(make_encoder(features=FeatureSpace(), **change), run)
+
+
+def test_what_was_learned_both_ways_may_go_on_causally(run: Path, make_encoder: Callable[..., Encoder]) -> None:
+    encoder = make_encoder(features=FeatureSpace(), causal=True)
+    load_encoder(encoder, run)
+    saved = read_checkpoint(run)["state_dict"]
+    assert torch.equal(encoder.state_dict()["dialogue.leave.weight"], saved["encoder.dialogue.leave.weight"])
+
+
+def test_pretraining_is_not_exported(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pretraining"):
+        export(str(run), str(tmp_path / "export"))
+
+
+def test_it_is_a_learner_over_plain_data(run: Path) -> None:
+    assert issubclass(Pretrainer, Learner)
+    written = (run / "metrics.csv").read_text("utf-8").splitlines()[0].split(",")
+    assert {"valid/score", "valid/swap/ap", "valid/selection/accuracy", "train/swap_loss", "train/selection_loss"} <= set(written)
+
+
+def test_data_reads_no_annotations(tmp_path: Path) -> None:
+    """The same batches, whatever is annotated."""
+    whole, bare = (
+        DialogueData(Simulated(num_dialogues=20, labelled=share), Features(), {}, tmp_path, augment=SwappedAnswers) for share in (1.0, 0.0)
+    )
+    assert whole.augment is not None
+    assert bare.augment is not None
+    assert [whole.augment(d, 1) for d in whole.train] == [bare.augment(d, 1) for d in bare.train]
