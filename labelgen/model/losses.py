@@ -1,4 +1,8 @@
-"""Losses as functions of flat logits and targets: a sum and a count, so that the mean can be taken over the global batch."""
+"""Losses of flat logits and targets, as a sum and a count: the mean is taken over the global batch.
+
+Only labelled rows are selected, so what stands in the others (NaN and inf too) changes neither loss nor gradient. Where no row is
+labelled the loss is a sum over none: zero, with a gradient of zero for every parameter, as distributed training needs it.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,23 @@ from labelgen.inputs.batch import labelled
 
 
 class Loss(NamedTuple):
-    """`total`: the summed loss of what is labelled; `count`: how many items that is. Without labels zero, still a function of logits."""
+    """`total`: the summed loss of the labelled items, a function of the logits; `count`: the number of these items, int64."""
 
     total: Tensor
     count: Tensor  # type: ignore[assignment]  # a tuple has a method of that name
 
 
 def masked_cross_entropy(logits: Float[Tensor, "N K"], target: Int[Tensor, " N"] | Float[Tensor, "N K"]) -> Loss:
-    """Cross-entropy with class numbers or with distributions over the classes, over the items that are labelled."""
+    """Cross-entropy with class numbers (not labelled: IGNORE) or with distributions over the classes (not labelled: NaN)."""
     known = labelled(target)
-    total = F.cross_entropy(logits[known].float(), target[known], reduction="sum") + logits[~known].sum() * 0.0
-    return Loss(total, known.sum())
+    return Loss(F.cross_entropy(logits[known].float(), target[known], reduction="sum"), known.sum())
 
 
 def ranked_probability(logits: Float[Tensor, "N K"], target: Float[Tensor, "N K"]) -> Loss:
-    """Ranked probability score of classes in an order (Epstein 1969): squared differences of the cumulative distributions, summed."""
+    """Ranked probability score of ordered classes (Epstein 1969): squared differences of the cumulative distributions, summed."""
     known = labelled(target)
-    apart = (F.softmax(logits[known].float(), 1) - target[known]).cumsum(1)
-    return Loss(apart.square().sum() + logits[~known].sum() * 0.0, known.sum())
+    differences = (F.softmax(logits[known].float(), 1) - target[known]).cumsum(1)
+    return Loss(differences.square().sum(), known.sum())
 
 
 def marginal_cross_entropy(logits: Float[Tensor, "N K"], right: Bool[Tensor, "N K"], allowed: Bool[Tensor, "N K"]) -> Loss:
@@ -38,12 +41,11 @@ def marginal_cross_entropy(logits: Float[Tensor, "N K"], right: Bool[Tensor, "N 
 
     Rows without a right choice are not labelled. `logits` may be -inf where a choice does not exist.
     """
-    labelled = right.any(1)
-    rows = logits[labelled].float()
-    of_right = rows.masked_fill(~right[labelled], float("-inf")).logsumexp(1)
-    of_all = rows.masked_fill(~allowed[labelled], float("-inf")).logsumexp(1)
-    total = (of_all - of_right).sum() + logits[~labelled].nan_to_num(0.0, neginf=0.0).sum() * 0.0
-    return Loss(total, labelled.sum())
+    known = right.any(1)
+    rows = logits[known].float()
+    log_right = rows.masked_fill(~right[known], float("-inf")).logsumexp(1)
+    log_allowed = rows.masked_fill(~allowed[known], float("-inf")).logsumexp(1)
+    return Loss((log_allowed - log_right).sum(), known.sum())
 
 
 def info_nce(queries: Float[Tensor, "Q D"], keys: Float[Tensor, "P D"], right: Int[Tensor, " Q"], temperature: float) -> Loss:

@@ -76,6 +76,34 @@ def test_marginal_cross_entropy_is_its_definition(rows: int, width: int, seed: i
     assert loss.total.item() == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+def test_what_is_not_labelled_may_hold_inf_and_nan(bad: float) -> None:
+    """As with torch's `ignore_index`. In a row of choices, what is not allowed may hold them too."""
+    plain, hidden = draw(0, 4, 3), torch.tensor([False, True, False, True])
+    spoilt = plain.masked_fill(hidden[:, None], bad)
+    number = torch.tensor([0, IGNORE, 2, IGNORE])
+    shares = draw(1, 4, 3).softmax(1).masked_fill(hidden[:, None], torch.nan)
+    right = torch.tensor([[True, False, False], [False] * 3, [False, True, False], [False] * 3])
+    allowed = torch.tensor([[True, True, False], [True] * 3, [False, True, True], [False] * 3])
+    cases = [
+        (masked_cross_entropy, (number,), spoilt),
+        (masked_cross_entropy, (shares,), spoilt),
+        (ranked_probability, (shares,), spoilt),
+        (marginal_cross_entropy, (right, allowed), spoilt.masked_fill(~allowed, bad)),
+    ]
+    for loss_of, target, logits in cases:
+        clean, free = plain.clone().requires_grad_(), logits.requires_grad_()
+        wanted, loss = loss_of(clean, *target), loss_of(free, *target)
+        for one in (wanted, loss):
+            one.total.backward()
+        assert loss.total.item() == pytest.approx(wanted.total.item(), abs=1e-6)
+        assert loss.count == wanted.count == 2
+        torch.testing.assert_close(free.grad, clean.grad)
+        assert free.grad is not None
+        assert not free.grad[hidden].any()
+        free.grad = None
+
+
 def test_choices_that_do_not_exist_give_no_nan() -> None:
     logits = torch.tensor([[0.3, -torch.inf], [0.1, 0.2]], requires_grad=True)
     right = torch.tensor([[False, False], [False, True]])
@@ -90,8 +118,13 @@ def test_choices_that_do_not_exist_give_no_nan() -> None:
 def test_nothing_labelled_is_zero_with_a_gradient() -> None:
     for logits in (draw(0, 3, 4).requires_grad_(), torch.zeros(0, 4, requires_grad=True)):
         nothing = torch.zeros(logits.shape, dtype=torch.bool)
-        target = torch.full((len(logits),), IGNORE)
-        for loss in (masked_cross_entropy(logits, target), marginal_cross_entropy(logits, nothing, ~nothing)):
+        target, shares = torch.full((len(logits),), IGNORE), torch.full(logits.shape, torch.nan)
+        for loss in (
+            masked_cross_entropy(logits, target),
+            masked_cross_entropy(logits, shares),
+            ranked_probability(logits, shares),
+            marginal_cross_entropy(logits, nothing, ~nothing),
+        ):
             logits.grad = None
             loss.total.backward()
             assert loss.total == 0
