@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from labelgen.corpora import Corpus, place
 from labelgen.dialogue import Dialogue
-from labelgen.io.files import Rejected, check_output, write
+from labelgen.io.files import RejectedFile, write
+from labelgen.io.paths import check_output
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def convert(corpus: Corpus, output: str) -> None:
     if the output is the corpus's own file or lies in its folder.
     """
     check_output(output, place(corpus))
-    rejected = Rejected(f"{output}.rejected.jsonl")
+    rejected = RejectedFile(f"{output}.rejected.jsonl")
 
     def dialogues() -> Iterator[Dialogue]:
         found = False

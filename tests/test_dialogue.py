@@ -26,7 +26,7 @@ from labelgen.dialogue import (
     json_schema,
     parse,
 )
-from labelgen.io.files import Rejected, read, write
+from labelgen.io.files import RejectedFile, read, write
 
 ENDINGS = ("jsonl", "parquet")
 FAMILY, ACCENTED, HEBREW, HIDDEN = "👩‍👩‍👧 ok 🇨🇭", "cafe\u0301 nin\u0303o", "\u202bשלום, أهلاً\u202c", "a\u2028b\u0000c\ufeff\r\n"
@@ -216,7 +216,7 @@ def test_bad_rows_are_told_and_reading_goes_on(tmp_path: Path, row: dict[str, An
     file = tmp_path / "logs.jsonl"
     good = {"id": "good", "turns": [{"request": "hi"}]}
     file.write_text(f"{json.dumps(row)}\n\n{json.dumps(good)}\n", encoding="utf-8")
-    rejected = Rejected(tmp_path / "rejected.jsonl")
+    rejected = RejectedFile(tmp_path / "rejected.jsonl")
     assert [dialogue.id for dialogue in read(file, rejected)] == ["good"]
     (told,) = (json.loads(line) for line in rejected.path.read_text(encoding="utf-8").splitlines())
     assert rejected.count == 1

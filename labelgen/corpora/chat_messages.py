@@ -35,7 +35,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from labelgen.dialogue import Dialogue, Moment, RecordError, Reject
-from labelgen.io.files import RECORDS, files, read_each
+from labelgen.io.files import read_files
+from labelgen.io.paths import RECORD_SUFFIXES, list_files
 from labelgen.io.rows import Row
 
 IDS, USERS, TIMES = ("id", "conversation_id", "session_id"), ("user_id", "user"), ("timestamp", "created_at", "created")
@@ -60,7 +61,8 @@ class ChatMessages:
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
         """Streams the dialogues; bad rows and second uses of an id go to `reject` (without it the first one raises RecordError)."""
-        yield from read_each(files(self.path, RECORDS, "give .jsonl or .parquet, one conversation a row, with `messages`"), convert, reject)
+        remedy = "give .jsonl or .parquet, one conversation a row, with `messages`"
+        yield from read_files(list_files(self.path, RECORD_SUFFIXES, remedy), convert, reject)
 
 
 class FieldError(ValueError):

@@ -32,7 +32,8 @@ from pydantic import TypeAdapter, ValidationError
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, Moment, RecordError, Reject, parse, refuse
-from labelgen.io.files import Ids, files
+from labelgen.io.files import SeenIds
+from labelgen.io.paths import list_files
 from labelgen.io.rows import Row, rows
 
 ENDINGS = (".csv", ".parquet")
@@ -96,10 +97,10 @@ class Table:
         Dialogues with cells that cannot be used go to `reject`; without it the first one raises RecordError that names the column.
         ValueError: there is no such table, it lacks a column, or the rows of a dialogue stand apart.
         """
-        shards = files(self.path, ENDINGS, "give a .csv or .parquet file")
+        shards = list_files(self.path, ENDINGS, "give a .csv or .parquet file")
         for shard in shards:
             self._check(shard)
-        ids = Ids()
+        ids = SeenIds()
         for run in self._runs(shards):
             if run.name is not None and not ids.add(run.name):
                 source, number, _ = run.lines[0]

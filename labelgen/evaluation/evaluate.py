@@ -16,7 +16,7 @@ from tqdm import tqdm
 from labelgen.corpora import Corpus
 from labelgen.dialogue import Dialogue
 from labelgen.evaluation.baselines import BASELINES
-from labelgen.io.files import Rejected
+from labelgen.io.files import RejectedFile
 from labelgen.labelling.export import load, task_classes
 from labelgen.metrics import DialogueMetric, Interval, Prediction, bootstrap
 from labelgen.tasks import Task
@@ -59,7 +59,7 @@ def evaluate(
     annotator = load(export, task_classes(tasks or {}), device)
     own = annotator.network.tasks
     folder = Path(output)
-    rejected = Rejected(folder / "rejected.jsonl")
+    rejected = RejectedFile(folder / "rejected.jsonl")
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")

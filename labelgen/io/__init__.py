@@ -1,1 +1,1 @@
-"""Reading, writing and drawing records: rows of files, dialogues from and to files, a dialogue as text and HTML."""
+"""Files: which ones a path names, their rows, dialogues from and to them, and how a dialogue is shown."""

@@ -1,4 +1,4 @@
-"""Rows of JSONL, Parquet and CSV files, streamed, a file or a piece of one; what cannot be read is told in the row's place."""
+"""Rows of JSONL, Parquet and CSV files, streamed, of a file or a fragment of it; a row that cannot be read is replaced by the reason."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
-CELL = 16 * 2**20  # characters of a CSV cell at most; Python's own limit is 131,072
+MAX_CELL = 16 * 2**20  # characters of a CSV cell; Python's own limit is 131,072
 
 
 @dataclass
-class Place:
-    """How far a file is read: `row` counts from 1 (of JSONL empty lines too), `position` is bytes (of Parquet, an estimate)."""
+class Position:
+    """How far a file is read: `row` counts from 1 (empty lines of JSONL included), `byte` from 0 (of Parquet, an estimate)."""
 
     row: int = 0
-    position: int = 0
+    byte: int = 0
 
 
-def rows(file: UPath, start: int = 0, stop: int | None = None, place: Place | None = None) -> Iterator[tuple[int, Row | str]]:
-    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, a CSV's header aside); a text: the reason why there is no row.
+def rows(file: UPath, start: int = 0, stop: int | None = None, position: Position | None = None) -> Iterator[tuple[int, Row | str]]:
+    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, without a CSV's header). A str is the reason why there is no row.
 
-    `start` and `stop` cut a piece out, and the numbers count from there: of JSONL the lines that begin in these bytes, of Parquet these
-    rows. `place` is kept up to date.
+    `start` and `stop` cut out a fragment, and the numbers count from there: of JSONL the lines that begin in these bytes, of Parquet these
+    rows. `position` is kept up to date.
     """
-    return _ROWS[file.suffix](file, start, stop, place or Place())
+    return _ROWS[file.suffix](file, start, stop, position or Position())
 
 
-def _jsonl_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+def _jsonl_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[tuple[int, Row | str]]:
     with file.open("rb") as lines:
-        if start:  # the line that goes on here began before
+        if start:  # the line that continues here began before
             lines.seek(start - 1)
             start += len(lines.readline()) - 1
-        place.position = start
+        position.byte = start
         for line in lines:
-            if stop is not None and place.position >= stop:
+            if stop is not None and position.byte >= stop:
                 return
-            first = not place.position
-            place.row, place.position = place.row + 1, place.position + len(line)
+            first = not position.byte
+            position.row, position.byte = position.row + 1, position.byte + len(line)
             if not line.strip():
                 continue
             try:
                 row = json.loads(line.decode("utf-8-sig" if first else "utf-8"))
             except UnicodeDecodeError as error:
-                yield place.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
+                yield position.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
             except (ValueError, RecursionError) as error:
-                yield place.row, f"not JSON ({error}); one JSON object a line"
+                yield position.row, f"not JSON ({error}); one JSON object a line"
             else:
-                yield place.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+                yield position.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
 
 
-def _csv_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+def _csv_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[tuple[int, Row | str]]:
     assert start == 0 and stop is None, "a CSV file is read whole"
     header = None
-    csv.field_size_limit(CELL)  # of the process: there is no other
+    csv.field_size_limit(MAX_CELL)  # of the process: there is no other
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = csv.reader(text, strict=True)
         while True:
@@ -71,26 +71,26 @@ def _csv_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterat
                 cells = next(lines, None)
                 if cells is None:
                     return
-                told = _misfit(cells, header)
+                problem = _misfit(cells, header)
             except csv.Error as error:
                 remedy = "quote cells that hold commas, line ends or quotation marks, and double the latter"
                 if "field limit" in str(error):
-                    remedy = f"shorten the cell to {CELL:,} characters, and look for a quotation mark that is never closed"
-                cells, told = [], f"not CSV ({error}); {remedy}"
-            if told is None and not cells:
+                    remedy = f"shorten the cell to {MAX_CELL:,} characters, and look for a quotation mark that is never closed"
+                cells, problem = [], f"not CSV ({error}); {remedy}"
+            if problem is None and not cells:
                 continue  # an empty line
             if header is None:
-                if told is not None:
-                    yield 0, f"the column names: {told}. Nothing is read from this file"
+                if problem is not None:
+                    yield 0, f"the column names: {problem}. Nothing is read from this file"
                     return
                 header = cells
             else:
-                place.row += 1
-                yield place.row, told or dict(zip(header, cells, strict=True))
+                position.row += 1
+                yield position.row, problem or dict(zip(header, cells, strict=True))
 
 
 def _misfit(cells: list[str], header: list[str] | None) -> str | None:
-    """What is wrong with a line of a CSV file, if anything; an empty one is not wrong."""
+    """What is wrong with a line of a CSV file; None: nothing. An empty line is fine."""
     if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
         return "not UTF-8; save the file as UTF-8"
     if header is None:
@@ -101,7 +101,7 @@ def _misfit(cells: list[str], header: list[str] | None) -> str | None:
     return None
 
 
-def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> Iterator[tuple[int, Row | str]]:
+def _parquet_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[tuple[int, Row | str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -112,31 +112,34 @@ def _parquet_rows(file: UPath, start: int, stop: int | None, place: Place) -> It
             bytes_a_row = file.stat().st_size / max(held.num_rows, 1)
             stop = held.num_rows if stop is None else stop
             end = 0
-            for group in range(held.num_row_groups):  # one by one: what a damaged one follows is read
+            for group in range(held.num_row_groups):  # one by one: those before a damaged one are read
                 at, end = end, end + held.row_group(group).num_rows
                 if end <= start or at >= stop:
                     continue
                 for batch in table.iter_batches(batch_size=256, row_groups=[group]):
                     first, at = at, at + batch.num_rows
                     for row in _batch_rows(batch[max(start - first, 0) : max(stop - first, 0)]):
-                        place.row, place.position = place.row + 1, round((place.row + 1) * bytes_a_row)
-                        yield place.row, row
+                        position.row, position.byte = position.row + 1, round((position.row + 1) * bytes_a_row)
+                        yield position.row, row
                     if at >= stop:
                         return
     except (pa.ArrowException, OSError) as error:
         raise_unless_damaged(error)
         log.warning("%s is not whole: rows are lost", file)
-        yield place.row + 1, f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here to the end of this piece"
+        yield (
+            position.row + 1,
+            f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here to the end of this fragment",
+        )
 
 
 def raise_unless_damaged(error: Exception) -> None:
-    """Raises what pyarrow raised again where a disk or a network failed; where it did not, the file itself is at fault."""
+    """Raises pyarrow's error again where a disk or a network failed. Otherwise the file itself is at fault."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; one that holds what Python cannot (text that is not UTF-8, far-off times) is the reason why."""
+    """The rows of a batch. A row that Python cannot hold (text that is not UTF-8, times beyond year 9999) is replaced by the reason."""
     with suppress(ValueError, OverflowError):
         yield from batch.to_pylist()
         return

@@ -24,8 +24,9 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.io.files import RECORDS, SAME_ID, Ids, Read, local, located, read, reads, record_files
-from labelgen.io.rows import Place
+from labelgen.io.files import DUPLICATE_ID, NumberedDialogue, SeenIds, read
+from labelgen.io.paths import RECORD_SUFFIXES, absolute, list_record_files, local_path, would_read
+from labelgen.io.rows import Position
 from labelgen.labelling.annotator import Annotator, Precision, agreement
 from labelgen.labelling.export import load, task_classes
 from labelgen.labelling.parts import REJECTED, Done, Mark, Output, Part, Unit, read_unit, units
@@ -115,7 +116,7 @@ def backfill(
         raise ValueError(f"part={part!r}: give the number of dialogues of an output file, 1 or more")
     target = Output(output)
     files = _input_files(input, target.folder)
-    export, output = str(local(export).absolute()), str(target.folder)  # workers may be started elsewhere
+    export, output = str(local_path(export).absolute()), str(target.folder)  # workers may be started elsewhere
     job = Job(export, output, device, dict(tasks or {}), precision, part)
     engine = engine or InProcess()
     annotator = (job if engine.here else job._replace(device="cpu")).annotator()
@@ -140,10 +141,10 @@ def _input_files(input: str, output: UPath) -> list[UPath]:
     """Absolute paths of the files to label; ValueError where the output would mix with them."""
     if not isinstance(input, str | os.PathLike):
         raise ValueError(f"input={input!r}: give one path, URI or pattern")
-    if output.suffix in RECORDS:
+    if output.suffix in RECORD_SUFFIXES:
         raise ValueError(f"output={output}: name a folder; Parquet files are written into it")
-    files = [file.absolute() for file in record_files(input)]
-    if output in {*chain.from_iterable(located(file).parents for file in files)} or reads(input, output):
+    files = [file.absolute() for file in list_record_files(input)]
+    if output in {*chain.from_iterable(absolute(file).parents for file in files)} or would_read(input, output):
         raise ValueError(f"output={output} lies in the input, or holds it, so that the output would be read as input; write it elsewhere")
     return files
 
@@ -217,7 +218,7 @@ class Labeller:
         `before`: rows of the file before the unit; `first_use` tells of an id and its row whether no earlier row has it;
         `tell` is told the counts and the bytes read so far.
         """
-        silent, labelled, skipped, place = self.annotator.unusable_recordings, 0, 0, Place()
+        silent, labelled, skipped, place = self.annotator.unusable_recordings, 0, 0, Position()
         begin = 0 if unit.is_parquet else unit.start
         with self.output.rejected(unit) as rejects:
 
@@ -232,13 +233,13 @@ class Labeller:
                 for dialogue in self._labelled({name: row for name, row in new.items() if row is not None}, unit, rejects):
                     part.add(dialogue)
                     labelled += 1
-                    tell(counts(), place.position - begin)
+                    tell(counts(), place.byte - begin)
                 if part.count:
                     self.output.save(free.name, part.content())
-                tell(counts(), place.position - begin)
+                tell(counts(), place.byte - begin)
         return counts(), before + place.row
 
-    def _labelled(self, wanted: Mapping[str, Read], unit: Unit, reject: Reject) -> Iterator[Dialogue]:
+    def _labelled(self, wanted: Mapping[str, NumberedDialogue], unit: Unit, reject: Reject) -> Iterator[Dialogue]:
         """The dialogues with their labels, in order, from a fresh memory; those that no model labels are rejected."""
 
         def failed(dialogue: Dialogue, error: Exception) -> None:
@@ -248,9 +249,9 @@ class Labeller:
         self.annotator.memory.forget()
         return self.annotator.stream((row.dialogue for row in wanted.values()), failed)
 
-    def _slots(self, found: Iterable[Read]) -> Iterator[list[Read]]:
+    def _slots(self, found: Iterable[NumberedDialogue]) -> Iterator[list[NumberedDialogue]]:
         """Runs of `part` dialogues, or of fewer if they are large, whether they are labelled or not: the same in each run."""
-        rows: list[Read] = []
+        rows: list[NumberedDialogue] = []
         size = 0
         for row in found:
             rows.append(row)
@@ -261,15 +262,15 @@ class Labeller:
         yield rows
 
     def _new(
-        self, rows: Sequence[Read], there: Done, unit: Unit, first_use: Callable[[str, int], bool], reject: Reject
-    ) -> dict[str, Read | None]:
+        self, rows: Sequence[NumberedDialogue], there: Done, unit: Unit, first_use: Callable[[str, int], bool], reject: Reject
+    ) -> dict[str, NumberedDialogue | None]:
         """Id -> the row, where it has no labels yet; None: it has. Rows whose id means another dialogue are rejected."""
-        found: dict[str, Read | None] = {}
+        found: dict[str, NumberedDialogue | None] = {}
         for row in rows:
             name = row.dialogue.id
             known = self.done.get(name) or there.get(name)
             if not first_use(name, row.row):
-                problem = SAME_ID
+                problem = DUPLICATE_ID
             elif known is None or known == row.dialogue.fingerprint():
                 found[name] = row if known is None else None
                 continue
@@ -285,7 +286,7 @@ class InProcess:
     here = True
 
     def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
-        labeller, ids = Labeller(job, annotator, done), Ids()
+        labeller, ids = Labeller(job, annotator, done), SeenIds()
         total, size = Counts(), 0
         for file in files:
             before = 0

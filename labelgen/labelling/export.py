@@ -28,7 +28,7 @@ from labelgen.dialogue import Dialogue, Turn
 from labelgen.inputs.audio import Recording
 from labelgen.inputs.batch import Collator
 from labelgen.inputs.features import FeatureSpace
-from labelgen.io.files import local
+from labelgen.io.paths import local_path
 from labelgen.labelling.annotator import Annotator, Precision
 from labelgen.model.encoder import Encoder
 from labelgen.network import Network
@@ -55,7 +55,7 @@ def export(checkpoint: str, output: str) -> None:
         raise ValueError(f"{checkpoint}: a pretraining checkpoint has no labels to give; start `labelgen train pretrained=...` from it")
     mark = "network."
     weights = {key.removeprefix(mark): value.contiguous() for key, value in read["state_dict"].items() if key.startswith(mark)}
-    folder = local(output)
+    folder = local_path(output)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     before = aside.with_name(f"{aside.name}.before")
     shutil.rmtree(aside, ignore_errors=True)
@@ -141,7 +141,7 @@ def load(
 
     Raises ValueError, naming the file, where the folder is incomplete, damaged, or does not fit together.
     """
-    path = local(folder)
+    path = local_path(folder)
     missing = [name for name in FILES if not (path / name).is_file()]
     if missing:
         raise ValueError(f"{path}: not an export, {missing[0]} is missing; `labelgen export checkpoint=RUN output=FOLDER` makes one")

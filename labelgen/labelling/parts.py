@@ -29,8 +29,10 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.io.files import DISK, PROVENANCE, Read, arrow_schema, as_written, key, located, reaching, records, rejected_line, to_arrow
-from labelgen.io.rows import Place, raise_unless_damaged
+from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, to_arrow
+from labelgen.io.files import NumberedDialogue, hash64, read_records, rejected_line, stored_row
+from labelgen.io.paths import LOCAL_PROTOCOLS, absolute, naming_errors
+from labelgen.io.rows import Position, raise_unless_damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,9 +88,9 @@ def units(file: UPath) -> list[Unit]:
     return [Unit(str(file), k, a, b, size * (b - a) // max(length, 1)) for k, (a, b) in enumerate(pairwise([*starts, length]))]
 
 
-def read_unit(unit: Unit, before: int, place: Place, reject: Reject) -> Iterator[Read]:
+def read_unit(unit: Unit, before: int, place: Position, reject: Reject) -> Iterator[NumberedDialogue]:
     """The dialogues of a unit. `before`: rows of the file before it; `place` says how far it is read; `reject` takes unusable rows."""
-    return records(UPath(unit.file), as_written, reject, unit.start, unit.stop, place, before)
+    return read_records(UPath(unit.file), stored_row, reject, unit.start, unit.stop, place, before)
 
 
 class Scan(NamedTuple):
@@ -101,8 +103,8 @@ class Scan(NamedTuple):
 
 def scan(unit: Unit) -> Scan:
     """Reads a unit for its ids."""
-    place = Place()
-    found = [(key(dialogue.id), number) for number, dialogue in read_unit(unit, 0, place, lambda error: None)]
+    place = Position()
+    found = [(hash64(dialogue.id), number) for number, dialogue in read_unit(unit, 0, place, lambda error: None)]
     return Scan(np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64), place.row)
 
 
@@ -120,7 +122,7 @@ class Done:
 
     def get(self, identity: str) -> str | None:
         """The fingerprint under which the id was labelled; None: it was not."""
-        number = np.uint64(key(identity))
+        number = np.uint64(hash64(identity))
         place = int(np.searchsorted(self._keys, number))
         return f"{int(self._inputs[place]):016x}" if place < len(self._keys) and self._keys[place] == number else None
 
@@ -136,8 +138,8 @@ class Output:
     """The folder (or URI of one) that a backfill writes to."""
 
     def __init__(self, folder: str) -> None:
-        self.folder = located(folder)
-        self.is_local = self.folder.protocol in DISK
+        self.folder = absolute(folder)
+        self.is_local = self.folder.protocol in LOCAL_PROTOCOLS
 
     @contextmanager
     def claim(self, mark: Mark, told: Mapping[str, Any]) -> Iterator[list[UPath]]:
@@ -146,7 +148,7 @@ class Output:
         `told` is kept beside the mark. ValueError where the folder holds another model's labels, or other files, or another process
         writes there.
         """
-        with reaching(self.folder):
+        with naming_errors(self.folder):
             is_file = self.folder.is_file()
             held = {file.name for file in self.folder.iterdir()} if not is_file and self.folder.exists() else set()
         if is_file:
@@ -236,7 +238,7 @@ class Output:
                     with part.open("rb") as file:
                         table = pq.read_table(file, columns=["id", "input"])
                     for identity, text in zip(table["id"].to_pylist(), table["input"].to_pylist(), strict=True):
-                        yield key(identity), int(text, 16)
+                        yield hash64(identity), int(text, 16)
                 except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
                     raise_unless_damaged(error)
                     remedy = "delete it and start again: its dialogues will be labelled anew"
@@ -282,7 +284,7 @@ class Part:
     def add(self, dialogue: Dialogue) -> None:
         """A row more."""
         values = (*self._mark, dialogue.fingerprint(), __version__, datetime.now(UTC))
-        self._rows.append({**to_arrow(dialogue), **dict(zip(PROVENANCE, values, strict=True))})
+        self._rows.append({**to_arrow(dialogue), **dict(zip(PROVENANCE_COLUMNS, values, strict=True))})
         self.count += 1
         if len(self._rows) == ROWS_AT_ONCE:
             self._flush()
@@ -309,6 +311,6 @@ def part_schema() -> pa.Schema:
     import pyarrow as pa
 
     schema = arrow_schema()
-    for name in PROVENANCE:
+    for name in PROVENANCE_COLUMNS:
         schema = schema.append(pa.field(name, pa.timestamp("us", tz="UTC") if name == "time" else pa.string()))
     return schema

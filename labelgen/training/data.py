@@ -17,7 +17,7 @@ from labelgen.corpora import Corpus, share
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import Batch, Collator, Encode, TextEncoder, labelled
 from labelgen.inputs.features import Features
-from labelgen.io.files import Rejected
+from labelgen.io.files import RejectedFile
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
 from labelgen.training.cache import LowerStates
@@ -131,7 +131,7 @@ class DialogueData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        rejected = Rejected(Path(output) / "rejected.jsonl")
+        rejected = RejectedFile(Path(output) / "rejected.jsonl")
         dialogues = list(corpus.read(rejected))
         if rejected.count:
             log.warning("%d records could not be used; reasons are in %s", rejected.count, rejected.path)

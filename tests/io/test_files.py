@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.io.files import Rejected, arrow_schema, files, read, write
+from labelgen.io.arrow import arrow_schema
+from labelgen.io.files import RejectedFile, read, write
+from labelgen.io.paths import list_files
 from labelgen.io.rows import rows
 
 ENDINGS = ("jsonl", "parquet")
@@ -23,7 +25,7 @@ def rejects(path: Path) -> tuple[list[Dialogue], list[RecordError]]:
 
 def test_rejected_counts_this_run_alone(tmp_path: Path) -> None:
     for _ in range(2):
-        rejected = Rejected(tmp_path / "below" / "rejected.jsonl")
+        rejected = RejectedFile(tmp_path / "below" / "rejected.jsonl")
         rejected(RecordError("file", 1, None, "id", "gone"))
     assert rejected.count == len(rejected.path.read_text().splitlines()) == 1
 
@@ -134,7 +136,7 @@ def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path
     file = tmp_path / "a.csv"
     file.write_text(f"id,text\n1,{'x' * 200_000}\n2,short\n")
     assert [len(row["text"]) for _, row in rows(file) if not isinstance(row, str)] == [200_000, 5]
-    monkeypatch.setattr("labelgen.io.rows.CELL", 1000)
+    monkeypatch.setattr("labelgen.io.rows.MAX_CELL", 1000)
     (first, told), second = rows(file)
     assert first == 1 and isinstance(told, str) and "shorten the cell to 1,000 characters" in told
     assert second == (2, {"id": "2", "text": "short"})
@@ -151,9 +153,9 @@ def test_a_csv_without_usable_column_names_is_told_once(tmp_path: Path, header: 
 def test_a_folder_gives_the_files_with_the_wanted_endings(tmp_path: Path) -> None:
     for name in ("b.csv", "a.parquet", "c.jsonl", ".hidden.csv", "b.csv.rejected.jsonl"):
         (tmp_path / name).touch()
-    assert [file.name for file in files(tmp_path, (".csv", ".parquet"), "")] == ["a.parquet", "b.csv"]
+    assert [file.name for file in list_files(tmp_path, (".csv", ".parquet"), "")] == ["a.parquet", "b.csv"]
     with pytest.raises(ValueError, match="give a table"):
-        files(tmp_path / "c.jsonl", (".csv", ".parquet"), "give a table")
+        list_files(tmp_path / "c.jsonl", (".csv", ".parquet"), "give a table")
 
 
 @pytest.mark.parametrize("name", ["s3://bucket/a.jsonl", "memory://a.parquet"])
@@ -170,12 +172,12 @@ def test_hidden_folders_hide_their_files_unless_named(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "a.jsonl").touch()
     for path in (tmp_path, tmp_path / "*", f"{tmp_path}/**", f"{tmp_path}/*/a.jsonl", f"{tmp_path}/"):
-        assert [file.parent.name for file in files(path, (".jsonl",), "")] == ["date=2026-11-23"], path
-    assert len(files(tmp_path / "_temporary", (".jsonl",), "")) == 1
-    assert len(files(tmp_path / "_temporary" / "0" / "a.jsonl", (".jsonl",), "")) == 1
+        assert [file.parent.name for file in list_files(path, (".jsonl",), "")] == ["date=2026-11-23"], path
+    assert len(list_files(tmp_path / "_temporary", (".jsonl",), "")) == 1
+    assert len(list_files(tmp_path / "_temporary" / "0" / "a.jsonl", (".jsonl",), "")) == 1
 
 
 def test_a_pattern_that_names_a_folder_and_its_files_reads_them_once(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     write([Dialogue(id="a", turns=[Turn()])], tmp_path / "a" / "b" / "c.jsonl")
-    assert len(files(f"{tmp_path}/**", (".jsonl",), "")) == 1
+    assert len(list_files(f"{tmp_path}/**", (".jsonl",), "")) == 1

@@ -9,8 +9,8 @@ import pytest
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.io.files import Ids, read, write
-from labelgen.io.rows import Place
+from labelgen.io.files import SeenIds, read, write
+from labelgen.io.rows import Position
 from labelgen.labelling import parts
 from labelgen.labelling.parts import Done, Mark, Output, Part, read_unit, units
 
@@ -27,7 +27,7 @@ def whole(file: Path) -> tuple[list[tuple[int, str]], list[int]]:
     """Row and id of each dialogue, and rows of the errors, over all units."""
     found, errors, before = [], list[RecordError](), 0
     for unit in units(UPath(file)):
-        place = Place()
+        place = Position()
         found += [(row, dialogue.id) for row, dialogue in read_unit(unit, unit.rows_before(before), place, errors.append)]
         before += place.row
     return found, [error.row for error in errors]
@@ -197,8 +197,8 @@ def test_rejected_rows_are_those_of_the_last_run(tmp_path: Path) -> None:
 
 
 def test_ids_in_eight_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labelgen.io.files.RECENT", 10)
-    ids, names = Ids(), [f"{k * 7919 % 500}" for k in range(1000)]
+    monkeypatch.setattr("labelgen.io.files.RECENT_IDS", 10)
+    ids, names = SeenIds(), [f"{k * 7919 % 500}" for k in range(1000)]
     seen: set[str] = set()
     for name in names:
         assert ids.add(name) == (name not in seen)

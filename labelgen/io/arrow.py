@@ -1,0 +1,71 @@
+"""A dialogue as a row of Arrow, and back: the columns of every Parquet file that labelgen writes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from labelgen.dialogue import Dialogue
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PROVENANCE_COLUMNS = ("model", "config", "input", "version", "time")  # backfill adds them
+
+
+def arrow_schema() -> pa.Schema:
+    """The one Arrow schema of Parquet files. Free metadata and the values of votes are JSON columns."""
+    import pyarrow as pa
+
+    text, integers = pa.string(), pa.list_(pa.int32())
+    span = [("start", pa.int32()), ("end", pa.int32())]
+    slots = pa.list_(pa.struct([("name", text), *span, ("value", text), ("normalised", text), ("categorical", pa.bool_())]))
+    votes = pa.list_(pa.struct([("question", text), ("value", text), ("annotator", text)]))
+    goals = pa.list_(pa.struct([("turns", integers), ("name", text), ("outcome", text)]))
+    labels = pa.list_(
+        pa.struct([
+            ("task", text), ("value", text), ("turns", integers), ("confidence", pa.float64()),
+            ("part", text), *span, ("text", text), ("source", text),
+        ])
+    )  # fmt: skip
+    turn = pa.struct([
+        ("request", text), ("response", text), ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("categorical", pa.map_(text, text)), ("numerical", pa.map_(text, pa.float64())), ("audio", text),
+        ("intent", text), ("request_slots", slots), ("response_slots", slots), ("defect", pa.bool_()),
+        ("rewrites", pa.list_(text)), ("votes", votes),
+    ])  # fmt: skip
+    return pa.schema([
+        ("id", text), ("turns", pa.list_(turn)), ("user", text), ("goals", goals), ("votes", votes), ("labels", labels), ("metadata", text),
+    ])  # fmt: skip
+
+
+def to_arrow(dialogue: Dialogue) -> dict[str, Any]:
+    """A row of `arrow_schema`."""
+    row = dialogue.model_dump()
+    row["metadata"] = json.dumps(row["metadata"], ensure_ascii=False)
+    for holder in (row, *row["turns"]):
+        holder["votes"] = [{**vote, "value": json.dumps(vote["value"], ensure_ascii=False)} for vote in holder["votes"]]
+    return row
+
+
+def from_arrow(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `arrow_schema` -> the fields of the record: maps are pairs there, metadata and the values of votes JSON, absent fields null.
+
+    The columns of provenance are left out. Columns of another writer raise errors of several types.
+    """
+    row = {name: value for name, value in row.items() if value is not None and name not in PROVENANCE_COLUMNS}
+    if isinstance(row.get("metadata"), str):
+        row["metadata"] = json.loads(row["metadata"])
+    row["votes"] = [_vote(vote) for vote in row.get("votes", ())]
+    turns = []
+    for turn in row.get("turns", ()):
+        turn = {name: value for name, value in turn.items() if value is not None}
+        for name in ("categorical", "numerical"):
+            turn[name] = dict(turn.get(name, ()))
+        turn["votes"] = [_vote(vote) for vote in turn.get("votes", ())]
+        turns.append(turn)
+    return {**row, "turns": turns}
+
+
+def _vote(vote: dict[str, Any]) -> dict[str, Any]:
+    return {**vote, "value": json.loads(vote["value"])}
