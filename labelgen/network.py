@@ -49,7 +49,7 @@ class Network(nn.Module):
             for name, task in self.tasks.items()
         }
         predictions = []
-        for b, (dialogue, utterances) in enumerate(zip(batch.dialogues, batch.encoded, strict=True)):
+        for b, (dialogue, utterances) in enumerate(zip(batch.dialogues, batch.encodings, strict=True)):
             decoded: dict[str, list[Label]] = {}
             said: dict[str, Prediction] = {}
             for name, task in self.tasks.items():

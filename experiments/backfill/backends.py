@@ -85,12 +85,12 @@ def compiled(encoder: TurnEncoder, texts: Texts) -> Encode:
 
     @torch.compile(dynamic=True)
     def enter(layer: Any, x: torch.Tensor) -> torch.Tensor:
-        return layer.qkv(x)
+        return layer.query_key_value(x)
 
     @torch.compile(dynamic=True)
     def leave(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        x = layer.attention_norm(x + layer.mix(attended))
-        return layer.feed_norm(x + layer.narrow(layer.activation(layer.widen(x))))
+        x = layer.attention_norm(x + layer.attention_output(attended))
+        return layer.feed_forward_norm(x + layer.down_projection(layer.activation(layer.up_projection(x))))
 
     backbone = encoder.backbone
     cut = [sum(sizes(piece)) for piece in texts.pieces]
@@ -150,7 +150,7 @@ def onnx_runtime(file: Path, texts: Texts, threads: int) -> Encode:
 
 def backends(network: Network, texts: Texts, threads: int, folder: Path) -> dict[str, Callable[[], Encode]]:
     """How to prepare each."""
-    encoder = network.encoder.turn
+    encoder = network.encoder.turn_encoder
     plain, small = folder / "model.onnx", folder / "int8.onnx"
 
     def fp32() -> Encode:

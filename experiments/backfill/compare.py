@@ -105,7 +105,7 @@ def count_above(annotator: Annotator, dialogues: Sequence[Dialogue]) -> float:
     def count(layer: Any, inputs: Any, output: Any) -> None:
         counted.append(2 * inputs[0].numel() * layer.out_features)
 
-    modules = [*annotator.network.encoder.dialogue.modules(), *annotator.network.heads.modules()]
+    modules = [*annotator.network.encoder.dialogue_encoder.modules(), *annotator.network.heads.modules()]
     hooks = [module.register_forward_hook(count) for module in modules if isinstance(module, nn.Linear)]
     annotator(dialogues)
     for hook in hooks:
@@ -122,7 +122,7 @@ def build_opponents(network: Network, folder: Path, tokenizer: Any) -> dict[str,
     texts = TextEncoder(network.encoder.tokenizer, window_tokens(network.encoder))
     return {
         SENTENCES: Sentences(folder, network.encoder.max_tokens),
-        PACKED: SharedPacked(network.encoder.turn, texts, f" {tokenizer.sep_token} "),
+        PACKED: SharedPacked(network.encoder.turn_encoder, texts, f" {tokenizer.sep_token} "),
         SHARED: Shared(folder, tokenizer),
         SLOTS: Pipeline(folder, tokenizer, slots=True),
         CLASSES: Pipeline(folder, tokenizer, slots=False),
@@ -135,7 +135,7 @@ def difference(network: Network, sentences: Any, dialogues: Sequence[Dialogue]) 
     from opponents import packed_vectors, texts_of
 
     texts = [text for dialogue in dialogues for text in texts_of(dialogue)]
-    ours = torch.stack(list(packed_vectors(network.encoder.turn, network.text_encoder(), texts)))
+    ours = torch.stack(list(packed_vectors(network.encoder.turn_encoder, network.text_encoder(), texts)))
     unit = torch.nn.functional.normalize
     return float((unit(ours, dim=1) - unit(sentences.vectors(texts), dim=1)).abs().max())
 

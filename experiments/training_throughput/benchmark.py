@@ -102,7 +102,7 @@ class Packed:
         self.optimizer, self.clock = self.labeler.make_optimizer(groups), clock
         self.parameters = [parameter for group in groups for parameter in group["params"]]
         warm(self.optimizer, self.parameters)
-        learn = 1 - config["encoder"]["frozen_layers"] / len(self.encoder.turn.backbone.layers)
+        learn = 1 - config["encoder"]["frozen_layers"] / len(self.encoder.turn_encoder.backbone.layers)
         forward = 1.0 if config["data"]["cache"] is None else learn
         self.passes = forward + 2 * learn  # a backward pass computes twice what a forward pass does
 
@@ -118,7 +118,7 @@ class Packed:
             groups += batch.groups
         seconds = self.clock() - start
         tokens = sum(count * length for count, length in groups)
-        return Spent(seconds, in_optimizer, tokens, tokens, self.passes * count_gflop(groups, self.encoder.turn.config))
+        return Spent(seconds, in_optimizer, tokens, tokens, self.passes * count_gflop(groups, self.encoder.turn_encoder.config))
 
 
 class Item(NamedTuple):

@@ -35,11 +35,11 @@ class Group(NamedTuple):
     length: int
 
 
-class Encoded(NamedTuple):
-    """A tokenised text: ids [n], and the span [n, 2] of each token in code points ((0, 0): a special token)."""
+class Encoding(NamedTuple):
+    """A tokenised text: ids [n], and the offsets [n, 2] of each token in code points ((0, 0): a special token)."""
 
     ids: np.ndarray
-    spans: np.ndarray
+    offsets: np.ndarray
 
 
 class Audio(NamedTuple):
@@ -50,7 +50,7 @@ class Audio(NamedTuple):
     turn: Int[Tensor, " R"]  # of the T turns
 
 
-Encode = Callable[[Dialogue, Sequence[Encoded | None]], np.ndarray]
+EncodeTarget = Callable[[Dialogue, Sequence[Encoding | None]], np.ndarray]
 """Targets, a row a turn or a token of an utterance: class numbers (not labelled: IGNORE) or distributions [.., K] (not labelled: NaN)."""
 
 
@@ -82,7 +82,7 @@ class Batch:
     """What the model reads. Dialogues are ordered by their number of turns, distinct texts by their number of tokens."""
 
     dialogues: tuple[Dialogue, ...]  # [B]: ids, texts and annotations travel along
-    encoded: tuple[tuple[Encoded | None, ...], ...]  # [B] of the tokens of each side
+    encodings: tuple[tuple[Encoding | None, ...], ...]  # [B] of the tokens of each side
     texts: tuple[str, ...]  # [N], those that have tokens
     ids: Int[Tensor, " L"]
     groups: tuple[Group, ...]  # of the L tokens
@@ -93,7 +93,7 @@ class Batch:
     categorical: Int[Tensor, "T C"]
     numerical: Float[Tensor, "T F"]  # NaN: missing
     targets: dict[str, Tensor]  # task -> [T] or [M] class numbers, or [T, K] distributions
-    lower: Float[Tensor, "L D"] | None = None  # states after the frozen layers, where they are cached
+    frozen_states: Float[Tensor, "L D"] | None = None  # states after the frozen layers, where they are cached
     audio: Audio | None = None  # None: no turn has any that the model reads
 
     @property
@@ -104,7 +104,7 @@ class Batch:
     @property
     def num_tokens(self) -> list[int]:
         """Tokens of all utterances of each dialogue, [B]."""
-        return [sum(len(utterance.ids) for utterance in utterances if utterance) for utterances in self.encoded]
+        return [sum(len(utterance.ids) for utterance in utterances if utterance) for utterances in self.encodings]
 
     def to(self, device: Any, **options: Any) -> Batch:
         """The batch with its tensors on another device."""
@@ -124,7 +124,7 @@ class TextEncoder:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
-        self._kept: dict[str, Encoded] = {}
+        self._kept: dict[str, Encoding] = {}
         self._read = CHARACTERS * max_tokens
 
     def keep(self, texts: Iterable[str], piece: int = 10_000) -> None:
@@ -133,14 +133,14 @@ class TextEncoder:
         for start in range(0, len(new), piece):
             self._kept.update(self._encode(new[start : start + piece]))
 
-    def __call__(self, texts: Iterable[str]) -> Mapping[str, Encoded]:
+    def __call__(self, texts: Iterable[str]) -> Mapping[str, Encoding]:
         """The tokens of each text."""
         new = {text for text in texts if text not in self._kept}
         return {**{text: self._kept[text] for text in texts if text in self._kept}, **self._encode(sorted(new))}
 
-    def _encode(self, texts: list[str]) -> dict[str, Encoded]:
+    def _encode(self, texts: list[str]) -> dict[str, Encoding]:
         encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
-        arrays = (Encoded(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)
+        arrays = (Encoding(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)
         return dict(zip(texts, arrays, strict=True))
 
 
@@ -149,13 +149,13 @@ class Collator:
 
     def __init__(
         self,
-        texts: Callable[[Sequence[str]], Mapping[str, Encoded]],
+        texts: Callable[[Sequence[str]], Mapping[str, Encoding]],
         features: FeatureSpace,
-        targets: Mapping[str, Encode],
-        lower: Callable[[Sequence[str]], np.ndarray] | None = None,
+        targets: Mapping[str, EncodeTarget],
+        frozen_states: Callable[[Sequence[str]], np.ndarray] | None = None,
         recordings: Callable[[Sequence[Dialogue]], Sequence[Recording]] | None = None,
     ) -> None:
-        self.texts, self.features, self.targets, self.lower = texts, features, dict(targets), lower
+        self.texts, self.features, self.targets, self.frozen_states = texts, features, dict(targets), frozen_states
         self.recordings = recordings
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> Batch:
@@ -170,10 +170,10 @@ class Collator:
         starts = np.cumsum([0, *map(len, ids)])
         utterances = [place.get(text, len(ids)) if text is not None else len(ids) for row in words for text in row]
         present = [(s, n) for s, n in enumerate(utterances) if n < len(ids)]
-        encoded = tuple(tuple(None if text is None else tokens[text] for text in row) for row in words)
+        encodings = tuple(tuple(None if text is None else tokens[text] for text in row) for row in words)
         return Batch(
             dialogues=tuple(dialogues),
-            encoded=encoded,
+            encodings=encodings,
             texts=tuple(order),
             ids=_integers(ids),
             groups=group_equal(map(len, ids)),
@@ -181,13 +181,13 @@ class Collator:
             utterances=torch.tensor(utterances, dtype=torch.long),
             token=_integers([np.arange(starts[n], starts[n + 1]) for _, n in present]),
             token_utterance=_integers([np.full(starts[n + 1] - starts[n], s) for s, n in present]),
-            categorical=torch.from_numpy(self.features.categories(dialogues)),
-            numerical=torch.from_numpy(self.features.numbers(dialogues)),
+            categorical=torch.from_numpy(self.features.encode_categorical(dialogues)),
+            numerical=torch.from_numpy(self.features.encode_numerical(dialogues)),
             targets={
-                name: _targets([encode(dialogue, row) for dialogue, row in zip(dialogues, encoded, strict=True)])
+                name: _targets([encode(dialogue, row) for dialogue, row in zip(dialogues, encodings, strict=True)])
                 for name, encode in self.targets.items()
             },
-            lower=None if self.lower is None else torch.from_numpy(_one_row(self.lower(order))),
+            frozen_states=None if self.frozen_states is None else torch.from_numpy(_one_row(self.frozen_states(order))),
             audio=None if self.recordings is None else _audio(self.recordings(dialogues)),
         )
 

@@ -59,13 +59,13 @@ class FeatureSpace:
     numerical: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     response: Sequence[str] = ()
 
-    def categories(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
+    def encode_categorical(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Category indices [T, C]."""
         tables = {name: {value: k for k, value in enumerate(values, FIRST)} for name, values in self.categorical.items()}
         rows = [[_category(turn.categorical.get(name), table) for name, table in tables.items()] for d in dialogues for turn in d.turns]
         return np.array(rows, np.int64).reshape(len(rows), len(tables))
 
-    def numbers(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
+    def encode_numerical(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Standardised values [T, F]; NaN where missing."""
         places = [(dialogue, t) for dialogue in dialogues for t in range(len(dialogue.turns))]
         rows = [[_standard(number(*place, name), *shape) for name, shape in self.numerical.items()] for place in places]

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Turn
-from labelgen.inputs.batch import Batch, Collator, Encoded, TextEncoder, group_equal
+from labelgen.inputs.batch import Batch, Collator, Encoding, TextEncoder, group_equal
 from labelgen.inputs.features import FeatureSpace
 from labelgen.metrics import Prediction
 from labelgen.model.encoder import TurnEncoder
@@ -41,7 +41,7 @@ class Remembered:
 
     __slots__ = ("encoded", "ready", "states")
 
-    def __init__(self, encoded: Encoded, ready: Event) -> None:
+    def __init__(self, encoded: Encoding, ready: Event) -> None:
         self.encoded, self.ready = encoded, ready
         self.states: Tensor | None = None
 
@@ -124,9 +124,9 @@ class Annotator:
         if precision not in get_args(Precision) or (precision == "int8" and self.device.type != "cpu"):
             raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")
         if precision == "int8":
-            self.network.encoder.turn = quantised(self.network.encoder.turn)
+            self.network.encoder.turn_encoder = quantised(self.network.encoder.turn_encoder)
         if precision == "bf16":
-            self.network.encoder.turn.bfloat16()
+            self.network.encoder.turn_encoder.bfloat16()
         self.info = info
         self.source = fingerprint
         self.batch_tokens = batch_tokens
@@ -203,7 +203,7 @@ class Annotator:
 
     def _states(self, batch: Batch, recalled: Recalled) -> Float[Tensor, "L D"]:
         """States of the batch's tokens: new texts are encoded and remembered, the others copied."""
-        encode = self.network.encoder.turn
+        encode = self.network.encoder.turn_encoder
         texts = [recalled.texts[text] for text in batch.texts]
         lengths = [len(text.encoded.ids) for text in texts]
         new = [text in recalled.new for text in batch.texts]

@@ -36,7 +36,7 @@ from labelgen.tasks import Task
 from labelgen.training.checkpoint import read_checkpoint
 
 log = logging.getLogger(__name__)
-FORMAT = 3
+FORMAT = 4
 LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 TOLD = ("format", "encoder", "features", "tasks")  # of config.json: what the weights mean
@@ -53,6 +53,8 @@ def export(checkpoint: str, output: str) -> None:
     told = dict(read["labelgen"])
     if "tasks" not in told:
         raise ValueError(f"{checkpoint}: a pretraining checkpoint has no labels to give; start `labelgen train pretrained=...` from it")
+    if not any(key.startswith("network.encoder.turn_encoder.") for key in read["state_dict"]):
+        raise ValueError(f"{checkpoint}: an older version (labelgen {told['labelgen']}) trained it; train it again with this version")
     mark = "network."
     weights = {key.removeprefix(mark): value.contiguous() for key, value in read["state_dict"].items() if key.startswith(mark)}
     folder = local_path(output)
@@ -149,7 +151,9 @@ def load(
     try:
         told = json.loads((path / "config.json").read_text("utf-8"))
         if told["format"] != FORMAT:
-            raise ValueError(f"format {told['format']}, this version reads {FORMAT}; export again")
+            raise ValueError(
+                f"format {told['format']}, this version reads {FORMAT}; `labelgen export checkpoint=RUN output=FOLDER` makes it again"
+            )
         fingerprint = told["fingerprint"]
         if fingerprint != (actual := _fingerprint(path, told)):
             raise ValueError(f"it, model.safetensors or tokenizer.json were changed since ({actual}, not {fingerprint}); export again")
@@ -285,11 +289,11 @@ def _load_weights(network: Network, file: Path) -> None:
 @torch.inference_mode()
 def _try(network: Network, space: FeatureSpace) -> None:
     """Labels a dialogue, so that what does not work shows here, and not after a night."""
-    texts, audio = network.text_encoder(), network.encoder.audio
+    texts, audio = network.text_encoder(), network.encoder.audio_encoder
     turn = Turn(request="word 漢é😀, " * network.encoder.max_tokens, response="a", numerical=dict.fromkeys(space.numerical, 1.0))
     if any(len(encoded.ids) > network.encoder.max_tokens for encoded in texts([turn.request or ""]).values()):
         raise ValueError(f"encoder.max_tokens={network.encoder.max_tokens} does not bound what the tokenizer makes; export again")
-    silence = None if audio is None else audio.encoder.extractor(np.zeros(16_000, np.float32))
+    silence = None if audio is None else audio.backbone.extractor(np.zeros(16_000, np.float32))
     heard = None if silence is None else lambda _: [Recording(0, silence)]
     batch = Collator(texts, space, {}, recordings=heard)([Dialogue(id="trial", turns=[turn, Turn()])])
     logits = network(batch)

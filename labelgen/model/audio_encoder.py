@@ -15,33 +15,33 @@ from torch import Tensor, nn
 from labelgen.inputs.audio import MEL_BINS, LogMel, PublishedExtractor
 from labelgen.inputs.batch import Group, chunks
 from labelgen.inputs.pretrained import AUDIO, known_config, read_pretrained_audio
-from labelgen.model.packed import PackedLayer, sinusoids, sizes
+from labelgen.model.packed import PackedLayer, sinusoidal_positions, sizes
 
 RECORDINGS_AT_ONCE = 16  # without gradients: the memory of a batch that labels thousands of turns
 
 
 @dataclass(frozen=True)
-class Small:
-    """Settings of SmallEncoder: Transformer layers, their width and heads."""
+class SmallAudioConfig:
+    """Settings of SmallAudioEncoder: Transformer layers, their width and heads."""
 
     layers: int
     width: int
     heads: int
 
 
-class SmallEncoder(nn.Module):
+class SmallAudioEncoder(nn.Module):
     """Log-mel frames, four to one by strided convolutions (as in Whisper, Radford et al. 2022), through Transformer layers; their mean."""
 
     def __init__(self, layers: int, width: int, heads: int) -> None:
         super().__init__()
         if layers < 0 or heads < 1 or width % (2 * heads):
             raise ValueError(f"encoder.audio: layers={layers}, width={width}, heads={heads}; the width must be a multiple of 2 * heads")
-        self.settings = Small(layers, width, heads)
+        self.settings = SmallAudioConfig(layers, width, heads)
         self.width = width
-        self.first = nn.Conv1d(MEL_BINS, width, 3, stride=2, padding=1)
-        self.second = nn.Conv1d(width, width, 3, stride=2, padding=1)
+        self.conv1 = nn.Conv1d(MEL_BINS, width, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
         self.layers = nn.ModuleList(PackedLayer(width, heads, 4 * width, norm_first=True, epsilon=1e-5) for _ in range(layers))
-        self.leave = nn.LayerNorm(width)
+        self.output_norm = nn.LayerNorm(width)
 
     @property
     def extractor(self) -> LogMel:
@@ -55,18 +55,18 @@ class SmallEncoder(nn.Module):
     def forward(self, frames: Float[Tensor, "A C"], groups: Sequence[Group]) -> Float[Tensor, "R E"]:
         parts, shorter = [], []
         for group, part in zip(groups, frames.split(sizes(groups)), strict=True):
-            x = F.gelu(self.second(F.gelu(self.first(rearrange(part, "(n a) c -> n c a", n=group.count)))))
-            x = x + rearrange(sinusoids(torch.arange(x.shape[2], device=x.device), self.width), "a e -> e a").to(x.dtype)
+            x = F.gelu(self.conv2(F.gelu(self.conv1(rearrange(part, "(n a) c -> n c a", n=group.count)))))
+            x = x + rearrange(sinusoidal_positions(torch.arange(x.shape[2], device=x.device), self.width), "a e -> e a").to(x.dtype)
             shorter.append(Group(group.count, x.shape[2]))
             parts.append(rearrange(x, "n e a -> (n a) e"))
         states = torch.cat(parts)
         for layer in self.layers:
             states = layer(states, shorter)
-        pooled = zip(shorter, self.leave(states).split(sizes(shorter)), strict=True)
+        pooled = zip(shorter, self.output_norm(states).split(sizes(shorter)), strict=True)
         return torch.cat([reduce(part, "(n a) e -> n e", "mean", n=group.count) for group, part in pooled])
 
 
-class PublishedEncoder(nn.Module):
+class PretrainedAudioEncoder(nn.Module):
     """Any audio encoder that transformers knows (Whisper's encoder, wav2vec 2, HuBERT, ...), on groups of equal length; its mean state."""
 
     def __init__(self, config: Mapping[str, Any], extractor: Mapping[str, Any], folder: str | None = None) -> None:
@@ -136,35 +136,35 @@ def _load(kind: Any, known: Any, folder: str | None, attention: str) -> Any:
 class AudioEncoder(nn.Module):
     """Recordings -> vectors of the dialogue's width D. Starts without a say: the last layer is zero."""
 
-    def __init__(self, audio: str | Small | Mapping[str, Any], width: int) -> None:
+    def __init__(self, audio: str | SmallAudioConfig | Mapping[str, Any], width: int) -> None:
         """`audio`: a Hugging Face name or a folder, settings of the small encoder, or what `describe` gave."""
         super().__init__()
-        self.encoder = _build(audio)
-        self.leave = nn.Linear(self.encoder.width, width)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.backbone = _build(audio)
+        self.output_projection = nn.Linear(self.backbone.width, width)
+        nn.init.zeros_(self.output_projection.weight)
+        nn.init.zeros_(self.output_projection.bias)
 
     def describe(self) -> dict[str, Any]:
         """Plain values to build it from again."""
-        return self.encoder.describe()
+        return self.backbone.describe()
 
     def forward(self, frames: Float[Tensor, "A C"], groups: Sequence[Group]) -> Float[Tensor, "R D"]:
-        frames = frames.to(self.leave.weight.dtype)
+        frames = frames.to(self.output_projection.weight.dtype)
         if torch.is_grad_enabled():
-            out: Tensor = self.leave(self.encoder(frames, groups))
+            out: Tensor = self.output_projection(self.backbone(frames, groups))
             return out
         pieces = list(chunks(groups, RECORDINGS_AT_ONCE * max(length for _, length in groups)))
         parts = zip(frames.split([sum(sizes(piece)) for piece in pieces]), pieces, strict=True)
-        return torch.cat([self.leave(self.encoder(*part)) for part in parts])
+        return torch.cat([self.output_projection(self.backbone(*part)) for part in parts])
 
-    def published(self) -> list[nn.Parameter]:
+    def pretrained_parameters(self) -> list[nn.Parameter]:
         """Parameters that were trained before, and learn."""
-        return [p for p in self.encoder.parameters() if p.requires_grad] if isinstance(self.encoder, PublishedEncoder) else []
+        return [p for p in self.backbone.parameters() if p.requires_grad] if isinstance(self.backbone, PretrainedAudioEncoder) else []
 
 
-def _build(audio: str | Small | Mapping[str, Any]) -> SmallEncoder | PublishedEncoder:
+def _build(audio: str | SmallAudioConfig | Mapping[str, Any]) -> SmallAudioEncoder | PretrainedAudioEncoder:
     if isinstance(audio, str):
         files = read_pretrained_audio(audio)
-        return PublishedEncoder(files.config, files.extractor, str(files.folder))
-    settings = asdict(audio) if isinstance(audio, Small) else dict(audio)
-    return PublishedEncoder(**settings) if "config" in settings else SmallEncoder(**settings)
+        return PretrainedAudioEncoder(files.config, files.extractor, str(files.folder))
+    settings = asdict(audio) if isinstance(audio, SmallAudioConfig) else dict(audio)
+    return PretrainedAudioEncoder(**settings) if "config" in settings else SmallAudioEncoder(**settings)

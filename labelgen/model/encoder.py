@@ -25,12 +25,25 @@ from labelgen.inputs.audio import Recordings
 from labelgen.inputs.batch import Audio, Batch, Group, chunks
 from labelgen.inputs.features import FIRST, FeatureSpace
 from labelgen.inputs.pretrained import Pretrained, byte_tokenizer, known_config, read_pretrained
-from labelgen.model.audio_encoder import AudioEncoder, Small
-from labelgen.model.packed import PackedLayer, sinusoids, sizes
+from labelgen.model.audio_encoder import AudioEncoder, SmallAudioConfig
+from labelgen.model.packed import PackedLayer, sinusoidal_positions, sizes
 
 PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
 TOKENS_AT_ONCE = 1024  # without gradients: more leaves the caches and faults in fresh pages (2,048: 8% slower, 4,096: 15%)
 TOKENS_AT_ONCE_GPU = 65_536  # there only memory is the limit: 0.4 GB of the widest states at width 384
+EMBEDDINGS = {  # our names -> those of Hugging Face's BERT and RoBERTa
+    "word_embeddings": "word_embeddings",
+    "position_embeddings": "position_embeddings",
+    "token_type_embeddings": "token_type_embeddings",
+    "embeddings_norm": "LayerNorm",
+}
+LAYER = {
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up_projection": "intermediate.dense",
+    "down_projection": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
 NEW = {"gamma": "weight", "beta": "bias"}
 OLD = re.compile(r"LayerNorm\.(gamma|beta)$")  # the first BERT checkpoints call them so
 
@@ -61,11 +74,11 @@ class PackedBackbone(nn.Module):
             raise ValueError(f"the encoder's position_embedding_type is {positions!r}; only absolute positions are computed here")
         width, epsilon = int(config["hidden_size"]), config.get("layer_norm_eps", 1e-12)
         self.width = width
-        self.words = nn.Embedding(config["vocab_size"], width)
-        self.positions = nn.Embedding(config["max_position_embeddings"], width)
-        self.kinds = nn.Embedding(config.get("type_vocab_size", 2), width)
-        self.norm = nn.LayerNorm(width, epsilon)
-        self.first = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa counts from there
+        self.word_embeddings = nn.Embedding(config["vocab_size"], width)
+        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], width)
+        self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), width)
+        self.embeddings_norm = nn.LayerNorm(width, epsilon)
+        self.first_position = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa counts from there
         self.layers = nn.ModuleList(
             PackedLayer(
                 width,
@@ -76,18 +89,20 @@ class PackedBackbone(nn.Module):
             )
             for _ in range(config["num_hidden_layers"])
         )
-        for table in (self.words, self.positions, self.kinds):
+        for table in (self.word_embeddings, self.position_embeddings, self.token_type_embeddings):
             nn.init.normal_(table.weight, std=0.02)
 
     @property
     def max_length(self) -> int:
         """Longest text in tokens."""
-        return self.positions.num_embeddings - self.first
+        return self.position_embeddings.num_embeddings - self.first_position
 
     def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
         """Sum of word, position and kind embeddings, normalised."""
-        places = torch.cat([torch.arange(length, device=ids.device).repeat(count) for count, length in groups])
-        embedded: Tensor = self.norm(self.words(ids) + self.positions(places + self.first) + self.kinds.weight[0])
+        positions = torch.cat([torch.arange(length, device=ids.device).repeat(count) for count, length in groups])
+        embedded: Tensor = self.embeddings_norm(
+            self.word_embeddings(ids) + self.position_embeddings(positions + self.first_position) + self.token_type_embeddings.weight[0]
+        )
         return embedded
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -98,30 +113,22 @@ class PackedBackbone(nn.Module):
             raise ValueError(f"the checkpoint has no {ending}: not the weights of an encoder of the BERT or RoBERTa architecture")
         source = {key.removeprefix(prefix): value for key, value in weights.items()}
         source |= {OLD.sub(lambda end: f"LayerNorm.{NEW[end[1]]}", key): value for key, value in source.items() if OLD.search(key)}
-        names = {"words": "word_embeddings", "positions": "position_embeddings", "kinds": "token_type_embeddings", "norm": "LayerNorm"}
-        parts = {
-            "mix": "attention.output.dense",
-            "attention_norm": "attention.output.LayerNorm",
-            "widen": "intermediate.dense",
-            "narrow": "output.dense",
-            "feed_norm": "output.LayerNorm",
-        }
         state = {}
         for key in self.state_dict():
             owner, kind = key.rsplit(".", 1)
-            if owner in names:
-                state[key] = source[f"embeddings.{names[owner]}.{kind}"]
+            if owner in EMBEDDINGS:
+                state[key] = source[f"embeddings.{EMBEDDINGS[owner]}.{kind}"]
                 continue
             _, number, part = owner.split(".")
             theirs = f"encoder.layer.{number}."
-            if part == "qkv":
+            if part == "query_key_value":
                 state[key] = torch.cat([source[f"{theirs}attention.self.{name}.{kind}"] for name in ("query", "key", "value")])
             else:
-                state[key] = source[f"{theirs}{parts[part]}.{kind}"]
+                state[key] = source[f"{theirs}{LAYER[part]}.{kind}"]
         self.load_state_dict(state)
 
 
-class OtherBackbone(nn.Module):
+class HuggingFaceBackbone(nn.Module):
     """Any other Hugging Face encoder, run on groups of equal length; it is one indivisible layer."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -142,7 +149,7 @@ class OtherBackbone(nn.Module):
             if "pooler" in name:
                 parameter.requires_grad_(False)  # nothing reads it; distributed training waits for every gradient
         self.width = int(known.hidden_size)
-        self.layers = nn.ModuleList([_Whole(self.model)])
+        self.layers = nn.ModuleList([_WholeModel(self.model)])
         self.max_length = int(getattr(known, "max_position_embeddings", None) or 512)
 
     def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Tensor:
@@ -160,8 +167,8 @@ class OtherBackbone(nn.Module):
             raise ValueError(f"the checkpoint lacks {missing[:3]}; is it of this architecture ({self.model.config.model_type})?")
 
 
-class _Whole(nn.Module):
-    """The layer of OtherBackbone; holds the model in a list, because its parent owns it."""
+class _WholeModel(nn.Module):
+    """The layer of HuggingFaceBackbone; holds the model in a list, because its parent owns it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -178,7 +185,7 @@ class TurnEncoder(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], frozen_layers: int) -> None:
         super().__init__()
-        self.backbone = PackedBackbone(config) if config["model_type"] in PACKED else OtherBackbone(config)
+        self.backbone = PackedBackbone(config) if config["model_type"] in PACKED else HuggingFaceBackbone(config)
         if not 0 <= frozen_layers <= len(self.backbone.layers):
             raise ValueError(f"encoder.frozen_layers={frozen_layers}: the encoder has {len(self.backbone.layers)} layers")
         self.frozen_layers = frozen_layers
@@ -188,27 +195,27 @@ class TurnEncoder(nn.Module):
             self.backbone.requires_grad_(False)
             self.backbone.layers[frozen_layers:].requires_grad_(True)
 
-    def lower(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"] | Int[Tensor, " L"]:
-        """States after the frozen layers; they never change, so that they can be kept. OtherBackbone, not frozen: ids."""
+    def frozen_states(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"] | Int[Tensor, " L"]:
+        """States after the frozen layers; they never change, so that they can be kept. HuggingFaceBackbone, not frozen: ids."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_layers):
             x = self.backbone.embed(ids, groups)
             for layer in self.backbone.layers[: self.frozen_layers]:
                 x = layer(x, groups)
             return x
 
-    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], lower: Tensor | None = None) -> Float[Tensor, "L D"]:
-        def encode(ids: Tensor, groups: Sequence[Group], lower: Tensor | None) -> Tensor:
-            x = self.lower(ids, groups) if lower is None else lower.to(self.dtype)
+    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], frozen_states: Tensor | None = None) -> Float[Tensor, "L D"]:
+        def encode(ids: Tensor, groups: Sequence[Group], frozen_states: Tensor | None) -> Tensor:
+            x = self.frozen_states(ids, groups) if frozen_states is None else frozen_states.to(self.dtype)
             for layer in self.backbone.layers[self.frozen_layers :]:
                 x = layer(x, groups)
             return x
 
         if torch.is_grad_enabled():
-            return encode(ids, groups, lower)
+            return encode(ids, groups, frozen_states)
         pieces = list(chunks(groups, TOKENS_AT_ONCE if ids.device.type == "cpu" else TOKENS_AT_ONCE_GPU))
         cut = [sum(sizes(piece)) for piece in pieces]
-        lowers = [None] * len(cut) if lower is None else lower.split(cut)
-        return torch.cat([encode(*piece) for piece in zip(ids.split(cut), pieces, lowers, strict=True)])
+        pieces_of_states = [None] * len(cut) if frozen_states is None else frozen_states.split(cut)
+        return torch.cat([encode(*piece) for piece in zip(ids.split(cut), pieces, pieces_of_states, strict=True)])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -226,27 +233,27 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, space: FeatureSpace, width: int) -> None:
         super().__init__()
-        self.late = [name in space.response for name in space.categorical]  # known with the response alone
-        late_numbers = torch.tensor(2 * [float(name in space.response) for name in space.numerical])
-        self.late_numbers: Tensor
-        self.register_buffer("late_numbers", late_numbers, persistent=False)
-        self.tables = nn.ModuleList(nn.Embedding(FIRST + len(values), width) for values in space.categorical.values())
-        self.numbers = nn.Linear(2 * len(space.numerical), width, bias=False) if space.numerical else None
-        for module in [*self.tables, *([self.numbers] if self.numbers else [])]:
+        self.of_response = [name in space.response for name in space.categorical]  # known with the response alone
+        numerical_of_response = torch.tensor(2 * [float(name in space.response) for name in space.numerical])
+        self.numerical_of_response: Tensor
+        self.register_buffer("numerical_of_response", numerical_of_response, persistent=False)
+        self.categorical_embeddings = nn.ModuleList(nn.Embedding(FIRST + len(values), width) for values in space.categorical.values())
+        self.numerical_projection = nn.Linear(2 * len(space.numerical), width, bias=False) if space.numerical else None
+        for module in [*self.categorical_embeddings, *([self.numerical_projection] if self.numerical_projection else [])]:
             nn.init.zeros_(module.weight)
 
     def forward(self, categorical: Int[Tensor, "T C"], numerical: Float[Tensor, "T F"]) -> Float[Tensor, "T 2 D"] | float:
         """What is added to the request and to the response of each turn; 0.0 without features."""
-        if not self.tables and self.numbers is None:
+        if not self.categorical_embeddings and self.numerical_projection is None:
             return 0.0
         early = late = torch.zeros((), device=categorical.device)
-        for table, column, is_late in zip(self.tables, categorical.unbind(1), self.late, strict=True):
+        for table, column, is_late in zip(self.categorical_embeddings, categorical.unbind(1), self.of_response, strict=True):
             early, late = (early, late + table(column)) if is_late else (early + table(column), late)
-        if self.numbers is not None:
+        if self.numerical_projection is not None:
             present = torch.cat([numerical.nan_to_num(0.0).clamp(-5, 5), numerical.isnan().to(numerical.dtype)], dim=1)
-            present = present.to(self.numbers.weight.dtype)
-            early = early + self.numbers(present * (1 - self.late_numbers))
-            late = late + self.numbers(present * self.late_numbers)
+            present = present.to(self.numerical_projection.weight.dtype)
+            early = early + self.numerical_projection(present * (1 - self.numerical_of_response))
+            late = late + self.numerical_projection(present * self.numerical_of_response)
         return torch.stack(torch.broadcast_tensors(early, early + late), dim=1)
 
 
@@ -255,32 +262,32 @@ class DialogueEncoder(nn.Module):
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
-        self.nothing = nn.Parameter(torch.zeros(1, width))  # stands where a turn has no request or no response
-        self.kinds = nn.Embedding(2, width)  # request, response
-        self.place = nn.Linear(width, width, bias=False)  # of the turn number's sinusoids
-        self.enter = nn.LayerNorm(width)
+        self.missing_utterance = nn.Parameter(torch.zeros(1, width))  # stands where a turn has no request or no response
+        self.role_embeddings = nn.Embedding(2, width)  # request, response
+        self.position_projection = nn.Linear(width, width, bias=False)  # of the turn number's sinusoids
+        self.input_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             PackedLayer(width, num_heads, 4 * width, norm_first=True, causal=causal, dropout=dropout, epsilon=1e-5)
             for _ in range(num_layers)
         )
-        self.leave = nn.LayerNorm(width)
-        nn.init.normal_(self.kinds.weight, std=0.02)
-        nn.init.normal_(self.place.weight, std=0.02)
+        self.output_norm = nn.LayerNorm(width)
+        nn.init.normal_(self.role_embeddings.weight, std=0.02)
+        nn.init.normal_(self.position_projection.weight, std=0.02)
 
     def arrange(self, texts: Float[Tensor, "N D"], utterances: Int[Tensor, " U"]) -> Float[Tensor, "U D"]:
         """Lays the vectors of the distinct texts out as utterances of turns."""
-        return torch.cat([self.enter(texts), self.nothing])[utterances]
+        return torch.cat([self.input_norm(texts), self.missing_utterance])[utterances]
 
     def forward(self, utterances: Float[Tensor, "U D"], turns: Sequence[Group], features: Tensor | float = 0.0) -> Float[Tensor, "U D"]:
         numbers = torch.cat([torch.arange(length, device=utterances.device).repeat(count) for count, length in turns])
-        place = self.place(sinusoids(numbers, utterances.shape[1]).to(utterances.dtype))
-        x = rearrange(utterances, "(t two) d -> t two d", two=2) + self.kinds.weight + rearrange(place, "t d -> t 1 d") + features
+        place = self.position_projection(sinusoidal_positions(numbers, utterances.shape[1]).to(utterances.dtype))
+        x = rearrange(utterances, "(t two) d -> t two d", two=2) + self.role_embeddings.weight + rearrange(place, "t d -> t 1 d") + features
         x = self.dropout(rearrange(x, "t two d -> (t two) d"))
         groups = [Group(count, 2 * length) for count, length in turns]
         for layer in self.layers:
             x = layer(x, groups)
-        out: Tensor = self.leave(x)
+        out: Tensor = self.output_norm(x)
         return out
 
 
@@ -311,21 +318,21 @@ class Encoder(nn.Module):
         dialogue_heads: int = 6,
         dropout: float = 0.1,
         causal: bool = False,
-        audio: str | Small | Mapping[str, Any] | None = None,
+        audio: str | SmallAudioConfig | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         files = read_pretrained(backbone) if isinstance(backbone, str) else Pretrained(dict(backbone), byte_tokenizer(), None)
         self.config = files.config
         self.tokenizer = read_tokenizer(files.tokenizer, tokenizer)
-        self.turn = TurnEncoder(files.config, frozen_layers)
+        self.turn_encoder = TurnEncoder(files.config, frozen_layers)
         if files.weights is not None:
-            self.turn.backbone.load(files.weights)
+            self.turn_encoder.backbone.load(files.weights)
         known = max(self.tokenizer.get_vocab().values(), default=-1) + 1
         entries = int(files.config.get("vocab_size", known))  # an encoder of bytes or characters may have none
         if known > entries:
             raise ValueError(f"the tokenizer has {known} tokens, the encoder {entries}; name its own tokenizer")
-        if max_tokens > self.turn.backbone.max_length:
-            raise ValueError(f"encoder.max_tokens={max_tokens}: the encoder reads at most {self.turn.backbone.max_length}")
+        if max_tokens > self.turn_encoder.backbone.max_length:
+            raise ValueError(f"encoder.max_tokens={max_tokens}: the encoder reads at most {self.turn_encoder.backbone.max_length}")
         self.max_tokens = max_tokens
         self.settings = {
             "max_tokens": max_tokens,
@@ -335,34 +342,34 @@ class Encoder(nn.Module):
             "dropout": dropout,
             "causal": causal,
         }
-        self.features = FeatureEncoder(features, self.width)
-        self.dialogue = DialogueEncoder(self.width, dialogue_layers, dialogue_heads, dropout, causal)
-        self.audio = None if audio is None else AudioEncoder(audio, self.width)
+        self.feature_encoder = FeatureEncoder(features, self.width)
+        self.dialogue_encoder = DialogueEncoder(self.width, dialogue_layers, dialogue_heads, dropout, causal)
+        self.audio_encoder = None if audio is None else AudioEncoder(audio, self.width)
 
     @property
     def width(self) -> int:
         """D."""
-        return self.turn.width
+        return self.turn_encoder.width
 
     def describe(self) -> dict[str, Any]:
         """Plain values from which the architecture can be built again: `backbone` and settings."""
-        audio = {} if self.audio is None else {"audio": self.audio.describe()}
+        audio = {} if self.audio_encoder is None else {"audio": self.audio_encoder.describe()}
         return json.loads(json.dumps({"backbone": self.config, **self.settings, **audio}))  # type: ignore[no-any-return]
 
     def recordings(self) -> Recordings | None:
         """What reads the requests' recordings; None: the model has no use for them."""
-        return None if self.audio is None else Recordings(self.audio.encoder.extractor)
+        return None if self.audio_encoder is None else Recordings(self.audio_encoder.backbone.extractor)
 
     def forward(self, batch: Batch, tokens: Float[Tensor, "L D"] | None = None) -> States:
         """`tokens`: states of the turn encoder, where they are known already."""
-        tokens = self.turn(batch.ids, batch.groups, batch.lower) if tokens is None else tokens
-        utterances = self.dialogue.arrange(self.turn.pool(tokens, batch.groups), batch.utterances)
-        if self.audio is not None:
-            utterances = self._hear(self.audio, utterances, batch.audio)
-        features = self.features(batch.categorical, batch.numerical)
-        return States(tokens, self.dialogue(utterances, batch.turns, features))
+        tokens = self.turn_encoder(batch.ids, batch.groups, batch.frozen_states) if tokens is None else tokens
+        utterances = self.dialogue_encoder.arrange(self.turn_encoder.pool(tokens, batch.groups), batch.utterances)
+        if self.audio_encoder is not None:
+            utterances = self._add_audio(self.audio_encoder, utterances, batch.audio)
+        features = self.feature_encoder(batch.categorical, batch.numerical)
+        return States(tokens, self.dialogue_encoder(utterances, batch.turns, features))
 
-    def _hear(self, encoder: AudioEncoder, utterances: Float[Tensor, "U D"], audio: Audio | None) -> Float[Tensor, "U D"]:
+    def _add_audio(self, encoder: AudioEncoder, utterances: Float[Tensor, "U D"], audio: Audio | None) -> Float[Tensor, "U D"]:
         """The utterances, with the vectors of the recordings added to the requests that have one."""
         if audio is not None:
             return utterances.index_add(0, 2 * audio.turn, encoder(audio.frames, audio.groups).to(utterances.dtype))
@@ -373,10 +380,10 @@ class Encoder(nn.Module):
 
     def parameter_depths(self) -> Iterator[tuple[nn.Parameter, int]]:
         """Trainable turn-encoder parameters with their distance from the top: 0 the last layer, then 1, ...; published audio encoder: 0."""
-        layers = self.turn.backbone.layers
+        layers = self.turn_encoder.backbone.layers
         top = {id(p): len(layers) - 1 - k for k, layer in enumerate(layers) for p in layer.parameters()}
-        for parameter in self.turn.parameters():
+        for parameter in self.turn_encoder.parameters():
             if parameter.requires_grad:
                 yield parameter, top.get(id(parameter), len(layers))
-        for parameter in self.audio.published() if self.audio is not None else ():
+        for parameter in self.audio_encoder.pretrained_parameters() if self.audio_encoder is not None else ():
             yield parameter, 0

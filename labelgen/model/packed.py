@@ -27,13 +27,13 @@ def sizes(groups: Sequence[Group]) -> list[int]:
     return [count * length for count, length in groups]
 
 
-def packed_attention(qkv: Float[Tensor, "L E"], groups: Sequence[Group], num_heads: int, causal: bool) -> Float[Tensor, "L D"]:
+def packed_attention(query_key_value: Float[Tensor, "L E"], groups: Sequence[Group], num_heads: int, causal: bool) -> Float[Tensor, "L D"]:
     """Attention within each sequence (Vaswani et al. 2017, eq. 1); E = 3 D. `split`, not slices: a slice's gradient is a full-size zero."""
-    mixed = []
-    for (count, _), part in zip(groups, qkv.split(sizes(groups)), strict=True):
+    attended = []
+    for (count, _), part in zip(groups, query_key_value.split(sizes(groups)), strict=True):
         q, k, v = rearrange(part, "(n l) (three h d) -> three n h l d", n=count, three=3, h=num_heads)
-        mixed.append(rearrange(F.scaled_dot_product_attention(q, k, v, is_causal=causal), "n h l d -> (n l) (h d)"))
-    return torch.cat(mixed)
+        attended.append(rearrange(F.scaled_dot_product_attention(q, k, v, is_causal=causal), "n h l d -> (n l) (h d)"))
+    return torch.cat(attended)
 
 
 def linear_into(layer: nn.Module, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
@@ -52,7 +52,7 @@ class PackedLayer(nn.Module):
         self,
         width: int,
         num_heads: int,
-        inner: int,
+        intermediate_size: int,
         *,
         norm_first: bool = False,
         causal: bool = False,
@@ -64,46 +64,48 @@ class PackedLayer(nn.Module):
         if width % num_heads:
             raise ValueError(f"{num_heads} attention heads do not divide the width {width}; set encoder.dialogue_heads")
         self.num_heads, self.norm_first, self.causal = num_heads, norm_first, causal
-        self.qkv = nn.Linear(width, 3 * width)
-        self.mix = nn.Linear(width, width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, epsilon)
-        self.widen = nn.Linear(width, inner)
-        self.narrow = nn.Linear(inner, width)
-        self.feed_norm = nn.LayerNorm(width, epsilon)
+        self.up_projection = nn.Linear(width, intermediate_size)
+        self.down_projection = nn.Linear(intermediate_size, width)
+        self.feed_forward_norm = nn.LayerNorm(width, epsilon)
         self.dropout = nn.Dropout(dropout)
         self.activation, self.activate_in_place = ACTIVATIONS[activation], IN_PLACE[activation]
 
-    def _attend(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
-        mixed: Tensor = self.dropout(self.mix(packed_attention(self.qkv(x), groups, self.num_heads, self.causal)))
-        return mixed
+    def _attention(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
+        attended: Tensor = self.dropout(
+            self.attention_output(packed_attention(self.query_key_value(x), groups, self.num_heads, self.causal))
+        )
+        return attended
 
-    def _feed(self, x: Tensor) -> Tensor:
-        fed: Tensor = self.dropout(self.narrow(self.activation(self.widen(x))))
-        return fed
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        output: Tensor = self.dropout(self.down_projection(self.activation(self.up_projection(x))))
+        return output
 
     def forward(self, x: Float[Tensor, "L D"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
         if self.norm_first:
-            x = x + self._attend(self.attention_norm(x), groups)
-            return x + self._feed(self.feed_norm(x))
+            x = x + self._attention(self.attention_norm(x), groups)
+            return x + self._feed_forward(self.feed_forward_norm(x))
         dropping = self.training and self.dropout.p
         if x.device.type == "cpu" and not (torch.is_grad_enabled() or dropping or torch.is_autocast_enabled("cpu")):
             return self._infer(x, groups)
-        x = self.attention_norm(x + self._attend(x, groups))
-        fed: Tensor = self.feed_norm(x + self._feed(x))
-        return fed
+        x = self.attention_norm(x + self._attention(x, groups))
+        output: Tensor = self.feed_forward_norm(x + self._feed_forward(x))
+        return output
 
     def _infer(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
         """The same without gradients, in place: about 1.1 times as fast (experiments/encoder_throughput)."""
-        memory = x.new_empty(len(x) * max(self.qkv.out_features, self.widen.out_features))
-        attended = packed_attention(linear_into(self.qkv, x, memory), groups, self.num_heads, self.causal)
-        x = self.attention_norm(self.mix(attended).add_(x))
-        wide = self.activate_in_place(linear_into(self.widen, x, memory))
-        out: Tensor = self.feed_norm(self.narrow(wide).add_(x))
+        memory = x.new_empty(len(x) * max(self.query_key_value.out_features, self.up_projection.out_features))
+        attended = packed_attention(linear_into(self.query_key_value, x, memory), groups, self.num_heads, self.causal)
+        x = self.attention_norm(self.attention_output(attended).add_(x))
+        wide = self.activate_in_place(linear_into(self.up_projection, x, memory))
+        out: Tensor = self.feed_forward_norm(self.down_projection(wide).add_(x))
         return out
 
 
-def sinusoids(places: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
+def sinusoidal_positions(positions: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
     """Position features without an upper bound (Vaswani et al. 2017, section 3.5)."""
-    steps = torch.arange(width // 2, device=places.device, dtype=torch.float32)
-    angles = rearrange(places.float(), "t -> t 1") * torch.exp(-9.21 * steps / (width // 2))  # 9.21 = ln 10,000
+    steps = torch.arange(width // 2, device=positions.device, dtype=torch.float32)
+    angles = rearrange(positions.float(), "t -> t 1") * torch.exp(-9.21 * steps / (width // 2))  # 9.21 = ln 10,000
     return torch.cat([angles.sin(), angles.cos()], dim=1)

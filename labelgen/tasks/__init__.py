@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import Batch, Encoded
+from labelgen.inputs.batch import Batch, Encoding
 from labelgen.metrics import DialogueMetric
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss
@@ -42,7 +42,7 @@ class Task(ABC):
         """The label values that the annotations of a dialogue hold."""
 
     @abstractmethod
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         """Annotations -> integer targets of the dialogue, a turn or a token of its utterances each; IGNORE where not annotated."""
 
     @abstractmethod
@@ -58,7 +58,7 @@ class Task(ABC):
         """Name -> metric; each reads a Dialogue and a Prediction."""
 
     @abstractmethod
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """Probabilities of one dialogue, [turns, K] or [tokens, K] -> labels. The source is filled in by the caller."""
 
 

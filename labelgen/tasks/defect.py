@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encoded
+from labelgen.inputs.batch import IGNORE, Batch, Encoding
 from labelgen.metrics import AveragePrecision, BinaryF1, DialogueMetric, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
@@ -29,7 +29,7 @@ class Defect(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (VALUES[turn.defect] for turn in dialogue.turns if turn.defect is not None)
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         return classes((None if turn.defect is None else VALUES[turn.defect] for turn in dialogue.turns), self.labels, IGNORE)
 
     def head(self, width: int) -> nn.Module:
@@ -47,7 +47,7 @@ class Defect(Task):
     def _scores(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[float]]:
         return [turn.defect for turn in dialogue.turns], prediction.probabilities[:, 1].tolist()
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         return [
             Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="")
             for t, (turn, row) in enumerate(zip(dialogue.turns, probabilities, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encoded
+from labelgen.inputs.batch import IGNORE, Batch, Encoding
 from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, DialogueMetric, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
@@ -42,7 +42,7 @@ class GoalEvaluation(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (goal.outcome for goal in dialogue.goals or () if goal.outcome is not None)
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         """Where the outcome of a dialogue's only goal is unknown, the user's own answer stands in for it."""
         ends: dict[int, str | None] = {goal.turns[-1]: goal.outcome for goal in dialogue.goals or ()}
         if len(ends) == 1 and None in ends.values() and (reached := user_answer(dialogue)) is not None:
@@ -80,7 +80,7 @@ class GoalEvaluation(Task):
     def _scores(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[float]]:
         return self._gold(dialogue), self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist()
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """One label for each goal that segmentation found; confidence given that the goal is right."""
         labels = []
         for goal in decoded.get(GoalSegmentation.name, ()):

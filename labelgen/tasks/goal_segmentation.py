@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encoded, Group
+from labelgen.inputs.batch import IGNORE, Batch, Encoding, Group
 from labelgen.metrics import BoundaryF1, DialogueMetric, PairwiseF1, Pk, Prediction, WindowDiff
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, marginal_cross_entropy
@@ -86,7 +86,7 @@ class GoalSegmentation(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return ()
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         return np.array([IGNORE if goal is None else goal for goal in dialogue.goal_of_turns()], np.int64)
 
     def head(self, width: int) -> nn.Module:
@@ -110,7 +110,7 @@ class GoalSegmentation(Task):
                 predicted[turn] = int(label.value)
         return dialogue.goal_of_turns(), predicted
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """Turn by turn the most probable goal. A goal's confidence: the probability that exactly these turns are its turns.
 
         That takes the turns' choices as independent and the earlier turns as decoded: the opening turn opens a goal, each later turn

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encoded
+from labelgen.inputs.batch import IGNORE, Batch, Encoding
 from labelgen.metrics import Accuracy, DialogueMetric, MacroF1, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
@@ -28,7 +28,7 @@ class RequestClass(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (value for value in self.annotated(dialogue) if value is not None)
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         return classes(self.annotated(dialogue), self.labels, IGNORE)
 
     def head(self, width: int) -> nn.Module:
@@ -43,7 +43,7 @@ class RequestClass(Task):
     def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
         return self.annotated(dialogue), [self.labels[k] for k in prediction.probabilities.argmax(1)]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         return [
             Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="")
             for t, (turn, row) in enumerate(zip(dialogue.turns, probabilities, strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label, Vote
-from labelgen.inputs.batch import Batch, Encoded
+from labelgen.inputs.batch import Batch, Encoding
 from labelgen.metrics import Accuracy, Correlation, DialogueMetric, MacroF1, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy, ranked_probability
 from labelgen.tasks import ClassHead, Decoded, Task
@@ -53,7 +53,7 @@ class Rated(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (value for value in self._gold(dialogue) if value is not None)
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         nothing = np.full(len(CLASSES), np.nan)
         return np.stack([TARGETS[self.target](votes) if votes else nothing for votes in self.ratings(dialogue)])
 
@@ -89,7 +89,7 @@ class Satisfaction(Rated):
     def ratings(self, dialogue: Dialogue) -> list[list[float]]:
         return [_ratings(turn.votes, dialogue.id) for turn in dialogue.turns]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         return [
             Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="")
             for t, (turn, row) in enumerate(zip(dialogue.turns, probabilities, strict=True))
@@ -107,7 +107,7 @@ class DialogueSatisfaction(Rated):
     def ratings(self, dialogue: Dialogue) -> list[list[float]]:
         return [*([] for _ in dialogue.turns[1:]), _ratings(dialogue.votes, dialogue.id)]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         row = probabilities[-1]
         turns = list(range(len(dialogue.turns)))
         return [Label(task=self.name, value=self.labels[row.argmax()], turns=turns, confidence=row.max(), source="")]

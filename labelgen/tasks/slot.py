@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
-from labelgen.inputs.batch import IGNORE, Batch, Encoded
+from labelgen.inputs.batch import IGNORE, Batch, Encoding
 from labelgen.metrics import DialogueMetric, Prediction, SpanF1
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
@@ -53,24 +53,24 @@ class SlotTask(Task):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (slot.name for turn in dialogue.turns for part in PARTS for slot in marked(turn.slots(part)))
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         place = {name: k for k, name in enumerate(self.labels)}
         rows = [np.zeros(0, np.int64)]
         annotated = (turn.slots(part) for turn in dialogue.turns for part in PARTS)
         for slots, utterance in zip(annotated, utterances, strict=True):
             if utterance is None:
                 continue
-            special = utterance.spans[:, 0] == utterance.spans[:, 1]
+            special = utterance.offsets[:, 0] == utterance.offsets[:, 1]
             row = np.where(special | (slots is None), IGNORE, 0)
             taken = np.zeros(len(row), bool)
             for slot in sorted(marked(slots), key=lambda slot: (slot.start, -slot.end)):  # the outer first
-                covered = np.flatnonzero(~special & (utterance.spans[:, 0] < slot.end) & (utterance.spans[:, 1] > slot.start))
+                covered = np.flatnonzero(~special & (utterance.offsets[:, 0] < slot.end) & (utterance.offsets[:, 1] > slot.start))
                 number = place.get(slot.name)
                 row[covered] = IGNORE if number is None else 2 + 2 * number
                 if len(covered) and number is not None:
                     row[covered[0]] = 1 + 2 * number
                 taken[covered] = True
-                row[taken & (utterance.spans[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
+                row[taken & (utterance.offsets[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
             rows.append(row)
         return np.concatenate(rows)
 
@@ -96,7 +96,7 @@ class SlotTask(Task):
         ]
         return gold, [[(k.value, plain(k.text or "")) for k in found] for found in _by_utterance(dialogue, prediction.labels)]
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoded | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent.
 
         Tokens that share characters (an emoji in several pieces) count as one, with the first one's probabilities: spans never overlap.
@@ -107,8 +107,8 @@ class SlotTask(Task):
                 continue
             rows = probabilities[start : start + len(utterance.ids)]
             start += len(utterance.ids)
-            real = np.flatnonzero(utterance.spans[:, 0] != utterance.spans[:, 1])
-            firsts, spans = without_overlap(utterance.spans[real])
+            real = np.flatnonzero(utterance.offsets[:, 0] != utterance.offsets[:, 1])
+            firsts, spans = without_overlap(utterance.offsets[real])
             rows = rows[real][firsts]
             text = dialogue.turns[t].text(part) or ""
             for first, last, number, confidence in spans_of(rows):

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from labelgen.inputs.batch import Encoded, group_equal
+from labelgen.inputs.batch import Encoding, group_equal
 from labelgen.model.encoder import TurnEncoder
 
 log = logging.getLogger(__name__)
 TOKENS_A_STEP = 2048
 
 
-class LowerStates:
+class FrozenStates:
     """texts -> states [L, D], float16, of the texts in the order given."""
 
     def __init__(self, states: np.ndarray, rows: Mapping[str, slice]) -> None:
@@ -33,7 +33,7 @@ class LowerStates:
         return np.concatenate([np.zeros((0, self.states.shape[1]), self.states.dtype), *(self.states[self.rows[text]] for text in texts)])
 
     @classmethod
-    def of(cls, turn: TurnEncoder, tokens: Mapping[str, Encoded], folder: Path) -> LowerStates:
+    def of(cls, turn: TurnEncoder, tokens: Mapping[str, Encoding], folder: Path) -> FrozenStates:
         """Reads the states from `folder`, or computes and keeps them there, under a fingerprint of the texts and the frozen weights."""
         order = sorted(tokens, key=lambda text: (len(tokens[text].ids), text))
         ends = np.cumsum([0, *(len(tokens[text].ids) for text in order)])
@@ -54,7 +54,7 @@ class LowerStates:
 
 def fingerprint(turn: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
     """Hash of everything that the states depend on."""
-    digest = hashlib.sha256(f"lower states 1, {turn.frozen_layers} layers".encode())
+    digest = hashlib.sha256(f"frozen states 2, {turn.frozen_layers} layers".encode())
     digest.update(json.dumps(turn.config, sort_keys=True, default=str).encode())
     layers = turn.backbone.layers[turn.frozen_layers :]
     learning = {id(parameter) for parameter in layers.parameters()}
@@ -82,7 +82,7 @@ def compute(turn: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
                 end = start + max(1, TOKENS_A_STEP // len(ids[start]))
                 piece = ids[start:end]
                 flat = torch.from_numpy(np.concatenate(piece).astype(np.int64)).to(device)
-                out = turn.lower(flat, group_equal(len(row) for row in piece))
+                out = turn.frozen_states(flat, group_equal(len(row) for row in piece))
                 half = out.half()
                 if not half.isfinite().all():
                     raise ValueError("the states under the frozen layers exceed 16 bits; set data.cache=null")

@@ -15,12 +15,12 @@ import pytorch_lightning as pl
 
 from labelgen.corpora import Corpus, share
 from labelgen.dialogue import PARTS, Dialogue
-from labelgen.inputs.batch import Batch, Collator, Encode, TextEncoder, labelled
+from labelgen.inputs.batch import Batch, Collator, EncodeTarget, TextEncoder, labelled
 from labelgen.inputs.features import Features
 from labelgen.io.files import RejectedFile
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
-from labelgen.training.cache import LowerStates
+from labelgen.training.cache import FrozenStates
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Augment(Protocol):
     """
 
     @property
-    def targets(self) -> Mapping[str, Encode]:
+    def targets(self) -> Mapping[str, EncodeTarget]:
         """Name -> how a record that was made gives its targets."""
 
     def __call__(self, dialogue: Dialogue, epoch: int) -> Dialogue:
@@ -170,14 +170,16 @@ class DialogueData(pl.LightningDataModule):
         texts.keep(every)
         tokens = texts(every)
         self._lengths = {text: len(tokens[text].ids) for text in every}
-        lower = LowerStates.of(encoder.turn, tokens, Path(self.cache)) if encoder.turn.frozen_layers and self.cache else None
-        encode: dict[str, Encode] = {name: task.encode for name, task in self.tasks.items()}
+        states = (
+            FrozenStates.of(encoder.turn_encoder, tokens, Path(self.cache)) if encoder.turn_encoder.frozen_layers and self.cache else None
+        )
+        encode: dict[str, EncodeTarget] = {name: task.encode for name, task in self.tasks.items()}
         if self.augment:
             encode |= self.augment.targets
         recordings = encoder.recordings()
         if recordings is not None:
             recordings.keep([*self.train, *self.valid])
-        self._collator = Collator(texts, self.features, encode, lower, recordings)
+        self._collator = Collator(texts, self.features, encode, states, recordings)
 
     def collate(self, dialogues: Sequence[Dialogue]) -> Batch:
         """A batch as the model reads it."""

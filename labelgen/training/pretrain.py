@@ -1,6 +1,6 @@
 """Pretraining without annotations: dialogues whose responses were swapped, and a model that finds those and selects hidden ones.
 
-    dialogue -> swap_answers: some responses are other dialogues' -> SwappedAnswers: some of the rest are to be hidden -> targets [T]
+    dialogue -> swap_responses: some responses are other dialogues' -> SwappedResponses: some of the rest are to be hidden -> targets [T]
     Pretrainer: hidden responses leave the dialogue encoder's sight -> states -> which were swapped? which response belongs here?
 
 Responses swapped between dialogues stand in for defects; selecting the right response among those of the batch is the contrastive
@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encode, Encoded
+from labelgen.inputs.batch import IGNORE, Batch, EncodeTarget, Encoding
 from labelgen.metrics import Accuracy, AveragePrecision, Prediction
 from labelgen.model.encoder import Encoder, States
 from labelgen.model.losses import Loss, info_nce, masked_cross_entropy
@@ -44,7 +44,7 @@ def domains(dialogue: Dialogue) -> list[str | None]:
     return [names[0].split("/")[0] if names else None for names in named]
 
 
-class Answers:
+class ResponsePool:
     """The responses of a corpus: those `common` to many dialogues, and the distinct others, in order, by domain and anywhere (None)."""
 
     def __init__(self, dialogues: Sequence[Dialogue], common: float) -> None:
@@ -78,7 +78,7 @@ class Swapped(NamedTuple):
     own: tuple[int, ...]
 
 
-def swap_answers(dialogues: Sequence[Dialogue], answers: Answers, share: float, source: Source, seed: int | str) -> list[Swapped]:
+def swap_responses(dialogues: Sequence[Dialogue], answers: ResponsePool, share: float, source: Source, seed: int | str) -> list[Swapped]:
     """Swaps each response that takes part, with probability `share`, for one that its dialogue does not hold.
 
     Draws depend on `seed` and the dialogue's id alone. `same_domain`: a response of the turn's domain where it is annotated, and none
@@ -87,7 +87,7 @@ def swap_answers(dialogues: Sequence[Dialogue], answers: Answers, share: float, 
     return [_swap(dialogue, answers, share, source, random.Random(f"swap {seed} {dialogue.id}")) for dialogue in dialogues]
 
 
-def _swap(dialogue: Dialogue, answers: Answers, share: float, source: Source, rng: random.Random) -> Swapped:
+def _swap(dialogue: Dialogue, answers: ResponsePool, share: float, source: Source, rng: random.Random) -> Swapped:
     responses = [turn.response for turn in dialogue.turns]
     held = frozenset(text for text in responses if text)
     places = domains(dialogue) if source == "same_domain" else [None] * len(responses)
@@ -106,7 +106,7 @@ def _swap(dialogue: Dialogue, answers: Answers, share: float, source: Source, rn
     return Swapped(logged.model_copy(update={"turns": turns}), tuple(swapped), tuple(own))
 
 
-class SwappedAnswers:
+class SwappedResponses:
     """Makes the records to pretrain on: responses are swapped with probability `swapped`, of the rest some are to be `masked`.
 
     A record says so in its labels (task "response": own, swapped, masked). Every epoch draws anew.
@@ -127,29 +127,29 @@ class SwappedAnswers:
             raise ValueError(f"augment.{wrong[0]}: give a share from 0 to 1")
         if source not in get_args(Source):
             raise ValueError(f"augment.source={source!r}: one of {', '.join(get_args(Source))}")
-        self.answers = Answers(dialogues, common)
+        self.answers = ResponsePool(dialogues, common)
         if not self.answers.texts:
             raise ValueError(f"no response to swap or select: {len(dialogues)} dialogues, {len(self.answers.common)} common responses")
         self.swapped, self.masked, self.source, self.seed = swapped, masked, source, seed
-        self.targets: Mapping[str, Encode] = {SWAPPED: swap_targets, MASKED: mask_targets}
+        self.targets: Mapping[str, EncodeTarget] = {SWAPPED: swap_targets, MASKED: mask_targets}
 
     def __call__(self, dialogue: Dialogue, epoch: int) -> Dialogue:
         """The record of a dialogue in an epoch."""
         seed = f"{self.seed} {epoch}"
-        [(record, swapped, own)] = swap_answers([dialogue], self.answers, self.swapped, self.source, seed)
+        [(record, swapped, own)] = swap_responses([dialogue], self.answers, self.swapped, self.source, seed)
         rng = random.Random(f"mask {seed} {dialogue.id}")
         hidden = {t for t in own if rng.random() < self.masked}
         said = {SWAPPED: list(swapped), MASKED: sorted(hidden), OWN: [t for t in own if t not in hidden]}
-        rule = partial(Label, task=RESPONSE, confidence=1.0, source="swap_answers")
+        rule = partial(Label, task=RESPONSE, confidence=1.0, source="swap_responses")
         return record.model_copy(update={"labels": [rule(value=value, turns=turns) for value, turns in said.items() if turns]})
 
 
-def swap_targets(dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+def swap_targets(dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
     """Per turn 1: swapped, 0: its own; IGNORE where the response is hidden or takes no part."""
     return _targets(dialogue, {OWN: 0, SWAPPED: 1})
 
 
-def mask_targets(dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+def mask_targets(dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
     """Per turn 1: to be hidden and selected, 0: another response to select from; IGNORE where it takes no part."""
     return _targets(dialogue, {OWN: 0, SWAPPED: 0, MASKED: 1})
 
@@ -206,16 +206,16 @@ class Pretrainer(Learner):
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "T 2"], Selection]:
         """Logits of "swapped", and what is to be selected from what."""
         if MASKED not in batch.targets:
-            raise ValueError("data.augment: pretraining needs records made for it; labelgen.training.pretrain.SwappedAnswers makes them")
+            raise ValueError("data.augment: pretraining needs records made for it; labelgen.training.pretrain.SwappedResponses makes them")
         masked = batch.targets[MASKED]
-        tokens = self.encoder.turn(batch.ids, batch.groups, batch.lower)
-        texts = self.encoder.turn.pool(tokens, batch.groups)
+        tokens = self.encoder.turn_encoder(batch.ids, batch.groups, batch.frozen_states)
+        texts = self.encoder.turn_encoder.pool(tokens, batch.groups)
         requests, responses = rearrange(batch.utterances, "(t two) -> two t", two=2)
         nothing = torch.full_like(responses, len(texts))
         seen = torch.stack([requests, torch.where(masked == 1, nothing, responses)], dim=1)
-        utterances = self.encoder.dialogue.arrange(texts, rearrange(seen, "t two -> (t two)"))
-        features = self.encoder.features(batch.categorical, batch.numerical)
-        states = States(tokens, self.encoder.dialogue(utterances, batch.turns, features)).response
+        utterances = self.encoder.dialogue_encoder.arrange(texts, rearrange(seen, "t two -> (t two)"))
+        features = self.encoder.feature_encoder(batch.categorical, batch.numerical)
+        states = States(tokens, self.encoder.dialogue_encoder(utterances, batch.turns, features)).response
         candidates = torch.unique(responses[masked != IGNORE])  # sorted, one of each text: equal texts are no negatives of each other
         right = torch.searchsorted(candidates, responses[masked == 1])
         return self.swap_head(states), Selection(self.query(states[masked == 1]), self.key(texts[candidates]), right)

@@ -158,7 +158,11 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
         raise ValueError(f"pretrained={run}: its encoder is another one ({', '.join(other)}); use the same encoder config")
     marks = ("network.encoder.", "encoder.")  # of a Labeler, of a Pretrainer
     state = {key.removeprefix(mark): value for mark in marks for key, value in read["state_dict"].items() if key.startswith(mark)}
-    encoder.load_state_dict({key: value for key, value in state.items() if not key.startswith("features.")}, strict=False)
+    left_out = ("feature_encoder.", *(() if encoder.audio_encoder else ("audio_encoder.",)))
+    wanted = {key: value for key, value in state.items() if not key.startswith(left_out)}
+    if unknown := encoder.load_state_dict(wanted, strict=False).unexpected_keys:
+        written = read["labelgen"]["labelgen"]
+        raise ValueError(f"pretrained={run}: no place for {unknown[0]}; labelgen {written} trained it, train it again with this version")
     anew = [part for part, there in (("features", True), ("audio", "audio" not in theirs and "audio" in ours)) if there]
     log.info("encoder weights from %s; %s start anew", run, " and ".join(anew))
 

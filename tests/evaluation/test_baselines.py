@@ -10,7 +10,7 @@ import pytest
 
 from labelgen.dialogue import Dialogue, Turn, Vote
 from labelgen.evaluation.baselines import BASELINES, frequencies
-from labelgen.inputs.batch import Encoded
+from labelgen.inputs.batch import Encoding
 from labelgen.tasks import Task
 from labelgen.tasks.defect import Defect
 from labelgen.tasks.satisfaction import Satisfaction
@@ -22,7 +22,7 @@ class Wide(Defect):
 
     name: ClassVar[str] = "wide"
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         return np.arange(len(dialogue.turns))
 
 
@@ -32,7 +32,7 @@ class Grades(Defect):
 
     name: ClassVar[str] = "grades"
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoded | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
         return np.full(len(dialogue.turns), 0.5)
 
 

@@ -100,8 +100,8 @@ def test_a_batch_without_a_single_token_still_has_states(make_encoder: Callable[
     with_text = bare(records([[(None, None), (None, None)], [("yes", None), (None, None)]]))
     torch.testing.assert_close(states.utterances, encoder(with_text).utterances[: len(states.utterances)])
     cached = Collator(bare.texts, bare.features, {}, lambda texts: np.zeros((len(texts), 32), np.float16))(batch.dialogues)
-    assert cached.lower is not None
-    assert len(cached.lower) == len(cached.ids)
+    assert cached.frozen_states is not None
+    assert len(cached.frozen_states) == len(cached.ids)
 
 
 def test_kept_texts_are_cut_alike() -> None:
@@ -112,8 +112,8 @@ def test_kept_texts_are_cut_alike() -> None:
     after = texts(words)
     for text in words:
         assert before[text].ids.tolist() == after[text].ids.tolist()
-        assert before[text].spans.tolist() == after[text].spans.tolist()
-        assert len(after[text].ids) == len(after[text].spans) <= 8
+        assert before[text].offsets.tolist() == after[text].offsets.tolist()
+        assert len(after[text].ids) == len(after[text].offsets) <= 8
 
 
 def test_every_tensor_moves(dialogues: list[Dialogue], collate: Collator) -> None:

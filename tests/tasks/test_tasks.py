@@ -71,7 +71,7 @@ def test_what_is_masked_changes_neither_loss_nor_gradient(
 def predict(task: Task, batch: Batch, rows: np.ndarray) -> list[Prediction]:
     counts = batch.num_turns if task.level == "turn" else batch.num_tokens
     found = []
-    for dialogue, utterances, part in zip(batch.dialogues, batch.encoded, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
+    for dialogue, utterances, part in zip(batch.dialogues, batch.encodings, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
         labels = [] if task.name == "goal_evaluation" else task.decode(part, dialogue, utterances, {})
         found.append(Prediction(labels, part))
     return found

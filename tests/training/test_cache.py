@@ -1,4 +1,4 @@
-"""Cached lower states: as computed, computed once, under the fingerprint of all they depend on, never half written."""
+"""Cached states states: as computed, computed once, under the fingerprint of all they depend on, never half written."""
 
 import os
 import platform
@@ -14,22 +14,22 @@ import pytest
 import torch
 
 from labelgen.dialogue import Dialogue
-from labelgen.inputs.batch import Batch, Collator, Encoded
+from labelgen.inputs.batch import Batch, Collator, Encoding
 from labelgen.model.encoder import Encoder
 from labelgen.training import cache
-from labelgen.training.cache import LowerStates
+from labelgen.training.cache import FrozenStates
 from labelgen.training.data import texts_of
 
 HALF = {"rtol": 2e-3, "atol": 2e-3}  # states are kept in 16 bits
 
 
-def lower_states(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> LowerStates:
-    return LowerStates.of(encoder.turn, collate.texts([text for dialogue in dialogues for text in texts_of(dialogue)]), folder)
+def frozen_states(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> FrozenStates:
+    return FrozenStates.of(encoder.turn_encoder, collate.texts([text for dialogue in dialogues for text in texts_of(dialogue)]), folder)
 
 
 def cached_batch(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> Batch:
-    lower = lower_states(encoder, collate, dialogues, folder)
-    return Collator(collate.texts, collate.features, collate.targets, lower)(dialogues)
+    states = frozen_states(encoder, collate, dialogues, folder)
+    return Collator(collate.texts, collate.features, collate.targets, states)(dialogues)
 
 
 @pytest.mark.parametrize("frozen", [1, 2])
@@ -39,8 +39,8 @@ def test_cached_states_are_the_computed_ones(
     encoder = make_encoder(frozen_layers=frozen)
     batch = cached_batch(encoder, collate, dialogues[:4], tmp_path)
     plain = collate(dialogues[:4])
-    assert batch.lower is not None
-    torch.testing.assert_close(batch.lower.float(), encoder.turn.lower(plain.ids, plain.groups), **HALF)
+    assert batch.frozen_states is not None
+    torch.testing.assert_close(batch.frozen_states.float(), encoder.turn_encoder.frozen_states(plain.ids, plain.groups), **HALF)
     for found, wanted in zip(encoder(batch), encoder(plain), strict=True):
         torch.testing.assert_close(found, wanted, **HALF)
 
@@ -54,8 +54,8 @@ def test_gradients_above_the_cache_are_those_without_it(
         encoder(read(encoder)).utterances.square().mean().backward()
         gradients.append({name: parameter.grad for name, parameter in encoder.named_parameters() if parameter.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
-    assert any(name.startswith("turn.backbone.layers.1") for name in gradients[0])
-    assert not any(name.startswith("turn.backbone.layers.0") for name in gradients[0])
+    assert any(name.startswith("turn_encoder.backbone.layers.1") for name in gradients[0])
+    assert not any(name.startswith("turn_encoder.backbone.layers.0") for name in gradients[0])
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], **HALF)
 
@@ -63,9 +63,9 @@ def test_gradients_above_the_cache_are_those_without_it(
 def test_a_second_run_computes_nothing(
     make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = lower_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    first = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
     monkeypatch.delattr(cache, "compute")
-    again = lower_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    again = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
     assert np.array_equal(first.states, again.states)
     assert first.rows == again.rows
 
@@ -75,7 +75,7 @@ def test_the_fingerprint_knows_what_the_states_depend_on(
 ) -> None:
     def key(encoder: Encoder, texts: list[str]) -> str:
         tokens = collate.texts(texts)
-        return cache.fingerprint(encoder.turn, [tokens[text].ids for text in texts])
+        return cache.fingerprint(encoder.turn_encoder, [tokens[text].ids for text in texts])
 
     texts = texts_of(dialogues[0])
     encoder = make_encoder(frozen_layers=1)
@@ -83,13 +83,13 @@ def test_the_fingerprint_knows_what_the_states_depend_on(
     others = [key(encoder, texts[1:]), key(encoder, texts[::-1]), key(make_encoder(frozen_layers=2), texts)]
     heads = {**tiny["backbone"], "num_attention_heads": 4}  # the same weights, other states
     others.append(key(make_encoder(frozen_layers=1, backbone=heads), texts))
-    for change in ("words.weight", "layers.0.mix.bias"):
+    for change in ("word_embeddings.weight", "layers.0.attention_output.bias"):
         changed = make_encoder(frozen_layers=1)
-        changed.turn.backbone.get_parameter(change).data[0] += 1
+        changed.turn_encoder.backbone.get_parameter(change).data[0] += 1
         others.append(key(changed, texts))
     assert len({key(encoder, texts), *others}) == 1 + len(others)
     above = make_encoder(frozen_layers=1)
-    above.turn.backbone.get_parameter("layers.1.mix.bias").data[0] += 1
+    above.turn_encoder.backbone.get_parameter("layers.1.attention_output.bias").data[0] += 1
     assert key(above, texts) == key(encoder, texts), "what learns does not matter"
 
 
@@ -97,13 +97,13 @@ def test_a_killed_run_leaves_no_file_under_the_name(
     make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
 ) -> None:
     encoder = make_encoder(frozen_layers=1).train()
-    hook = encoder.turn.backbone.layers[0].register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    hook = encoder.turn_encoder.backbone.layers[0].register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        lower_states(encoder, collate, dialogues[:2], tmp_path)
+        frozen_states(encoder, collate, dialogues[:2], tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert encoder.turn.training
+    assert encoder.turn_encoder.training
     hook.remove()
-    assert len(lower_states(encoder, collate, dialogues[:2], tmp_path).rows)
+    assert len(frozen_states(encoder, collate, dialogues[:2], tmp_path).rows)
 
 
 def test_a_full_disk_is_told_before_the_work(
@@ -111,16 +111,16 @@ def test_a_full_disk_is_told_before_the_work(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(ValueError, match=r"do not fit; set data\.cache"):
-        lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+        frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
 
 
 def test_states_beyond_sixteen_bits_are_refused(
     make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
 ) -> None:
     encoder = make_encoder(frozen_layers=1)
-    hook = encoder.turn.backbone.layers[0].register_forward_hook(lambda module, given, out: out * 1e9)
+    hook = encoder.turn_encoder.backbone.layers[0].register_forward_hook(lambda module, given, out: out * 1e9)
     with pytest.raises(ValueError, match=r"data\.cache=null"):
-        lower_states(encoder, collate, dialogues[:1], tmp_path)
+        frozen_states(encoder, collate, dialogues[:1], tmp_path)
     assert list(tmp_path.iterdir()) == []
     hook.remove()
 
@@ -128,7 +128,7 @@ def test_states_beyond_sixteen_bits_are_refused(
 def test_files_of_dead_processes_are_removed_and_no_others(
     make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
 ) -> None:
-    lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
     [path] = tmp_path.iterdir()
     path.unlink()
     ended = subprocess.Popen([sys.executable, "-c", ""])
@@ -137,13 +137,13 @@ def test_files_of_dead_processes_are_removed_and_no_others(
     other = path.with_name(f"{path.stem}.another-machine.{ended.pid}")
     for file in (stale, running, other):
         file.touch()
-    lower_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
     assert set(tmp_path.iterdir()) == {path, running, other}
 
 
 def test_texts_without_any_token_have_no_states(make_encoder: Callable[..., Encoder], collate: Collator, tmp_path: Path) -> None:
     encoder = make_encoder(frozen_layers=1)
-    tokens = dict(collate.texts(["yes"])) | {"": Encoded(np.zeros(0, np.int32), np.zeros((0, 2), np.int32))}
-    lower = LowerStates.of(encoder.turn, tokens, tmp_path)
-    assert lower([""]).shape == (0, encoder.turn.width)
-    assert len(lower(["", "yes"])) == len(tokens["yes"].ids)
+    tokens = dict(collate.texts(["yes"])) | {"": Encoding(np.zeros(0, np.int32), np.zeros((0, 2), np.int32))}
+    states = FrozenStates.of(encoder.turn_encoder, tokens, tmp_path)
+    assert states([""]).shape == (0, encoder.turn_encoder.width)
+    assert len(states(["", "yes"])) == len(tokens["yes"].ids)

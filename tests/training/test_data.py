@@ -164,8 +164,8 @@ def test_a_batch_without_any_text_is_read_from_the_cache_too(tmp_path: Path, mak
     module = data(tmp_path, MANY[:6], valid_fraction=0.0, cache=tmp_path / "cache")
     module.prepare(make_encoder(frozen_layers=1))
     batch = module.collate([Dialogue(id="silent", turns=[Turn(), Turn()])])
-    assert batch.lower is not None
-    assert len(batch.lower) == len(batch.ids)
+    assert batch.frozen_states is not None
+    assert len(batch.frozen_states) == len(batch.ids)
 
 
 def test_unusable_records_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

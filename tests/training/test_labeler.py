@@ -91,11 +91,11 @@ def test_rates_fall_towards_the_embeddings(make_encoder: Callable[..., Encoder],
     groups = parameter_groups(labeler, encoder, 1.0, 0.1, 0.5)
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     assert rate.keys() == {id(parameter) for parameter in labeler.parameters()}
-    backbone = encoder.turn.backbone
-    assert rate[id(backbone.layers[1].mix.weight)] == pytest.approx(0.1)
-    assert rate[id(backbone.layers[0].mix.weight)] == pytest.approx(0.05)
-    assert rate[id(backbone.words.weight)] == pytest.approx(0.025)
-    assert rate[id(encoder.dialogue.nothing)] == rate[id(labeler.network.heads["intent"].linear.weight)] == 1.0
+    backbone = encoder.turn_encoder.backbone
+    assert rate[id(backbone.layers[1].attention_output.weight)] == pytest.approx(0.1)
+    assert rate[id(backbone.layers[0].attention_output.weight)] == pytest.approx(0.05)
+    assert rate[id(backbone.word_embeddings.weight)] == pytest.approx(0.025)
+    assert rate[id(encoder.dialogue_encoder.missing_utterance)] == rate[id(labeler.network.heads["intent"].linear.weight)] == 1.0
     for group in groups:
         assert all((parameter.ndim > 1) == ("weight_decay" not in group) for parameter in group["params"])
     frozen = make_encoder(frozen_layers=1)

@@ -22,7 +22,7 @@ from labelgen.model.losses import info_nce
 from labelgen.training.checkpoint import read_checkpoint
 from labelgen.training.data import Batches, DialogueData
 from labelgen.training.learner import Learner
-from labelgen.training.pretrain import MASKED, SWAPPED, Answers, Pretrainer, SwappedAnswers, domains, swap_answers
+from labelgen.training.pretrain import MASKED, SWAPPED, Pretrainer, ResponsePool, SwappedResponses, domains, swap_responses
 from labelgen.training.train import load_encoder
 
 COMMON = "Anything else?"
@@ -41,8 +41,8 @@ def corpus() -> list[Dialogue]:
 
 
 @pytest.fixture(scope="module")
-def answers(corpus: list[Dialogue]) -> Answers:
-    return Answers(corpus, common=0.03)
+def answers(corpus: list[Dialogue]) -> ResponsePool:
+    return ResponsePool(corpus, common=0.03)
 
 
 @pytest.fixture
@@ -54,22 +54,22 @@ def pretrainer(encoder: Encoder, lr: float = 1e-3) -> Pretrainer:
     return Pretrainer(encoder, {}, torch.optim.AdamW, lr=lr, encoder_rate=1.0)
 
 
-def collated(encoder: Encoder, dialogues: list[Dialogue], examples: SwappedAnswers) -> Batch:
+def collated(encoder: Encoder, dialogues: list[Dialogue], examples: SwappedResponses) -> Batch:
     return Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), examples.targets)(dialogues)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_share_of_swaps(corpus: list[Dialogue], answers: Answers, share: float) -> None:
-    made = swap_answers(corpus, answers, share, "anywhere", seed=0)
+def test_share_of_swaps(corpus: list[Dialogue], answers: ResponsePool, share: float) -> None:
+    made = swap_responses(corpus, answers, share, "anywhere", seed=0)
     swapped, whole = sum(len(m.swapped) for m in made), sum(len(m.swapped) + len(m.own) for m in made)
     assert whole == 8 * len(corpus)  # neither the common response nor the missing one
     assert abs(swapped - share * whole) <= 4 * (whole * share * (1 - share)) ** 0.5  # four standard deviations
 
 
-def test_what_a_swap_changes(corpus: list[Dialogue], answers: Answers) -> None:
+def test_what_a_swap_changes(corpus: list[Dialogue], answers: ResponsePool) -> None:
     before = [dialogue.model_copy(deep=True) for dialogue in corpus]
     holder = {turn.response: dialogue.id for dialogue in corpus for turn in dialogue.turns}
-    for old, (new, swapped, own) in zip(corpus, swap_answers(corpus, answers, 0.5, "anywhere", seed=0), strict=True):
+    for old, (new, swapped, own) in zip(corpus, swap_responses(corpus, answers, 0.5, "anywhere", seed=0), strict=True):
         assert not set(swapped) & set(own)
         for t, (was, turn) in enumerate(zip(old.turns, new.turns, strict=True)):
             assert turn.request == was.request
@@ -85,10 +85,10 @@ def test_common_answers_take_no_part() -> None:
     rare, twice = [f"rare {k}" for k in range(100)], ["twice", "twice"]
     responses = [*rare, *twice, *[COMMON] * 5]
     corpus = [Dialogue(id=str(k), turns=[Turn(response=text), Turn(response=""), Turn(response=None)]) for k, text in enumerate(responses)]
-    assert Answers(corpus, common=0.03).common == {COMMON}
-    assert Answers(corpus, common=0.0).common == {COMMON}  # twice is not yet common
-    assert not Answers(corpus, common=0.5).common
-    for record, swapped, own in swap_answers(corpus, Answers(corpus, 0.03), 1.0, "anywhere", 0):
+    assert ResponsePool(corpus, common=0.03).common == {COMMON}
+    assert ResponsePool(corpus, common=0.0).common == {COMMON}  # twice is not yet common
+    assert not ResponsePool(corpus, common=0.5).common
+    for record, swapped, own in swap_responses(corpus, ResponsePool(corpus, 0.03), 1.0, "anywhere", 0):
         original = corpus[int(record.id)].turns[0].response
         assert (swapped, own) == (((), ()) if original == COMMON else ((0,), ()))
         assert original == COMMON or record.turns[0].response != COMMON
@@ -96,12 +96,12 @@ def test_common_answers_take_no_part() -> None:
 
 def test_a_response_repeated_in_its_dialogue_is_not_common() -> None:
     corpus = [Dialogue(id="a", turns=[Turn(response="again")] * 9), Dialogue(id="b", turns=[Turn(response="once")])]
-    assert not Answers(corpus, 0.0).common
+    assert not ResponsePool(corpus, 0.0).common
 
 
-def test_same_domain(corpus: list[Dialogue], answers: Answers) -> None:
+def test_same_domain(corpus: list[Dialogue], answers: ResponsePool) -> None:
     where: Counter[tuple[str | None, str]] = Counter()
-    for old, made in zip(corpus, swap_answers(corpus, answers, 0.5, "same_domain", seed=1), strict=True):
+    for old, made in zip(corpus, swap_responses(corpus, answers, 0.5, "same_domain", seed=1), strict=True):
         for t in made.swapped:
             where[domains(old)[t], str(made.dialogue.turns[t].response).split()[0]] += 1
     assert {"Hotels", "Buses", "None"} == {to for of, to in where if of is None}  # nothing annotated: from anywhere
@@ -110,10 +110,10 @@ def test_same_domain(corpus: list[Dialogue], answers: Answers) -> None:
 
 def test_domain_without_another_answer_is_not_swapped(corpus: list[Dialogue]) -> None:
     alone = talk("alone", domain="Trains")
-    made = swap_answers([alone], Answers([*corpus, alone], 0.03), 1.0, "same_domain", 0)[0]
+    made = swap_responses([alone], ResponsePool([*corpus, alone], 0.03), 1.0, "same_domain", 0)[0]
     assert made.swapped == ()
     assert len(made.own) == 8
-    assert len(swap_answers([alone], Answers([*corpus, alone], 0.03), 1.0, "anywhere", 0)[0].swapped) == 8
+    assert len(swap_responses([alone], ResponsePool([*corpus, alone], 0.03), 1.0, "anywhere", 0)[0].swapped) == 8
 
 
 def test_domain_of_a_goal() -> None:
@@ -122,23 +122,23 @@ def test_domain_of_a_goal() -> None:
     assert domains(Dialogue(id="a", turns=turns, goals=goals)) == ["Hotels", "Buses", None, None]
 
 
-def test_deterministic_and_independent_of_the_company(corpus: list[Dialogue], answers: Answers) -> None:
-    once = swap_answers(corpus, answers, 0.3, "anywhere", seed=5)
-    assert once == swap_answers(corpus, answers, 0.3, "anywhere", seed=5)
-    assert once[::-1] == swap_answers(corpus[::-1], answers, 0.3, "anywhere", seed=5)
-    assert [m.swapped for m in once] != [m.swapped for m in swap_answers(corpus, answers, 0.3, "anywhere", seed=6)]
+def test_deterministic_and_independent_of_the_company(corpus: list[Dialogue], answers: ResponsePool) -> None:
+    once = swap_responses(corpus, answers, 0.3, "anywhere", seed=5)
+    assert once == swap_responses(corpus, answers, 0.3, "anywhere", seed=5)
+    assert once[::-1] == swap_responses(corpus[::-1], answers, 0.3, "anywhere", seed=5)
+    assert [m.swapped for m in once] != [m.swapped for m in swap_responses(corpus, answers, 0.3, "anywhere", seed=6)]
 
 
 def test_annotations_do_not_matter() -> None:
     labelled, bare = (list(Simulated(num_dialogues=40, labelled=share).read()) for share in (1.0, 0.0))
     assert labelled != bare
-    made = [[SwappedAnswers(d, seed=1)(dialogue, 0) for dialogue in d] for d in (labelled, bare)]
+    made = [[SwappedResponses(d, seed=1)(dialogue, 0) for dialogue in d] for d in (labelled, bare)]
     assert made[0] == made[1]
     assert all(turn.intent is None and turn.defect is None for dialogue in made[0] for turn in dialogue.turns)
 
 
 def test_targets_say_what_was_done(corpus: list[Dialogue]) -> None:
-    examples = SwappedAnswers(corpus, swapped=0.3, masked=0.4, common=0.03)
+    examples = SwappedResponses(corpus, swapped=0.3, masked=0.4, common=0.03)
     masks = turns = 0
     for dialogue in corpus:
         record = examples(dialogue, epoch=2)
@@ -157,7 +157,7 @@ def test_targets_say_what_was_done(corpus: list[Dialogue]) -> None:
 
 
 def test_epochs_resume_at_any_batch(corpus: list[Dialogue]) -> None:
-    examples = SwappedAnswers(corpus, common=0.03)
+    examples = SwappedResponses(corpus, common=0.03)
 
     def batches(epoch: int) -> Batches:
         return Batches(corpus, [10] * len(corpus), list, 100, augment=examples, seed=3, epoch=lambda: epoch)  # type: ignore[arg-type]
@@ -177,17 +177,17 @@ def test_epochs_resume_at_any_batch(corpus: list[Dialogue]) -> None:
 @pytest.mark.parametrize("wrong", [{"swapped": 1.5}, {"masked": -0.1}, {"source": "nowhere"}])
 def test_wrong_settings_are_refused(corpus: list[Dialogue], wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        SwappedAnswers(corpus, **wrong)
+        SwappedResponses(corpus, **wrong)
 
 
 def test_nothing_to_swap_is_refused() -> None:
     with pytest.raises(ValueError, match="no response"):
-        SwappedAnswers([Dialogue(id="a", turns=[Turn(request="hello?")])])
+        SwappedResponses([Dialogue(id="a", turns=[Turn(request="hello?")])])
 
 
 def test_the_masked_response_is_not_seen(encoder: Encoder, corpus: list[Dialogue]) -> None:
     """Another text at a hidden response changes neither its query nor any logit, but its key; at a visible one it changes the queries."""
-    examples = SwappedAnswers(corpus, common=0.03, masked=0.5)
+    examples = SwappedResponses(corpus, common=0.03, masked=0.5)
     model = pretrainer(encoder)
     record = examples(corpus[0], 0)
     mask = examples.targets[MASKED](record, [])
@@ -211,7 +211,7 @@ def test_the_masked_response_is_not_seen(encoder: Encoder, corpus: list[Dialogue
 def test_candidates_are_the_distinct_responses_that_take_part(encoder: Encoder, corpus: list[Dialogue]) -> None:
     """Equal texts are one candidate, common ones none; every query's right key is that of its own text."""
     twins = [dialogue.model_copy(update={"id": f"twin of {dialogue.id}"}) for dialogue in corpus[:3]]
-    examples = SwappedAnswers(corpus, common=0.03, masked=0.5, swapped=0.2)
+    examples = SwappedResponses(corpus, common=0.03, masked=0.5, swapped=0.2)
     records = [examples(dialogue, 0) for dialogue in (*corpus[:3], *twins)]
     batch = collated(encoder, records, examples)
     model = pretrainer(encoder)
@@ -223,7 +223,7 @@ def test_candidates_are_the_distinct_responses_that_take_part(encoder: Encoder, 
         alone = Collator(TextEncoder(encoder.tokenizer, 128), FeatureSpace(), {})(
             [Dialogue(id=str(k), turns=[Turn(response=text)]) for k, text in enumerate(dict.fromkeys(hidden))]
         )
-        vectors = encoder.turn.pool(encoder.turn(alone.ids, alone.groups), alone.groups)
+        vectors = encoder.turn_encoder.pool(encoder.turn_encoder(alone.ids, alone.groups), alone.groups)
     assert len(texts) < len(hidden) == len(queries)  # a text may be asked for twice
     assert len(keys) == len(part)
     own = alone.utterances[1::2]
@@ -245,7 +245,7 @@ def test_info_nce_equals_its_definition() -> None:
 
 
 def test_a_tiny_model_overfits_one_batch(encoder: Encoder, corpus: list[Dialogue]) -> None:
-    examples = SwappedAnswers(corpus, swapped=0.3, masked=0.2, common=0.03)
+    examples = SwappedResponses(corpus, swapped=0.3, masked=0.2, common=0.03)
     batch = collated(encoder, [examples(dialogue, 0) for dialogue in corpus[:3]], examples)
     model = pretrainer(encoder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
@@ -260,7 +260,7 @@ def test_a_tiny_model_overfits_one_batch(encoder: Encoder, corpus: list[Dialogue
 
 
 def test_nothing_labelled_has_no_loss_and_every_gradient(encoder: Encoder, corpus: list[Dialogue]) -> None:
-    examples = SwappedAnswers(corpus, common=0.03)
+    examples = SwappedResponses(corpus, common=0.03)
     losses = pretrainer(encoder).losses(collated(encoder, [Dialogue(id="a", turns=[Turn(request="hi", response=COMMON)])], examples))
     assert {name: (loss.total.item(), int(loss.count)) for name, loss in losses.items()} == {"swap": (0.0, 0), "selection": (0.0, 0)}
     assert all(loss.total.requires_grad for loss in losses.values())
@@ -296,10 +296,10 @@ def test_checkpoint_starts_training(run: Path, encoder: Encoder) -> None:
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     load_encoder(encoder, run)
     after = encoder.state_dict()
-    wanted = [name for name in after if not name.startswith("features.")]
+    wanted = [name for name in after if not name.startswith("feature_encoder.")]
     assert all(torch.equal(after[name], saved[f"encoder.{name}"]) for name in wanted)
-    assert any(not torch.equal(after[name], before[name]) for name in wanted if name.startswith("dialogue."))
-    assert any(not torch.equal(after[name], before[name]) for name in wanted if name.startswith("turn."))
+    assert any(not torch.equal(after[name], before[name]) for name in wanted if name.startswith("dialogue_encoder."))
+    assert any(not torch.equal(after[name], before[name]) for name in wanted if name.startswith("turn_encoder."))
 
 
 def test_another_encoder_is_refused(run: Path, make_encoder: Callable[..., Encoder], tiny: dict[str, Any]) -> None:
@@ -312,7 +312,7 @@ def test_what_was_learned_both_ways_may_go_on_causally(run: Path, make_encoder: 
     encoder = make_encoder(features=FeatureSpace(), causal=True)
     load_encoder(encoder, run)
     saved = read_checkpoint(run)["state_dict"]
-    assert torch.equal(encoder.state_dict()["dialogue.leave.weight"], saved["encoder.dialogue.leave.weight"])
+    assert torch.equal(encoder.state_dict()["dialogue_encoder.output_norm.weight"], saved["encoder.dialogue_encoder.output_norm.weight"])
 
 
 def test_pretraining_is_not_exported(run: Path, tmp_path: Path) -> None:
@@ -329,7 +329,8 @@ def test_it_is_a_learner_over_plain_data(run: Path) -> None:
 def test_data_reads_no_annotations(tmp_path: Path) -> None:
     """The same batches, whatever is annotated."""
     whole, bare = (
-        DialogueData(Simulated(num_dialogues=20, labelled=share), Features(), {}, tmp_path, augment=SwappedAnswers) for share in (1.0, 0.0)
+        DialogueData(Simulated(num_dialogues=20, labelled=share), Features(), {}, tmp_path, augment=SwappedResponses)
+        for share in (1.0, 0.0)
     )
     assert whole.augment is not None
     assert bare.augment is not None

@@ -159,10 +159,15 @@ def test_pretrained_encoders_are_taken_over(whole: Path, tmp_path: Path) -> None
     mark = "network.encoder."
     before, after = checkpoint(whole, "best")["state_dict"], checkpoint(tmp_path)["state_dict"]
     for key in after:
-        if key.startswith(mark) and not key.startswith(f"{mark}features."):
+        if key.startswith(mark) and not key.startswith(f"{mark}feature_encoder."):
             assert torch.equal(before[key], after[key]), key
     with pytest.raises(ValueError, match="its encoder is another one"):
         train(tmp_path / "x", f"call.pretrained={whole}", "encoder.dialogue_layers=2")
+    older = checkpoint(whole, "best")
+    older["state_dict"] = {key.replace(".turn_encoder.", ".turn."): value for key, value in older["state_dict"].items()}
+    torch.save(older, tmp_path / "older.ckpt")
+    with pytest.raises(ValueError, match=r"no place for turn\..* train it again with this version"):
+        train(tmp_path / "y", f"call.pretrained={tmp_path / 'older.ckpt'}")
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from 3.12 on Python warns of threads
