@@ -1,7 +1,7 @@
-"""Records: what every part of labelgen exchanges. Dialogues as they were logged, and what people and models say of them.
+"""Records: the types that all parts of labelgen exchange. They hold dialogues as they were logged, and what people and models said of them.
 
-A *turn* is a user's request and the assistant's response to it; a dialogue is a list of turns. Everything but the id may be
-missing, and missing (`None`) never means "no": an empty list of slots says "annotated, there are none", `None` says "not annotated".
+A *turn* is a user's request and the assistant's response to it. A dialogue is a list of turns. Every field but the id may be missing.
+Missing (`None`) never means "no": an empty list of slots means "annotated, there are none", `None` means "not annotated".
 """
 
 from __future__ import annotations
@@ -22,131 +22,194 @@ Part = Literal["request", "response"]
 PARTS: tuple[Part, Part] = ("request", "response")
 
 
-def _utc(moment: datetime) -> datetime:
+def _utc(time: datetime) -> datetime:
     try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:
-        raise ValueError(f"{moment} in UTC is outside the years 1 to 9999; write null where the time is not known") from None
+        raise ValueError(f"{time} in UTC is outside the years 1 to 9999; write null where the time is not known") from None
 
 
 def _plain_json(metadata: dict[str, Any]) -> dict[str, Any]:
-    try:  # what cannot be written must not be read: it would stop a long run at its end
+    """Refuses metadata that cannot be written: it would stop a long run at its end."""
+    try:
         json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
-        to_json(metadata)  # its depth is limited
+        to_json(metadata)  # limits the depth
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"not plain JSON ({error}); keep text, finite numbers, lists and objects there") from None
     return metadata
 
 
-Moment = Annotated[datetime, AfterValidator(_utc)]
-Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json)]
+def _no_annotations(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Refuses the keys that held annotations in older files: they would be ignored."""
+    for name, remedy in _FORMER_METADATA.items():
+        if name in metadata:
+            raise ValueError(f"{name!r} has a place in the record; {remedy}, or rename the key")
+    return metadata
+
+
+_FORMER_METADATA = {
+    "slice": "write a list of names to the dialogue's `slices`",
+    "user_acts": "write each turn's acts to its `request_acts`, a list",
+}
+
+UTCDatetime = Annotated[datetime, AfterValidator(_utc)]
+Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json), AfterValidator(_no_annotations)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Record(BaseModel):
-    """Base of the records: unknown keys are an error (a misspelt key would otherwise be lost in silence), and so is half a surrogate pair
-    in a text: it could not be written."""
+    """Base of the records. It refuses unknown keys (a misspelt key would be lost silently) and half a surrogate pair in a text (it could
+    not be written). The docstrings of the fields are the descriptions in the JSON Schema."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, str_min_length=0)  # a limit, any, makes pydantic decode texts
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        str_min_length=0,  # any limit makes pydantic decode texts
+        use_attribute_docstrings=True,
+    )
 
 
 class Slot(Record):
-    """A span of a request or response that carries a slot: `text[start:end]`, in code points, half-open."""
+    """A span of a request or response that holds a slot's value: `text[start:end]`, in code points, half-open."""
 
-    name: str = Field(min_length=1)
+    name: Name
     start: int = Field(ge=0)
     end: int = Field(gt=0)
-    value: str | None = None  # the words of the span; filled in by the turn
-    normalised: str | None = None  # the value that the backend would use
-    categorical: bool = False  # found by its value, not marked by an annotator
+    value: str | None = None
+    """The words of the span. The turn fills them in."""
+    normalised: str | None = None
+    """The value that the backend would use."""
+    categorical: bool = False
+    """Whether the span was found by its value instead of marked by an annotator."""
 
 
 class Vote(Record):
-    """One annotator's (or the user's own) answer to one question about a turn or a dialogue."""
+    """The answer of an annotator, or of the user, to a question about a turn or a dialogue."""
 
-    question: str = Field(min_length=1)  # "satisfaction", "goal_success", ...
+    question: Name
+    """For example "satisfaction" or "goal_success"."""
     value: float | str
-    annotator: str | None = None  # None: no identity across dialogues
+    annotator: str | None = None
+    """Null: the annotator is not known across dialogues."""
 
 
 class Goal(Record):
-    """The turns that serve one aim of the user; goals may interleave and be resumed."""
+    """The turns that serve one goal of the user. Goals may interleave and be resumed."""
 
     turns: list[int] = Field(min_length=1)
+    """Indices into the dialogue's turns, from 0. A turn serves at most one goal."""
     name: str | None = None
-    outcome: Outcome | None = None  # None: unknown
+    outcome: Outcome | None = None
+    """Null: not known."""
 
 
 class Label(Record):
-    """A derived label: what it says, of which turns, how sure, and where it comes from."""
+    """A derived label: its value, the turns that it is about, its confidence and its source."""
 
     task: str
     value: str
     turns: list[int]
-    confidence: float = Field(ge=0.0, le=1.0)  # probability that `value` is right, as the model has it
-    part: Part | None = None  # with start and end: the span that the label speaks of
+    """Indices into the dialogue's turns, from 0."""
+    confidence: float = Field(ge=0.0, le=1.0)
+    """The model's probability that `value` is right."""
+    part: Part | None = None
+    """With `start`, `end` and `text`: the span that the label is about."""
     start: int | None = None
     end: int | None = None
     text: str | None = None
-    source: str  # fingerprint of the model, or the rule, that made it
+    source: str
+    """Fingerprint of the model, or name of the rule, that made the label."""
 
 
 class Turn(Record):
-    """A request and its response. The two texts, what was logged beside them, and what annotators said of them."""
+    """A request and its response: the two texts, what was logged with them, and how annotators labelled them."""
 
     request: str | None = None
+    """What the user said."""
     response: str | None = None
-    timestamp: Moment | None = None  # when the request began; without a zone it is read as UTC
-    categorical: dict[str, str | None] = Field(default_factory=dict)  # device type, locale, dialogue status, ...
-    numerical: dict[str, float | None] = Field(default_factory=dict)  # recogniser confidence, ...
-    audio: str | None = None  # path or URI of the request's recording
-    intent: str | None = None  # Domain/Intent
+    """What the assistant answered."""
+    timestamp: UTCDatetime | None = None
+    """When the request began. A time without a zone is read as UTC."""
+    categorical: dict[str, str | None] = Field(default_factory=dict)
+    """Logged categorical features: device type, locale, dialogue status, ..."""
+    numerical: dict[str, float | None] = Field(default_factory=dict)
+    """Logged numerical features: the recogniser's confidence, ..."""
+    audio: str | None = None
+    """Path or URI of the recording of the request."""
+    intent: str | None = None
+    """What the request asks for: Domain/Intent."""
+    request_acts: list[Name] | None = None
+    """Dialogue acts of the request (inform, affirm, thank, ...). A request may perform several. Null: not annotated."""
+    response_acts: list[Name] | None = None
+    """Dialogue acts of the response. Null: not annotated."""
     request_slots: list[Slot] | None = None
+    """Slots of the request. Null: not annotated."""
     response_slots: list[Slot] | None = None
-    defect: bool | None = None  # was the response defective?
-    rewrites: list[str] | None = None  # the request reworded so that it stands alone, the best first; the request itself: no need
+    """Slots of the response. Null: not annotated."""
+    defect: bool | None = None
+    """Whether the response was defective."""
+    retry: bool | None = None
+    """Whether the request repeats one that the assistant failed to serve."""
+    rewrites: list[str] | None = None
+    """The request reworded so that it stands alone, best first. The request itself: it needs no rewrite."""
+    rewritten_with_hindsight: bool | None = None
+    """Whether the rewrites draw on later turns, which a running assistant does not know."""
+    paraphrases: dict[str, str] = Field(default_factory=dict)
+    """Other wordings with the same meaning in this context, by kind ("ellipsis", "coreference")."""
     votes: list[Vote] = Field(default_factory=list)
+    """Answers to questions about the turn."""
 
     @model_validator(mode="after")
     def _spans_fit(self) -> Turn:
         for part in PARTS:
-            text = self.text(part)
             for k, slot in enumerate(self.slots(part) or ()):
-                where = f"{part}_slots.{k} ({slot.name!r})"
-                if text is None:
-                    raise ValueError(f"{where}: the turn has no {part}; give its text or leave the slot out")
-                if not slot.start < slot.end <= len(text):
-                    raise ValueError(
-                        f"{where}: span [{slot.start}, {slot.end}) does not fit the text of {len(text)} code points; "
-                        "offsets count code points (not bytes, not UTF-16 units) and the end is exclusive"
-                    )
-                words = text[slot.start : slot.end]
-                if slot.value is not None and slot.value != words:
-                    raise ValueError(
-                        f"{where}: value {slot.value!r} is not the text of its span {words!r}; "
-                        "put the canonical value in `normalised`, count offsets in code points"
-                    )
-                slot.value = words
+                slot.value = _words_of(slot, self.text(part), part, f"{part}_slots.{k} ({slot.name!r})")
         return self
 
     def text(self, part: Part) -> str | None:
-        """The words of one side of the turn."""
+        """The request or the response."""
         return self.request if part == "request" else self.response
 
     def slots(self, part: Part) -> list[Slot] | None:
-        """The slots of one side; None: not annotated."""
+        """The slots of the request or of the response. None: not annotated."""
         return self.request_slots if part == "request" else self.response_slots
+
+
+def _words_of(slot: Slot, text: str | None, part: Part, field: str) -> str:
+    """The words of the slot's span. ValueError: the span does not fit the text."""
+    if text is None:
+        raise ValueError(f"{field}: the turn has no {part}; give its text or leave the slot out")
+    if not slot.start < slot.end <= len(text):
+        raise ValueError(
+            f"{field}: span [{slot.start}, {slot.end}) does not fit the text of {len(text)} code points; "
+            "offsets count code points (not bytes, not UTF-16 units) and the end is exclusive"
+        )
+    words = text[slot.start : slot.end]
+    if slot.value is not None and slot.value != words:
+        raise ValueError(
+            f"{field}: value {slot.value!r} is not the text of its span {words!r}; "
+            "put the canonical value in `normalised`, count offsets in code points"
+        )
+    return words
 
 
 class Dialogue(Record):
     """Turns with a stable id, the annotations that people made, and the labels that models derived."""
 
-    id: str = Field(min_length=1)
+    id: Name
     turns: list[Turn] = Field(min_length=1)
     user: str | None = None
+    """A pseudonym that is stable over dialogues."""
     goals: list[Goal] | None = None
+    """Null: not annotated."""
     votes: list[Vote] = Field(default_factory=list)
+    """Answers to questions about the whole dialogue."""
     labels: list[Label] | None = None
+    """Labels that models or rules derived."""
+    slices: list[Name] = Field(default_factory=list)
+    """Names of the subsets that the dialogue belongs to, such as "unseen" services. Evaluation also reports figures for each."""
     metadata: Metadata = Field(default_factory=dict)
+    """Anything else, as JSON. No part of labelgen reads it."""
 
     @model_validator(mode="after")
     def _turns_exist(self) -> Dialogue:
@@ -165,7 +228,7 @@ class Dialogue(Record):
         return self
 
     def goal_of_turns(self) -> list[int | None]:
-        """Per turn the index of its goal in `goals`; None where that is not annotated."""
+        """For each turn, the index of its goal in `goals`. None: the turn has no goal, or goals are not annotated."""
         owner: list[int | None] = [None] * len(self.turns)
         for g, goal in enumerate(self.goals or ()):
             for turn in goal.turns:
@@ -173,13 +236,13 @@ class Dialogue(Record):
         return owner
 
     def content(self) -> Dialogue:
-        """The dialogue as it was logged: without annotations, votes and labels."""
+        """The dialogue as it was logged: without annotations, votes, slices and labels."""
         turns = [Turn(**{name: getattr(turn, name) for name in _LOGGED}) for turn in self.turns]
         return Dialogue(id=self.id, turns=turns, user=self.user, metadata=deepcopy(self.metadata))
 
     def fingerprint(self) -> str:
-        """Hash of what a model reads (content, not labels): equal content, equal fingerprint. 16 hex digits."""
-        logged = json.dumps(self.content().model_dump(mode="json", exclude={"id", "user", "metadata"}), sort_keys=True, ensure_ascii=False)
+        """A hash of what a model reads: equal content has an equal fingerprint, whatever the labels. 16 hex digits."""
+        logged = json.dumps(self.content().model_dump(mode="json", include={"turns"}), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(logged.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -187,13 +250,13 @@ _LOGGED = ("request", "response", "timestamp", "categorical", "numerical", "audi
 
 
 class RecordError(ValueError):
-    """A record that cannot be used: which one, which field, what is wrong and what to do."""
+    """A record cannot be used. The message names the record and the field, and says what is wrong and what to do."""
 
     def __init__(self, source: str, row: int, dialogue_id: str | None, field: str, problem: str) -> None:
         self.source, self.row, self.dialogue_id, self.field, self.problem = source, row, dialogue_id, field, problem
         super().__init__(f"{source}, row {row}, dialogue {dialogue_id!r}, field {field!r}: {problem}")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # without it the error of a worker process cannot be unpickled
+    def __reduce__(self) -> tuple[Any, ...]:  # an error of a worker process must survive pickling
         return RecordError, (self.source, self.row, self.dialogue_id, self.field, self.problem)
 
     def as_row(self) -> dict[str, Any]:
@@ -204,36 +267,36 @@ class RecordError(ValueError):
 Reject = Callable[[RecordError], None]
 
 
-def refuse(error: RecordError, reject: Reject | None) -> None:
-    """Hands what cannot be used over to `reject`; without it, raises."""
+def reject_or_raise(error: RecordError, reject: Reject | None) -> None:
+    """Passes the error to `reject`. Without `reject`, raises it."""
     if reject is None:
         raise error
     reject(error)
 
 
 _REMEDIES = {
-    "extra_forbidden": "the record has no such field; put what labelgen does not know into the dialogue's `metadata`",
+    "extra_forbidden": "the record has no such field; put other data into the dialogue's `metadata`",
     "missing": "the field is required; add it",
     "string_type": "write it as text",
     "string_too_short": "it must not be empty",
     "too_short": "it must hold at least one item",
-    "string_unicode": "it holds half a surrogate pair, as of an emoji that was cut; replace it (text.encode('utf-8', 'replace').decode())",
+    "string_unicode": "it holds half a surrogate pair, as when an emoji is cut; replace it (text.encode('utf-8', 'replace').decode())",
     "finite_number": "it must be a finite number; write null where the value is missing",
 }
 
 
 def parse(row: Mapping[str, Any], source: str = "record", number: int = 0) -> Dialogue:
-    """One mapping -> Dialogue; raises RecordError that names the dialogue, the field and the remedy."""
+    """Turns a mapping into a Dialogue. Raises RecordError that names the dialogue, the field and the remedy."""
     try:
         return Dialogue.model_validate(row)
     except ValidationError as error:
         name = row.get("id") if isinstance(row, Mapping) else None
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(step) for step in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ")
         remedy = _REMEDIES.get(first["type"])
         rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        problem = f"{told}; {remedy}{rest}" if remedy else told + rest
+        problem = f"{message}; {remedy}{rest}" if remedy else message + rest
         raise RecordError(source, number, None if name is None else str(name), path or "record", problem) from None
 
 
@@ -243,7 +306,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema(output: str | None = None) -> None:
-    """Entry: prints the JSON Schema of a record, or writes it to the file `output`."""
+    """Entry point of `labelgen schema`: prints the JSON Schema of a record, or writes it to the file `output`."""
     text = json.dumps(json_schema(), indent=2)
     if output is None:
         print(text)

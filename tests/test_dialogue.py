@@ -68,9 +68,15 @@ def turns(draw: st.DrawFn) -> Turn:
         numerical=draw(st.dictionaries(texts, st.none() | numbers, max_size=2)),
         audio=draw(st.none() | texts),
         intent=draw(st.none() | texts),
+        request_acts=draw(st.none() | st.lists(names, max_size=2)),
+        response_acts=draw(st.none() | st.lists(names, max_size=2)),
         request_slots=draw(slots(request)),
         response_slots=draw(slots(response)),
         defect=draw(st.none() | st.booleans()),
+        retry=draw(st.none() | st.booleans()),
+        rewrites=draw(st.none() | st.lists(texts, max_size=2)),
+        rewritten_with_hindsight=draw(st.none() | st.booleans()),
+        paraphrases=draw(st.dictionaries(texts, texts, max_size=2)),
         votes=draw(votes),
     )
 
@@ -87,7 +93,8 @@ def dialogues(draw: st.DrawFn) -> Dialogue:
         goals = [Goal(turns=m, name=draw(st.none() | texts), outcome=draw(outcomes)) for m in members if m]
     label = st.builds(
         Label, task=texts, value=texts, turns=st.lists(st.sampled_from(indices), max_size=2), confidence=st.floats(0, 1),
-        part=st.none() | st.sampled_from(PARTS), start=st.none() | st.integers(0, 9), text=st.none() | texts, source=texts,
+        part=st.none() | st.sampled_from(PARTS), start=st.none() | st.integers(0, 9), end=st.none() | st.integers(0, 9),
+        text=st.none() | texts, source=texts,
     )  # fmt: skip
     return Dialogue(
         id=draw(names),
@@ -96,8 +103,23 @@ def dialogues(draw: st.DrawFn) -> Dialogue:
         goals=goals,
         votes=draw(votes),
         labels=draw(st.none() | st.lists(label, max_size=2)),
+        slices=draw(st.lists(names, max_size=2)),
         metadata=draw(st.dictionaries(texts, json_values, max_size=2)),
     )
+
+
+@settings(max_examples=1, deadline=None)
+@given(record=dialogues())
+def test_the_records_here_set_every_field(record: Dialogue) -> None:
+    """Else a new field would not be tested to survive writing."""
+    assert record.model_fields_set == Dialogue.model_fields.keys()
+    assert record.turns[0].model_fields_set == Turn.model_fields.keys()
+
+
+def test_the_published_schema_describes_the_fields() -> None:
+    turn = json_schema()["$defs"]["Turn"]
+    assert [name for name, field in turn["properties"].items() if "description" not in field] == []
+    assert [name for name, field in json_schema()["properties"].items() if "description" not in field] == ["id", "turns"]
 
 
 def back(records: list[Dialogue], folder: Path, ending: str) -> list[Dialogue]:
@@ -131,8 +153,11 @@ def test_content_and_fingerprint_ignore_what_people_and_models_said(record: Dial
     said = Label(task="intent", value="Banks/Transfer", turns=[0], confidence=0.5, source="model")
     goals = [Goal(turns=[0], outcome="failure")]
     content = record.content()
-    turn = content.turns[0].model_copy(update={"intent": "x", "defect": True, "request_slots": [], "votes": [Vote(question="q", value=1)]})
-    labelled = content.model_copy(update={"labels": [said], "goals": goals, "turns": [turn, *content.turns[1:]], "votes": other.votes})
+    logged = {name: getattr(content.turns[0], name) for name in ("request", "response", "timestamp", "categorical", "numerical", "audio")}
+    changed = {name: getattr(other.turns[0], name) for name in Turn.model_fields.keys() - logged.keys()}
+    turn = content.turns[0].model_copy(update={**changed, "votes": [Vote(question="q", value=1)]})
+    changed = {"labels": [said], "goals": goals, "turns": [turn, *content.turns[1:]], "votes": other.votes, "slices": ["rare"]}
+    labelled = content.model_copy(update=changed)
     assert labelled.content() == content == content.content()
     assert labelled.fingerprint() == record.fingerprint()
     spoken = content.turns[0].model_copy(update={"request": (content.turns[0].request or "") + "!"})
@@ -209,6 +234,10 @@ def test_offsets_count_code_points(text: str) -> None:
         ({"id": "a", "turns": [{}], "goals": [{"turns": [0]}, {"turns": [0]}]}, "record", "one goal"),
         ({"id": "a", "turns": [{}], "goals": [{"turns": [0], "outcome": "abandoned"}]}, "goals.0.outcome", "success"),
         ({"id": "a", "turns": [{}], "metadata": {"score": float("nan")}}, "metadata", "finite"),
+        ({"id": "a", "turns": [{}], "metadata": {"slice": "unseen"}}, "metadata", "`slices`"),
+        ({"id": "a", "turns": [{}], "metadata": {"user_acts": ["ASK"]}}, "metadata", "`request_acts`"),
+        ({"id": "a", "turns": [{"request_acts": "ASK"}]}, "turns.0.request_acts", "list"),
+        ({"id": "a", "turns": [{"request_acts": [""]}]}, "turns.0.request_acts.0", "empty"),
         ({"id": "a", "turns": [{}], "metadata": {"\udfff": 1}}, "metadata.\ufffd\ufffd\ufffd.[key]", "surrogate"),
     ],
 )

@@ -28,8 +28,8 @@ def lost(request: str | None, semantics: list[str] | None) -> bool | None:
 
 def marked(path: str) -> Iterator[Dialogue]:
     for dialogue in files.read(path):
-        for turn, semantics in zip(dialogue.turns, dialogue.metadata["semantics"], strict=True):
-            turn.defect = lost(turn.request, semantics)
+        for turn in dialogue.turns:
+            turn.defect = lost(turn.request, turn.request_acts)
         yield dialogue
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 
 __all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "place", "read_rows", "share"]
 
@@ -70,7 +70,7 @@ def convert_each(
                 raise RecordError(source, number, identity, field, told) from error
             dialogue = parse(fields, source, number)
         except RecordError as error:
-            refuse(error, reject)
+            reject_or_raise(error, reject)
         else:
             yield dialogue
 

@@ -34,7 +34,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from labelgen.dialogue import Dialogue, Moment, RecordError, Reject
+from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime
 from labelgen.io.files import read_files
 from labelgen.io.paths import RECORD_SUFFIXES, list_files
 from labelgen.io.rows import Row
@@ -50,7 +50,7 @@ READ = {
     "tool_call_id",
     *TIMES,
 }  # of a message; the rest goes to `other`
-MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+MOMENT: TypeAdapter[datetime] = TypeAdapter(UTCDatetime)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ What is labelled, and by which rule:
 
 - Rewrites: the publisher's rewrite first, then the crowd's. Requests that the publisher gives no rewrite for are not annotated: they are
   not all free of context ("yes please" is among them). Where a request was rewritten twice, the later rewrite holds.
-- `metadata["rewritten_with_hindsight"]`, where there are any: turns whose rewrite also draws on what the driver said afterwards, as when
-  the assistant asked back. What runs while the dialogue does cannot know these rewrites.
+- `rewritten_with_hindsight`: the rewrite also draws on what the driver said later, for example after the assistant asked back. A running
+  assistant cannot know such a rewrite.
 - Intent: the dialogue's task (navigate, schedule, weather), of each request; a dialogue was written for one task.
 - Goals: one a dialogue, named by the task; its outcome is unknown.
 
@@ -20,15 +20,23 @@ Not labelled: slots (the publisher's have no spans), defects and votes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labelgen.corpora import Raw, convert_each, read_rows
 from labelgen.dialogue import Dialogue, Reject
 
 SOURCE = "github.com/alexa/alexa-dataset-contextual-query-rewrite (MIT-0)"
+
+
+class Rewrite(NamedTuple):
+    """Rewrites of one utterance, best first; `hindsight`: they draw on what the driver said after it."""
+
+    utterance: int
+    texts: list[str]
+    hindsight: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def convert(raw: Raw) -> dict[str, Any]:
     """One published dialogue -> the fields of our record, without the id. KeyError, ValueError, ...: not in the publisher's format."""
     intent = raw["scenario"]["task"]["intent"]
     turns: list[dict[str, Any]] = []
-    places = []  # of each utterance, the turn that it is in
+    turn_of = []  # utterance -> the turn that it is in
     for utterance in raw["dialogue"]:
         speaker, text = utterance["turn"], utterance["data"]["utterance"]
         if speaker not in ("driver", "assistant"):
@@ -71,20 +79,20 @@ def convert(raw: Raw) -> dict[str, Any]:
             turns[-1]["response"] = text
         else:
             turns.append({"response": text})
-        places.append(len(turns) - 1)
-    hindsight: set[int] = set()
-    for place, utterance in enumerate(raw["dialogue"]):
-        said = utterance.get("reformulation") or {}
-        if gold := said.get("reformulated_utt"):
-            base = said["base_utt_idx"]
-            if not 0 <= base <= place or raw["dialogue"][base]["turn"] != "driver":
-                raise ValueError(f"base_utt_idx {base} at utterance {place} is no earlier utterance of the driver")
-            turns[places[base]]["rewrites"] = list(dict.fromkeys([gold, *(said.get("mturk_reformulations") or ())]))
-            later = (other["turn"] == "driver" for other in raw["dialogue"][base + 1 : place + 1])
-            (hindsight.add if any(later) else hindsight.discard)(places[base])
-    goal = {"turns": list(range(len(turns))), "name": intent}
-    return {
-        "turns": turns,
-        "goals": [goal] if turns else [],
-        "metadata": {"rewritten_with_hindsight": sorted(hindsight)} if hindsight else {},
-    }
+        turn_of.append(len(turns) - 1)
+    for number, utterance in enumerate(raw["dialogue"]):
+        if rewrite := find_rewrite(raw["dialogue"], number, utterance.get("reformulation") or {}):
+            turns[turn_of[rewrite.utterance]] |= {"rewrites": rewrite.texts, "rewritten_with_hindsight": rewrite.hindsight}
+    return {"turns": turns, "goals": [{"turns": list(range(len(turns))), "name": intent}] if turns else []}
+
+
+def find_rewrite(utterances: Sequence[Raw], number: int, published: Raw) -> Rewrite | None:
+    """The rewrite that is published at utterance `number`; None: there is none. ValueError: it rewrites no request before that."""
+    best = published.get("reformulated_utt")
+    if not best:
+        return None
+    base = published["base_utt_idx"]
+    if not 0 <= base <= number or utterances[base]["turn"] != "driver":
+        raise ValueError(f"base_utt_idx {base} at utterance {number} is no earlier utterance of the driver")
+    texts = list(dict.fromkeys([best, *(published.get("mturk_reformulations") or ())]))
+    return Rewrite(base, texts, any(later["turn"] == "driver" for later in utterances[base + 1 : number + 1]))

@@ -17,9 +17,9 @@ What is logged:
 - `numerical["recogniser_confidence"]`: the mean posterior of these words; missing where there are none.
 - `numerical["recogniser_alternatives"]`: how many other words their positions hold, on average; missing where there are none.
 
-What is labelled: `metadata["semantics"]`, per turn the acts of the user as published (`inform-area-north`, `request-phone`, `bye`; the
-annotators heard the user), null for a turn without a request. Acts are not slots: they have no spans, and a value that the recogniser
-lost is in none of the words. Not labelled: intents, slots, goals, outcomes, defects, rewrites and votes.
+What is labelled: `request_acts`, the user's acts as published (`inform-area-north`, `request-phone`, `bye`; the annotators heard the
+user). Acts are not slots: they have no spans, and none of the words may hold a value that the recogniser lost. Not labelled: intents,
+slots, goals, outcomes, defects, rewrites and votes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,6 @@ def sessions(text: str) -> list[Session]:
 def convert(session: Session) -> dict[str, Any]:
     """One dialogue -> the fields of our record, without the id. ValueError: a line is not in the format."""
     turns: list[dict[str, Any]] = []
-    semantics: list[list[str] | None] = []
     for line in session.lines:
         try:
             system, network, labels = line.text.split(SEPARATOR)
@@ -110,15 +109,14 @@ def convert(session: Session) -> dict[str, Any]:
         if done := acts(system):
             if not turns:
                 turns.append({})
-                semantics.append(None)
             turns[-1]["response"] = done
         numerical = {
             "recogniser_confidence": fmean(word.posterior for word in heard) if heard else None,
             "recogniser_alternatives": fmean(word.others for word in heard) if heard else None,
         }
-        turns.append({"request": " ".join(word.word for word in heard), "numerical": numerical})
-        semantics.append([label for label in labels.strip().split(";") if label])
-    return {"turns": turns, "metadata": {"semantics": semantics}}
+        semantics = [act for act in labels.strip().split(";") if act]
+        turns.append({"request": " ".join(word.word for word in heard), "request_acts": semantics, "numerical": numerical})
+    return {"turns": turns}
 
 
 def acts(system: str) -> str:

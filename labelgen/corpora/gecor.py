@@ -10,8 +10,8 @@ What is labelled, and by which rule:
 
 - Rewrites: one a request, the complete version. A request that needs none is its own rewrite. The annotators also mended spelling, so
   a rewrite that differs does not prove that the request depended on its context.
-- `metadata["with_ellipsis"]` and `metadata["with_coreference"]`: per turn the version that leaves words out, and the one that refers to
-  them, null where the annotators wrote none. One of them is often the request; all of them mean what the rewrite says.
+- Paraphrases: `ellipsis`, the version that leaves words out, and `coreference`, the one that refers to them, where the annotators wrote
+  one. One of them is often the request; all of them mean what the rewrite says.
 
 Not labelled: intents, slots (the publisher's have no spans), goals, outcomes, defects and votes.
 """
@@ -53,9 +53,15 @@ class GECOR:
 
 def convert(raw: Raw) -> dict[str, Any]:
     """One published dialogue -> the fields of our record, without the id. KeyError, TypeError, ...: not in the publisher's format."""
-    users = [turn["usr"] for turn in raw["dial"]]
-    turns = [{"request": turn["usr"]["transcript"], "response": turn["sys"]["sent"]} for turn in raw["dial"]]
-    for turn, user in zip(turns, users, strict=True):
-        turn["rewrites"] = [user["transcript_complete"]] if user["transcript_complete"] else None
-    metadata = {name: [user[f"transcript_{name}"] or None for user in users] for name in ("with_ellipsis", "with_coreference")}
-    return {"turns": turns, "metadata": metadata}
+    return {"turns": [_turn(published["usr"], published["sys"]["sent"]) for published in raw["dial"]]}
+
+
+def _turn(user: Raw, response: str) -> dict[str, Any]:
+    complete = user["transcript_complete"]
+    versions = {kind: user[f"transcript_with_{kind}"] for kind in ("ellipsis", "coreference")}
+    return {
+        "request": user["transcript"],
+        "response": response,
+        "rewrites": [complete] if complete else None,
+        "paraphrases": {kind: words for kind, words in versions.items() if words},
+    }

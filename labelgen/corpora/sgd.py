@@ -20,8 +20,10 @@ What is labelled, and by which rule:
   longer number (1.6% of the located), and such a span may overlap another; responses have no categorical slots. Score them apart.
 - `categorical["service"]`: the service that the assistant's answer acts for, as its log would hold it (a feature, not a label).
 - `normalised`: the canonical value, where an act gives one for the words of the span.
-- `metadata`: `services` with their versions; `slice`, by the services that train's schema does not know: "seen" (none), "mixed",
-  "unseen" (all); `retry_after_failure`, where there are any: turns that state the running intent again after a NOTIFY_FAILURE.
+- Dialogue acts of requests and responses: the publisher's (`INFORM`, `REQUEST`, ...), each once, over all frames.
+- Retry: the request states the running intent again right after a NOTIFY_FAILURE.
+- `slices`, by the services that train's schema does not hold: "seen" (none), "mixed", "unseen" (all).
+- `metadata`: `services` with their versions.
 
 Not labelled: defects and votes.
 """
@@ -37,7 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelgen.corpora import Raw, convert_each
-from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, refuse
+from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, reject_or_raise
 
 NONE = "NONE"
 FAILURE = "NOTIFY_FAILURE"
@@ -120,7 +122,7 @@ def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         problem = f"not UTF-8 JSON ({error})"
     failure = RecordError(str(file), 0, None, "file", f"{problem}; unpack the release again")
-    refuse(failure, reject)
+    reject_or_raise(failure, reject)
     return []
 
 
@@ -133,12 +135,15 @@ def convert(raw: Raw, seen: set[str], transactional: Mapping[Intent, bool]) -> d
     exchanges = pair(raw["turns"])
     active = [active_intents(exchange.user) for exchange in exchanges]
     runs, owner = find_goals(active)
+    retries = find_retries(runs, exchanges)
     turns = []
-    for exchange, intents, run in zip(exchanges, active, owner, strict=True):
+    for number, (exchange, intents, run) in enumerate(zip(exchanges, active, owner, strict=True)):
         turns.append({
             "request": exchange.user and exchange.user["utterance"],
             "response": exchange.system and exchange.system["utterance"],
             "intent": None if intents is None else str(run.intent) if intents and run else NONE,
+            "request_acts": find_acts(exchange.user), "response_acts": find_acts(exchange.system),
+            "retry": None if intents is None else number in retries,
             "request_slots": find_slots(exchange.user, categorical=True),
             "response_slots": find_slots(exchange.system, categorical=False),
             "categorical": served(exchange.system),
@@ -147,10 +152,12 @@ def convert(raw: Raw, seen: set[str], transactional: Mapping[Intent, bool]) -> d
         raise ValueError(f"the split's schema.json has no {unknown[0]}")
     goals = [{"turns": run.turns, "name": str(run.intent), "outcome": outcome(run, exchanges, transactional[run.intent])} for run in runs]
     unseen = [service not in seen for service in raw["services"]]
-    metadata = {"services": list(raw["services"]), "slice": "seen" if not any(unseen) else "unseen" if all(unseen) else "mixed"}
-    if retries := find_retries(runs, exchanges):
-        metadata["retry_after_failure"] = retries
-    return {"turns": turns, "goals": None if all(intents is None for intents in active) else goals, "metadata": metadata}
+    return {
+        "turns": turns,
+        "goals": None if all(intents is None for intents in active) else goals,
+        "slices": ["seen" if not any(unseen) else "unseen" if all(unseen) else "mixed"],
+        "metadata": {"services": list(raw["services"])},
+    }
 
 
 def pair(turns: Iterable[Raw]) -> list[Exchange]:
@@ -206,15 +213,21 @@ def outcome(run: Run, exchanges: list[Exchange], transactional: bool) -> Outcome
     return "recovered" if FAILURE in told else "success"
 
 
-def find_retries(runs: list[Run], exchanges: list[Exchange]) -> list[int]:
+def find_acts(turn: Raw | None) -> list[str] | None:
+    """The dialogue acts of one utterance, each once, in order; None: not annotated."""
+    frames = [frame for frame in (turn or {}).get("frames") or () if "actions" in frame]
+    return list(dict.fromkeys(action["act"] for frame in frames for action in frame["actions"])) if frames else None
+
+
+def find_retries(runs: list[Run], exchanges: list[Exchange]) -> set[int]:
     """Turns whose request states the running intent again after the system said that it failed."""
-    return [
+    return {
         turn
         for run in runs
         for turn in run.turns[1:]
         if "INFORM_INTENT" in _acts(exchanges[turn].user, run.intent.service)
         and FAILURE in _acts(exchanges[turn - 1].system, run.intent.service)
-    ]
+    }
 
 
 def served(system: Raw | None) -> dict[str, str]:

@@ -26,9 +26,10 @@ What is labelled, and by which rule:
 - `timestamp`: when the request was sent, in UTC.
 - `categorical["api"]`: the API that the assistant called last before its response; None: none. As in a real log, its name is close to
   the intent.
-- `user`: the publisher's pseudonym. `metadata`: `tasks` that the wizard could do, `multitask`, `happy` (nothing was meant to go wrong),
-  `completion`, and `acts`: per turn the label of the wizard's utterance, None for free text. Labels and API messages decide outcomes,
-  so no feature holds them.
+- `response_acts`: the label of the wizard's utterance; None for free text. Labels and API messages decide outcomes, so no feature holds
+  them.
+- `user`: the publisher's pseudonym. `metadata`: `tasks` that the wizard could do, `multitask`, `happy` (nothing was meant to go wrong)
+  and `completion`.
 
 Not labelled: slots and defects. Left out: the answers on whether the assistant was calm and whether the task was fun.
 """
@@ -44,7 +45,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from labelgen.corpora import Fold, Raw, convert_each, in_fold
-from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, refuse
+from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, reject_or_raise
 
 FEWEST = 4  # utterances of a dialogue
 UTTERANCES = {"utter", "pick_suggestion"}
@@ -157,7 +158,7 @@ def _load(file: Path, identity: str, reject: Reject | None) -> list[Any]:
         return [json.loads(file.read_text(encoding="utf-8"))]
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         failure = RecordError(str(file), 0, identity, "file", f"not UTF-8 JSON ({error}); clone the repository again")
-    refuse(failure, reject)
+    reject_or_raise(failure, reject)
     return []
 
 
@@ -175,7 +176,6 @@ def convert(raw: Raw) -> dict[str, Any]:
     found = find_lines(raw["Events"], None if scenario["MultiTask"] else tasks[0])
     lines = assign(found.lines)
     turns: list[dict[str, Any]] = []
-    acts: list[str | None] = []
     members: dict[str, list[int]] = {}
     for turn, (request, response) in enumerate(pair(lines)):
         task = next(line.task for line in (response, request) if line)
@@ -185,8 +185,8 @@ def convert(raw: Raw) -> dict[str, Any]:
             "request": request and request.text, "response": response and response.text,
             "timestamp": request and request.sent, "intent": request and task,
             "categorical": {"api": response.apis[-1] if response and response.apis else None},
+            "response_acts": [response.act] if response and response.act else None,
         })  # fmt: skip
-        acts.append(response and response.act)
     evidence = find_evidence(lines, found.reports)
     goals = [{"turns": where, "name": task, "outcome": outcome(evidence.get(task, ()))} for task, where in members.items()]
     return {
@@ -194,7 +194,6 @@ def convert(raw: Raw) -> dict[str, Any]:
         "votes": [] if scenario["MultiTask"] else find_votes(raw["UserQuestionnaire"], tasks[0]),
         "metadata": {
             "tasks": tasks, "multitask": scenario["MultiTask"], "happy": scenario["Happy"], "completion": raw["CompletionLevel"],
-            "acts": acts,
         },
     }  # fmt: skip
 

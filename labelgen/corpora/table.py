@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 from upath import UPath
 
-from labelgen.dialogue import Dialogue, Moment, RecordError, Reject, parse, refuse
+from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, reject_or_raise
 from labelgen.io.files import SeenIds
 from labelgen.io.paths import list_files
 from labelgen.io.rows import Row, rows
@@ -41,7 +41,7 @@ TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "aud
 MESSAGE = {"dialogue", "speaker", "text", "timestamp", "intent", "defect", "audio", "user"}
 TRUTH = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
 TRUTH |= {"false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}
-MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+MOMENT: TypeAdapter[datetime] = TypeAdapter(UTCDatetime)
 
 
 class Line(NamedTuple):
@@ -111,7 +111,7 @@ class Table:
             try:
                 dialogue = self._dialogue(run)
             except RecordError as error:
-                refuse(error, reject)
+                reject_or_raise(error, reject)
             else:
                 yield dialogue
 

@@ -11,15 +11,15 @@ What is labelled, and by which rule:
 
 - Votes of a turn: the ratings at the user's line, question "satisfaction", one a rating. The raters of a session change from session
   to session, so votes have no annotator. They say how satisfied the user is when speaking: they judge the response before.
-- Votes of the dialogue: the ratings at OVERALL.
+- Votes of the dialogue: the ratings at OVERALL, and their explanations (JDDC), question "satisfaction_explanation".
 - Defects: a response is judged by the first rated request after it, where no other response stands between them. More than half of
   the ratings below 3: True, fewer than a third: False, else None, as are responses that nobody rated (the last of a session).
 - With `sgd` and name "SGD": goals, outcomes, intents, slots and the logged service of the dialogue of Schema-Guided Dialogue's train
   split that has the same turns, word for word (white space aside), by the rules of `labelgen.corpora.sgd`. A session without such
   a dialogue carries votes and defects alone; how many there are is logged. That reads all of SGD's train split, some 20 s: where
   that matters, write the dialogues once (`labelgen.io.files`) and train on the file.
-- `metadata`: `user_acts`, per turn the act of the request as published (null: none), where there are any; `sgd`, the id of the SGD
-  dialogue, beside what SGD says of it; `explanations` of the overall ratings (JDDC).
+- `request_acts`: the act of the request as published; SGD's acts are not taken.
+- `metadata`: `sgd`, the id of the SGD dialogue, beside what SGD says of it.
 
 Not labelled: goals, intents and slots, without `sgd`; acts of responses are left out. There is no published split: `split` and `fold`.
 SGD, ReDial and CCPE were checked on the publisher's files; MWOZ and JDDC follow the publisher's description of the format alone.
@@ -138,12 +138,11 @@ def convert(block: Block, twins: Mapping[Words, Dialogue]) -> dict[str, Any]:
     for turn, user, judged in zip(record["turns"], users, judgements(session.exchanges), strict=True):
         turn["votes"] = _votes(user.get("ratings", ()))
         turn["defect"] = judged and is_defect(judged)
-    acts = [user.get("act") for user in users]
-    if any(acts):
-        record["metadata"]["user_acts"] = acts
-    if session.overall and session.overall.explanations:
-        record["metadata"]["explanations"] = session.overall.explanations
-    return {**record, "votes": _votes(session.overall.ratings if session.overall else ())}
+        turn["request_acts"] = [user["act"]] if user.get("act") else None
+    if session.overall is None:
+        return record
+    explanations = [{"question": "satisfaction_explanation", "value": words} for words in session.overall.explanations]
+    return {**record, "votes": _votes(session.overall.ratings) + explanations}
 
 
 def parse_session(block: Block) -> Session:

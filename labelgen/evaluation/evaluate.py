@@ -51,7 +51,7 @@ def evaluate(
 ) -> float:
     """Prints the table and writes OUTPUT/metrics.json; returns the mean over tasks of each task's first metric (0.0 without labels).
 
-    `metrics` is over all dialogues; `slices` over those whose metadata names the slice (`metadata["slice"]`, set by the corpus);
+    `metrics` is over all dialogues; `slices` over those that the record's `slices` name;
     OUTPUT/statistics.npz holds what each dialogue adds to each metric, to pool runs or to find the dialogues that fail.
     `baselines` holds both for each trivial prediction fitted on `reference`, the corpus that the model was trained on.
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
@@ -100,14 +100,13 @@ def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping
     """Annotated dialogues with what was said of them -> figures."""
     metrics = _metrics(tasks)
     rows: dict[str, list[Any]] = {name: [] for name in metrics}
-    parts: list[str | None] = []
+    slices: list[list[str]] = []
     for dialogue, said in predicted:
-        part = dialogue.metadata.get("slice")
-        parts.append(part if isinstance(part, str) else None)
+        slices.append(dialogue.slices)
         for name, metric in metrics.items():
             rows[name].append(metric.observe(dialogue, said[name.split("/")[0]]))
     statistics = {name: np.stack(values) for name, values in rows.items()}
-    where = {part: np.array([p == part for p in parts]) for part in sorted({p for p in parts if p is not None})}
+    where = {part: np.array([part in names for names in slices]) for part in sorted({name for names in slices for name in names})}
     return Scores(
         {name: bootstrap(metric, statistics[name]) for name, metric in metrics.items()},
         {part: {name: bootstrap(metric, statistics[name][mask]) for name, metric in metrics.items()} for part, mask in where.items()},

@@ -17,7 +17,7 @@ def arrow_schema() -> pa.Schema:
     """The one Arrow schema of Parquet files. Free metadata and the values of votes are JSON columns."""
     import pyarrow as pa
 
-    text, integers = pa.string(), pa.list_(pa.int32())
+    text, texts, integers = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32())
     span = [("start", pa.int32()), ("end", pa.int32())]
     slots = pa.list_(pa.struct([("name", text), *span, ("value", text), ("normalised", text), ("categorical", pa.bool_())]))
     votes = pa.list_(pa.struct([("question", text), ("value", text), ("annotator", text)]))
@@ -31,11 +31,13 @@ def arrow_schema() -> pa.Schema:
     turn = pa.struct([
         ("request", text), ("response", text), ("timestamp", pa.timestamp("us", tz="UTC")),
         ("categorical", pa.map_(text, text)), ("numerical", pa.map_(text, pa.float64())), ("audio", text),
-        ("intent", text), ("request_slots", slots), ("response_slots", slots), ("defect", pa.bool_()),
-        ("rewrites", pa.list_(text)), ("votes", votes),
+        ("intent", text), ("request_acts", texts), ("response_acts", texts), ("request_slots", slots), ("response_slots", slots),
+        ("defect", pa.bool_()), ("retry", pa.bool_()), ("rewrites", texts), ("rewritten_with_hindsight", pa.bool_()),
+        ("paraphrases", pa.map_(text, text)), ("votes", votes),
     ])  # fmt: skip
     return pa.schema([
-        ("id", text), ("turns", pa.list_(turn)), ("user", text), ("goals", goals), ("votes", votes), ("labels", labels), ("metadata", text),
+        ("id", text), ("turns", pa.list_(turn)), ("user", text), ("goals", goals), ("votes", votes), ("labels", labels),
+        ("slices", texts), ("metadata", text),
     ])  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def from_arrow(row: dict[str, Any]) -> dict[str, Any]:
     turns = []
     for turn in row.get("turns", ()):
         turn = {name: value for name, value in turn.items() if value is not None}
-        for name in ("categorical", "numerical"):
+        for name in ("categorical", "numerical", "paraphrases"):
             turn[name] = dict(turn.get(name, ()))
         turn["votes"] = [_vote(vote) for vote in turn.get("votes", ())]
         turns.append(turn)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from upath import UPath
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse, refuse
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow
 from labelgen.io.paths import RECORD_SUFFIXES, list_record_files, local_path
 from labelgen.io.rows import Position, Row, rows
@@ -48,7 +48,7 @@ def read_files(files: Iterable[UPath], convert: Callable[[Row, str, int], Row], 
             if ids.add(dialogue.id):
                 yield dialogue
             else:
-                refuse(RecordError(str(file), number, dialogue.id, "id", DUPLICATE_ID), reject)
+                reject_or_raise(RecordError(str(file), number, dialogue.id, "id", DUPLICATE_ID), reject)
 
 
 def read_records(
@@ -68,7 +68,7 @@ def read_records(
                 raise RecordError(str(file), number, None, "record", row)
             dialogue = parse(convert(row, str(file), number), str(file), number)
         except RecordError as error:
-            refuse(error, reject)
+            reject_or_raise(error, reject)
         else:
             yield NumberedDialogue(number, dialogue)
 

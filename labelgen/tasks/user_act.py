@@ -14,15 +14,9 @@ from labelgen.tasks.intent import RequestClass
 
 @dataclass(frozen=True)
 class UserAct(RequestClass):
-    """One class a request, from `metadata["user_acts"]`: a text or null for each turn."""
+    """One class a request, from the record's `request_acts`. Several acts are one class: their names, sorted and joined by "+"."""
 
     name: ClassVar[str] = "user_act"
 
     def annotated(self, dialogue: Dialogue) -> list[str | None]:
-        acts = dialogue.metadata.get("user_acts", [None] * len(dialogue.turns))
-        if not isinstance(acts, list) or len(acts) != len(dialogue.turns) or not all(isinstance(act, str | None) for act in acts):
-            raise ValueError(
-                f"dialogue {dialogue.id!r}: metadata.user_acts is {acts!r}; give a list with an act (a text) or null for each of "
-                f"the {len(dialogue.turns)} turns"
-            )
-        return list(acts)
+        return ["+".join(sorted(turn.request_acts)) if turn.request_acts else None for turn in dialogue.turns]

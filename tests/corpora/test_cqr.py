@@ -62,7 +62,7 @@ def test_the_publishers_rewrite_comes_before_the_crowds(tmp_path: Path) -> None:
         tmp_path, driver("A café?"), assistant("Luna."), driver("The route."), assistant("Done.", 2, "The route to Luna.", crowd)
     )
     assert [turn.rewrites for turn in dialogue.turns] == [None, ["The route to Luna.", "Route to Luna, please.", "Way to Luna."]]
-    assert dialogue.metadata == {}
+    assert [turn.rewritten_with_hindsight for turn in dialogue.turns] == [None, False]
 
 
 def test_no_rewrite_is_no_annotation(tmp_path: Path) -> None:
@@ -70,17 +70,19 @@ def test_no_rewrite_is_no_annotation(tmp_path: Path) -> None:
     assert [turn.rewrites for turn in dialogue.turns] == [None, None]
 
 
-def test_rewrites_that_know_what_came_later_are_told(tmp_path: Path) -> None:
+def test_rewrites_that_know_what_came_later_are_marked(tmp_path: Path) -> None:
     said = [driver("Rain?"), assistant("Where?"), driver("Bath."), assistant("No.", 0, "Rain in Bath?"), driver("And snow?")]
     dialogue = only(tmp_path, *said, assistant("No.", 4, "And snow in Bath?"))
     assert [turn.rewrites for turn in dialogue.turns] == [["Rain in Bath?"], None, ["And snow in Bath?"]]
-    assert dialogue.metadata == {"rewritten_with_hindsight": [0]}
+    assert [turn.rewritten_with_hindsight for turn in dialogue.turns] == [True, None, False]
 
 
 def test_the_later_of_two_rewrites_holds(tmp_path: Path) -> None:
     dialogue = only(tmp_path, driver("Rain?"), assistant("Where?", 0, "Rain here?"), driver("Bath."), assistant("No.", 0, "Rain in Bath?"))
     assert dialogue.turns[0].rewrites == ["Rain in Bath?"]
-    assert dialogue.metadata == {"rewritten_with_hindsight": [0]}
+    assert dialogue.turns[0].rewritten_with_hindsight
+    talk = [driver("Rain?"), assistant("Where?"), driver("Bath."), assistant("No.", 0, "Rain in Bath?"), assistant("No.", 2, "Bath, rain?")]
+    assert [turn.rewritten_with_hindsight for turn in only(tmp_path, *talk).turns] == [True, False, None]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,6 @@ def test_the_reference_put_back_into_the_publishers_format_reads_the_same(tmp_pa
                     assert ours.rewrites[0] == theirs["gold"] != ours.request
                     assert set(ours.rewrites[1:]) == set(theirs["paraphrases"]) - {theirs["gold"]}
                     rewritten += 1
-            hindsight += len(dialogue.metadata.get("rewritten_with_hindsight", ()))
+            hindsight += sum(bool(turn.rewritten_with_hindsight) for turn in dialogue.turns)
     late = [turn for row in rows for turn in row["turns"] if "rewrite" in turn and turn["rewrite"]["context_until"] > turn["i"] + 1]
     assert (len(rows), rewritten, hindsight) == (271, 206, len(late))

@@ -62,8 +62,7 @@ def test_semantics_are_as_published_and_aligned_with_the_turns(tmp_path: Path) -
         line("request food", *sure("bye"), semantics="bye"),
     ]
     (dialogue,) = published(tmp_path, *lines).read()
-    assert dialogue.metadata["semantics"] == [None, ["inform-food-asian oriental", "inform-area-north"], [], ["bye"]]
-    assert len(dialogue.turns) == len(dialogue.metadata["semantics"])
+    assert [turn.request_acts for turn in dialogue.turns] == [None, ["inform-food-asian oriental", "inform-area-north"], [], ["bye"]]
 
 
 def test_the_request_is_the_best_word_of_each_position(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_the_reference_put_back_into_the_publishers_format_reads_the_same(tmp_pa
     assert (len(read), len(lines)) == (506, 3934)
     for dialogue, talk in zip(read, pairs, strict=True):
         assert [turn.response for turn in dialogue.turns] == [*(system["text"] for system, _ in talk), None]
-        assert dialogue.metadata["semantics"] == [None, *(user.get("acts", []) for _, user in talk)]
+        assert [turn.request_acts for turn in dialogue.turns] == [None, *(user.get("acts", []) for _, user in talk)]
         for turn, (_, user) in zip(dialogue.turns[1:], talk, strict=True):
             words = [word for word in user["asr"]["words"] if word[0] not in ("<s>", "</s>")]  # it takes these for words at times
             assert turn.request == " ".join(word for word, _ in words)

@@ -45,7 +45,7 @@ def test_the_complete_version_is_the_rewrite(tmp_path: Path) -> None:
         ("Its phone?", "It is 5.", ["Luna's phone?"]),
         ("Bye!", "Bye.", None),
     ]
-    assert dialogue.metadata == {"with_ellipsis": [None, "Phone?", None], "with_coreference": [None, "Its phone?", None]}
+    assert [turn.paraphrases for turn in dialogue.turns] == [{}, {"ellipsis": "Phone?", "coreference": "Its phone?"}, {}]
     assert (dialogue.goals, dialogue.turns[0].intent, dialogue.turns[0].request_slots) == (None, None, None)
 
 
@@ -97,15 +97,13 @@ def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
 
 def as_reference(dialogue: Dialogue) -> list[Json]:
     """What both conversions say of each turn."""
-    columns = (dialogue.turns, dialogue.metadata["with_ellipsis"], dialogue.metadata["with_coreference"])
     return [
         {
             "texts": (turn.request, turn.response),
             "gold": turn.rewrites and turn.rewrites[0],
-            "ellipsis": ellipsis,
-            "coreference": coreference,
+            **{kind: turn.paraphrases.get(kind) for kind in ("ellipsis", "coreference")},
         }
-        for turn, ellipsis, coreference in zip(*columns, strict=True)
+        for turn in dialogue.turns
     ]
 
 

@@ -131,14 +131,14 @@ def test_another_services_act_decides_nothing(tmp_path: Path) -> None:
     assert [goal.outcome for goal in dialogue.goals or ()] == [None]
 
 
-def test_retries_are_told_and_stay_in_their_goal(tmp_path: Path) -> None:
+def test_retries_are_marked_and_stay_in_their_goal(tmp_path: Path) -> None:
     again = (act("INFORM_INTENT", "intent", "BookTable"),)
     dialogue = only(tmp_path, [
         user("Book a table.", BOOK, actions=again), system("It failed.", "NOTIFY_FAILURE"),
         user("Book one again.", BOOK, actions=again), system("Done.", "NOTIFY_SUCCESS"),
         user("And another.", BOOK, actions=again), system("Done.", "NOTIFY_SUCCESS"),
     ])  # fmt: skip
-    assert dialogue.metadata["retry_after_failure"] == [1]
+    assert [turn.retry for turn in dialogue.turns] == [False, True, False]
     assert len(dialogue.goals or ()) == 1
 
 
@@ -187,13 +187,23 @@ def test_turns_without_a_partner_stand_alone(tmp_path: Path) -> None:
     assert [turn.intent for turn in dialogue.turns] == [None, "Cafes/FindCafe", "Cafes/FindCafe", None, "NONE"]
 
 
+def test_acts_are_the_publishers_over_all_frames(tmp_path: Path) -> None:
+    asked = user("A café in Åbo, what is it called?", FIND, actions=(act("INFORM", "city", "Åbo"), act("INFORM", "x", "y"), act("REQUEST")))
+    asked["frames"].append({**asked["frames"][0], "actions": [act("REQUEST"), act("AFFIRM")]})
+    bare = {"speaker": "USER", "utterance": "Hm."}
+    dialogue = only(tmp_path, [asked, system("Luna.", "OFFER"), user("Thanks.", NONE), bare])
+    assert [turn.request_acts for turn in dialogue.turns] == [["INFORM", "REQUEST", "AFFIRM"], [], None]
+    assert [turn.response_acts for turn in dialogue.turns] == [["OFFER"], None, None]
+    assert [turn.retry for turn in dialogue.turns] == [False, False, None]
+
+
 @pytest.mark.parametrize(
     ("services", "name"), [(("Cafes_1",), "seen"), (("Cafes_1", "Cafes_2"), "mixed"), (("Cafes_2", "Boats_1"), "unseen")]
 )
 def test_slices_follow_the_services_of_train(tmp_path: Path, services: tuple[str, ...], name: str) -> None:
     dialogue = only(tmp_path, [user("Hi.", NONE), system("Bye.")], services=services, split="dev")
     assert dialogue.id == "sgd:dev/1_00000"
-    assert dialogue.metadata == {"services": list(services), "slice": name}
+    assert (dialogue.slices, dialogue.metadata) == ([name], {"services": list(services)})
 
 
 @pytest.mark.parametrize(
@@ -239,8 +249,8 @@ def as_reference(dialogue: Dialogue) -> Json:
         "goal of turns": dialogue.goal_of_turns(),
         "intents": [turn.intent for turn in dialogue.turns],
         "slots": [sorted((s.name, s.start, s.end, (s.normalised if s.categorical else s.value) or "") for s in turn) for turn in slots],
-        "retries": dialogue.metadata.get("retry_after_failure", []),
-        "slice": dialogue.metadata["slice"],
+        "retries": [k for k, turn in enumerate(dialogue.turns) if turn.retry],
+        "slices": dialogue.slices,
     }
 
 
@@ -262,7 +272,7 @@ def as_ours(row: Json) -> Json:
         "intents": [name(user["intent"]) for user, _ in pairs],
         "slots": [sorted(spans(user) + spans(system)) for user, system in pairs],
         "retries": [k for k, (user, _) in enumerate(pairs) if user.get("retry_after_failure")],
-        "slice": "unseen" if unseen == services else "mixed" if unseen else "seen",
+        "slices": ["unseen" if unseen == services else "mixed" if unseen else "seen"],
     }
 
 

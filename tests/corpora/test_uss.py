@@ -82,17 +82,18 @@ def test_a_response_is_judged_by_the_first_rating_after_it(tmp_path: Path) -> No
     ]  # fmt: skip
 
 
-def test_acts_of_requests_are_told_by_turn(tmp_path: Path) -> None:
-    told = only(tmp_path, system("Hello.", "GREET"), user("A café?", act="ASK+PLACE"), system("Luna.", "OFFER"), user("Hm."))
-    assert told.metadata == {"user_acts": [None, "ASK+PLACE", None]}
-    assert only(tmp_path, user("A café?")).metadata == {}
+def test_requests_carry_their_acts(tmp_path: Path) -> None:
+    dialogue = only(tmp_path, system("Hello.", "GREET"), user("A café?", act="ASK+PLACE"), system("Luna.", "OFFER"), user("Hm."))
+    assert [turn.request_acts for turn in dialogue.turns] == [None, ["ASK+PLACE"], None]
 
 
 def test_explanations_of_the_overall_ratings_are_kept(tmp_path: Path) -> None:
     text = session(user("A café?") + "\t", overall="1,2\ttoo slow;rude")
     (dialogue,) = published(tmp_path, text, name="JDDC").read()
-    assert dialogue.metadata["explanations"] == ["too slow", "rude"]
-    assert ratings(dialogue) == [1, 2]
+    assert [(vote.question, vote.value) for vote in dialogue.votes] == [
+        *(("satisfaction", rating) for rating in (1, 2)),
+        *(("satisfaction_explanation", words) for words in ("too slow", "rude")),
+    ]
 
 
 def test_a_session_without_overall_has_no_rating_of_its_own(tmp_path: Path) -> None:
@@ -189,7 +190,8 @@ def test_sessions_carry_what_sgd_says_of_the_same_words(tmp_path: Path, caplog: 
     swapped = session(system("Quiet cafés?"), user("Luna."))
     joined, *others = published(tmp_path / "uss", known, longer, swapped, name="SGD", sgd=sgd).read()
     assert joined.id == "uss:SGD/0"
-    assert joined.metadata == {"sgd": "sgd:train/1_00001", "user_acts": ["ASK", "ASK"], "services": ["Cafes_1"], "slice": "seen"}
+    assert [turn.request_acts for turn in joined.turns] == [["ASK"], ["ASK"]]
+    assert (joined.slices, joined.metadata) == (["seen"], {"sgd": "sgd:train/1_00001", "services": ["Cafes_1"]})
     assert [(goal.turns, goal.name, goal.outcome) for goal in joined.goals or ()] == [([0, 1], "Cafes/FindCafe", "success")]
     assert [[slot.value for slot in turn.request_slots or ()] for turn in joined.turns] == [["Quiet"], ["Loud"]]
     assert [turn.intent for turn in joined.turns] == ["Cafes/FindCafe"] * 2

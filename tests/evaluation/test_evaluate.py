@@ -29,7 +29,7 @@ def figures(export: Path, dialogues: list[Dialogue], output: Path) -> dict:
 
 
 def sliced(dialogue: Dialogue, name: str) -> Dialogue:
-    return dialogue.model_copy(update={"metadata": {**dialogue.metadata, "slice": name}})
+    return dialogue.model_copy(update={"slices": [name]})
 
 
 def test_accuracy_is_that_of_the_labels(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_objective_is_the_mean_of_first_metrics(exported: Path, dialogues: l
     assert value == pytest.approx(sum(known) / len(known))
 
 
-def test_a_slice_that_is_no_name_is_none(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    values: list[object] = [["a"], 3, None, {}]
-    odd = [dialogue.model_copy(update={"metadata": {"slice": value}}) for dialogue, value in zip(dialogues, values, strict=False)]
-    assert figures(exported, odd, tmp_path)["slices"] == {}
+def test_a_dialogue_may_belong_to_several_slices(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    both, neither = dialogues[0].model_copy(update={"slices": ["a", "b"]}), dialogues[1]
+    slices = figures(exported, [both, neither], tmp_path)["slices"]
+    assert slices["a"] == slices["b"] == figures(exported, [dialogues[0]], tmp_path)["metrics"]

@@ -1,7 +1,6 @@
-"""User act: one act a request, from the metadata."""
+"""User act: one act a request, from the record."""
 
 import numpy as np
-import pytest
 
 from labelgen.dialogue import Dialogue, Turn
 from labelgen.inputs.batch import IGNORE
@@ -9,14 +8,20 @@ from labelgen.metrics import Prediction
 from labelgen.tasks.user_act import UserAct
 
 TASK = UserAct(labels=("AFFIRM", "INFORM"))
-TURNS = [Turn(request="yes"), Turn(request="at nine"), Turn(response="done")]
-DIALOGUE = Dialogue(id="a", turns=TURNS, metadata={"user_acts": ["AFFIRM", "INFORM", None]})
+YES = Turn(request="yes", request_acts=["AFFIRM"])
+DIALOGUE = Dialogue(id="a", turns=[YES, Turn(request="at nine", request_acts=["INFORM"]), Turn(response="done")])
 
 
-def test_acts_are_read_from_the_metadata() -> None:
+def test_acts_are_read_from_the_record() -> None:
     assert TASK.encode(DIALOGUE, []).tolist() == [0, 1, IGNORE]
-    assert TASK.encode(Dialogue(id="b", turns=TURNS), []).tolist() == [IGNORE] * 3
+    bare = [Turn(request="yes"), Turn(request="hm", request_acts=[])]
+    assert TASK.encode(Dialogue(id="b", turns=bare), []).tolist() == [IGNORE] * 2
     assert list(TASK.values(DIALOGUE)) == ["AFFIRM", "INFORM"]
+
+
+def test_several_acts_are_one_class_in_any_order() -> None:
+    turns = [Turn(request="yes, at nine", request_acts=acts) for acts in (["INFORM", "AFFIRM"], ["AFFIRM", "INFORM"])]
+    assert list(TASK.values(Dialogue(id="a", turns=turns))) == ["AFFIRM+INFORM"] * 2
 
 
 def test_acts_are_scored_and_labelled_at_requests() -> None:
@@ -25,9 +30,3 @@ def test_acts_are_scored_and_labelled_at_requests() -> None:
     metric.observe(DIALOGUE, Prediction([], rows))
     assert metric.compute() == 0.5
     assert [(label.value, label.turns) for label in TASK.decode(rows, DIALOGUE, [], {})] == [("AFFIRM", [0]), ("AFFIRM", [1])]
-
-
-@pytest.mark.parametrize("acts", ["AFFIRM", ["AFFIRM"], [1, None, None], None])
-def test_acts_that_do_not_fit_the_turns_are_told(acts: object) -> None:
-    with pytest.raises(ValueError, match=r"dialogue 'a': metadata\.user_acts .* each of the 3 turns"):
-        TASK.encode(Dialogue(id="a", turns=TURNS, metadata={"user_acts": acts}), [])
