@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
@@ -23,6 +23,9 @@ from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, marginal_cross_entropy
 from labelgen.model.packed import sizes
 from labelgen.tasks import Decoded, Task
+
+HYPOTHESES = 256  # of a search: all partitions of six turns are 203
+SUMS = 2**18  # numbers that a search adds up for a dialogue, about: hypotheses times the square of the turns
 
 
 class PointerHead(nn.Module):
@@ -111,23 +114,111 @@ class GoalSegmentation(Task):
         return dialogue.goal_of_turns(), predicted
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
-        """Turn by turn the most probable goal. A goal's confidence: the probability that exactly these turns are its turns.
+        """The goals of the most probable partition that `partition` finds, in the order of their first turns."""
+        goals = partition(probabilities)
+        found = enumerate(zip(turns_of(goals), confidences(probabilities, goals), strict=True))
+        return [Label(task=self.name, value=str(g), turns=turns.tolist(), confidence=c, source="") for g, (turns, c) in found]
 
-        That takes the turns' choices as independent and the earlier turns as decoded: the opening turn opens a goal, each later turn
-        of the goal joins it, and each later turn outside does not.
-        """
-        goals: list[list[int]] = []
-        confidences: list[float] = []
-        for t, row in enumerate(probabilities):
-            to_goals = [float(row[[1 + turn for turn in goal]].sum()) for goal in goals]
-            best = max(range(len(goals)), key=to_goals.__getitem__, default=-1)
-            opens = t == 0 or row[0] >= to_goals[best]
-            for g, joins in enumerate(to_goals):
-                confidences[g] *= joins if g == best and not opens else max(1.0 - joins, 0.0)
-            if opens:
-                goals.append([t])
-                confidences.append(1.0 if t == 0 else float(row[0]))
-            else:
-                goals[best].append(t)
-        pairs = enumerate(zip(goals, confidences, strict=True))
-        return [Label(task=self.name, value=str(g), turns=goal, confidence=min(c, 1.0), source="") for g, (goal, c) in pairs]
+
+def partition(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:
+    """The most probable partition of a dialogue's turns into goals that is found: a goal number a turn, numbered by first turns.
+
+    Each turn chooses a new goal or an earlier turn, independently of the others. So the probability of a partition is the product of
+    the probabilities of its turns' goals, given the goals of the turns before. The best goal turn by turn can miss the best product.
+    That greedy partition is returned where a bound proves that none is better; otherwise `search` looks for a better one. The result is
+    exact up to seven turns, and beyond them wherever at most HYPOTHESES partitions of the first turns can still win.
+    """
+    goals = greedy(probabilities)
+    chosen = choice_probabilities(probabilities, goals)
+    ceilings = np.maximum(probabilities[:, 0], 1.0 - probabilities[:, 0], dtype=np.float64)  # of a turn's factor, whatever came before
+    ceilings[0] = 1.0
+    with np.errstate(divide="ignore"):
+        log_chosen, log_ceilings, log_others = np.log(chosen), np.log(ceilings), np.log(np.clip(1.0 - chosen, 0.0, chosen))
+    before = np.append(0.0, log_chosen.cumsum())[:-1]
+    after = np.append(log_ceilings[::-1].cumsum()[::-1], 0.0)[1:]
+    bounds = before + log_others + after  # of the partitions that first differ from the greedy one at turn t
+    if not (bounds[1:] > log_chosen.sum()).any():
+        return goals
+    better = search(probabilities, after, log_chosen.sum() + 1e-9, max(1, min(HYPOTHESES, SUMS // len(goals) ** 2)))
+    return goals if better is None else better
+
+
+def greedy(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:
+    """Turn by turn the most probable goal given the goals of the turns before; a new one where both are equal. [T] goal numbers."""
+    goals = np.zeros(len(probabilities), np.int64)
+    count = 1
+    for t in range(1, len(goals)):
+        joins = np.bincount(goals[:t], probabilities[t, 1 : 1 + t])
+        best = joins.argmax()
+        opens = probabilities[t, 0] >= joins[best]
+        goals[t] = count if opens else best
+        count += bool(opens)
+    return goals
+
+
+def search(
+    probabilities: Float[np.ndarray, "T K"], after: Float[np.ndarray, " T"], least: float, hypotheses: int
+) -> Int[np.ndarray, " T"] | None:
+    """The most probable partition whose log-probability is above `least`, by a beam search over the turns; None where none is found.
+
+    A hypothesis is a partition of the turns so far. It is dropped where it cannot win (`after[t]` bounds the log-probability of all turns
+    after t) and where more than `hypotheses` others are more probable; without the latter the search is exact.
+    """
+    goals, counts, scores = np.zeros((1, 1), np.int64), np.ones(1, np.int64), np.zeros(1)  # [H, t], [H], [H]
+    for t in range(1, len(probabilities)):
+        bins = goals + (1 + t) * np.arange(len(goals))[:, None]
+        joins = np.bincount(bins.ravel(), np.tile(probabilities[t, 1 : 1 + t], len(goals)), (1 + t) * len(goals)).reshape(-1, 1 + t)
+        joins[np.arange(len(goals)), counts] = probabilities[t, 0]
+        with np.errstate(divide="ignore"):
+            extended = scores[:, None] + np.log(joins)  # [H, 1 + t]: each goal, then a new one; -inf beyond
+        parents, choices = np.nonzero(extended + after[t] > least)
+        kept = np.argsort(-extended[parents, choices], kind="stable")[:hypotheses]
+        if not len(kept):
+            return None
+        parents, choices = parents[kept], choices[kept]
+        scores = extended[parents, choices]
+        goals = np.concatenate([goals[parents], choices[:, None]], axis=1)
+        counts = np.maximum(counts[parents], choices + 1)
+    best: np.ndarray = goals[0]
+    return best
+
+
+def turns_of(goals: Int[np.ndarray, " T"]) -> list[Int[np.ndarray, " n"]]:
+    """The turns of each goal, in order."""
+    order = goals.argsort(kind="stable")
+    found: list[np.ndarray] = np.split(order, np.searchsorted(goals[order], np.arange(1, goals.max() + 1)))
+    return found
+
+
+def join_probabilities(probabilities: Float[np.ndarray, "T K"], goals: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T G"]:
+    """The probability of each turn to point to an earlier turn of each goal."""
+    turns = turns_of(goals)
+    starts = np.cumsum([0, *map(len, turns[:-1])])
+    earlier = np.tril(probabilities[:, 1 : 1 + len(goals)], -1)
+    joins: np.ndarray = np.add.reduceat(earlier[:, np.concatenate(turns)], starts, axis=1, dtype=np.float64)
+    return joins
+
+
+def choice_probabilities(probabilities: Float[np.ndarray, "T K"], goals: Int[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """The probability of each turn's goal given the goals of the turns before; their product is the partition's probability."""
+    chosen = join_probabilities(probabilities, goals)[np.arange(len(goals)), goals]
+    firsts = [turns[0] for turns in turns_of(goals)]
+    chosen[firsts] = probabilities[firsts, 0]
+    chosen[0] = 1.0  # a first turn has no choice
+    bounded: np.ndarray = np.minimum(chosen, 1.0)
+    return bounded
+
+
+def confidences(probabilities: Float[np.ndarray, "T K"], goals: Int[np.ndarray, " T"]) -> list[float]:
+    """For each goal the probability that exactly these turns are its turns, given the partition of the turns before each turn.
+
+    The opening turn opens a goal, each later turn of the goal joins it, and each later turn outside does not.
+    """
+    joins = join_probabilities(probabilities, goals)
+    numbers = np.arange(joins.shape[1])
+    factors = np.where(goals[:, None] == numbers, joins, 1.0 - joins).clip(0.0, 1.0)
+    firsts = np.array([turns[0] for turns in turns_of(goals)])
+    factors[firsts, numbers] = np.where(firsts == 0, 1.0, probabilities[firsts, 0])
+    factors[np.arange(len(goals))[:, None] < firsts] = 1.0
+    product: list[float] = factors.prod(0).tolist()
+    return product

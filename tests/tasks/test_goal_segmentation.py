@@ -1,7 +1,8 @@
 """Goal segmentation: the loss is minus the log of the probability of the gold clustering; decoding partitions the turns."""
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,8 @@ from labelgen.dialogue import Dialogue, Goal, Turn
 from labelgen.inputs.batch import IGNORE, Batch, Collator, Group
 from labelgen.model.encoder import Encoder
 from labelgen.model.losses import marginal_cross_entropy
-from labelgen.tasks.goal_segmentation import GoalSegmentation, choices
+from labelgen.tasks import goal_segmentation
+from labelgen.tasks.goal_segmentation import GoalSegmentation, choice_probabilities, choices, greedy, partition
 
 TASK = GoalSegmentation()
 GOALS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
@@ -122,6 +124,75 @@ def test_what_may_belong_to_a_goal_lowers_its_confidence() -> None:
     first, second = TASK.decode(rows, Dialogue(id="a", turns=[Turn(), Turn()]), [], {})
     assert (first.turns, second.turns) == ([0], [1])
     assert (first.confidence, second.confidence) == pytest.approx((0.51, 0.51))
+
+
+def partitions(turns: int) -> Iterator[list[int]]:
+    """All of them, as goal numbers by first turns."""
+    for goals in partitions(turns - 1) if turns > 1 else [[]]:
+        for goal in range(max(goals, default=-1) + 2):
+            yield [*goals, goal]
+
+
+def probability(rows: np.ndarray, goals: Sequence[int]) -> float:
+    """Of a partition, written out: each turn opens its goal or points to any earlier turn of it; a first turn has no choice."""
+    factors = [
+        sum(rows[t, 1 + u] for u in range(t) if goals[u] == goal) if goal in goals[:t] else rows[t, 0] for t, goal in enumerate(goals) if t
+    ]
+    return math.prod(factors)
+
+
+@given(st.integers(1, 7), st.integers(0, 9_999), st.sampled_from([0.5, 1.0, 3.0]))
+def test_the_decoded_partition_is_the_most_probable_of_all(turns: int, seed: int, sharpness: float) -> None:
+    rows = (sharpness * scores(turns, seed)).softmax(1).numpy()
+    best = max(partitions(turns), key=lambda goals: probability(rows, goals))
+    found = partition(rows)
+    assert numbered(found.tolist()) == numbered(best)
+    assert choice_probabilities(rows, found).prod() == pytest.approx(probability(rows, best))
+
+
+def test_a_turn_may_take_the_second_best_goal_for_what_comes_after_it() -> None:
+    rows = np.array([[1.0, 0, 0, 0], [0.51, 0.49, 0, 0], [0, 0.5, 0.5, 0]])
+    assert greedy(rows).tolist() == [0, 1, 0], "probability .51 * .5"
+    assert partition(rows).tolist() == [0, 0, 0], "probability .49 * 1"
+
+
+@given(st.integers(8, 14), st.integers(0, 999))
+def test_a_beam_never_finds_less_than_greedy(turns: int, seed: int) -> None:
+    rows = scores(turns, seed).softmax(1).numpy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(goal_segmentation, "HYPOTHESES", 4)
+        found = partition(rows)
+    assert choice_probabilities(rows, found).prod() >= choice_probabilities(rows, greedy(rows)).prod()
+
+
+def test_equal_chances_open_a_goal_and_are_decoded_alike_each_time() -> None:
+    rows = np.array([[1.0, 0, 0], [0.5, 0.5, 0]])
+    assert partition(rows).tolist() == [0, 1]
+
+
+def calls(turns: int) -> int:
+    """Calls of functions, Python's and C's, in decoding as many goals as turns, each unsure."""
+    rows = np.zeros((turns, 1 + turns), np.float32)
+    rows[:, 0], rows[1:, 1] = 0.9, 0.1
+    count = 0
+
+    def watch(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    dialogue = Dialogue(id="a", turns=[Turn() for _ in range(turns)])
+    sys.setprofile(watch)
+    try:
+        labels = TASK.decode(rows, dialogue, [], {})
+    finally:
+        sys.setprofile(None)
+    assert len(labels) == turns
+    return count
+
+
+def test_many_goals_take_a_number_of_calls_that_grows_with_the_turns() -> None:
+    """And not with their square, as it would if each turn asked each goal. A call handles arrays of the size of the turns."""
+    assert calls(400) < 2.2 * calls(200)
 
 
 @given(st.integers(1, 6), st.integers(0, 999))
