@@ -131,8 +131,9 @@ def table(page: Mapping[str, Any], output: Path) -> str:
     from labelgen.labelling.export import load
     from labelgen.metrics import bootstrap
 
-    lines = ["| cell | figure | value [95% interval] | range of the runs | difference to the cell named | runs | min a run | hardware |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    header = ["cell", "figure", "value [95% interval]", "positives", "range of the runs", "difference to the cell named", "runs"]
+    header += ["min a run", "hardware"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for cell, settings in page["cells"].items():
         folders = [output / cell / repeat for repeat in page["repeats"] if (output / cell / repeat / "done.json").exists()]
         if not folders:
@@ -144,7 +145,7 @@ def table(page: Mapping[str, Any], output: Path) -> str:
         against = (settings or {}).get("against")
         beside = [output / str(against) / folder.name for folder in folders]
         tasks = load(folders[0] / "export").network.tasks
-        metrics = {f"{name}/{key}": metric for name, task in tasks.items() for key, metric in task.metrics().items()}
+        metrics = {f"{name}/{key}": figure.metric for name, task in tasks.items() for key, figure in task.metrics().items()}
         for name in (name for name in page["columns"] if name in metrics):
             metric = metrics[name]
             rows = pooled(folders, name)
@@ -155,7 +156,7 @@ def table(page: Mapping[str, Any], output: Path) -> str:
             other = pooled(beside, name) if against and all((folder / "done.json").exists() for folder in beside) else {}
             beyond = f"{against}: {difference(metric, rows, other)}" if other else ""
             lines.append(
-                f"| {cell} | {name} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] "
+                f"| {cell} | {name} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] | {figure.positives:,} "
                 f"| {min(each):.3f} to {max(each):.3f} | {beyond} | {len(folders)} | {minutes} | {hardware} |"
             )
     return "\n".join(lines) + "\n"

@@ -1,14 +1,15 @@
-"""Metrics as sums of per-dialogue statistics: one object serves training (on any number of processes), evaluation and the bootstrap.
+"""Metrics as sums of per-dialogue statistics: one object serves training (on any number of processes), evaluation and intervals.
 
-A dialogue gives a vector of S numbers; vectors add up over dialogues and processes; `value` reads a figure off a sum. Where gold is
-`None` (not annotated) nothing changes, and where nothing is labelled the value is NaN, never 0.0.
+A dialogue gives a vector of S numbers. Vectors add up over dialogues and processes, and `value` computes the figure from a sum. Items
+whose target is `None` (not annotated) change nothing. Without a labelled item the value is NaN, never 0.0.
 """
 
 from __future__ import annotations
 
+import zlib
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -21,17 +22,24 @@ from torchmetrics import Metric
 from labelgen.dialogue import Dialogue, Label
 
 Floats = NDArray[np.float64]
-Gold = TypeVar("Gold")
-Predicted = TypeVar("Predicted")
+Pred = TypeVar("Pred")
+Target = TypeVar("Target")
 
 BOOTSTRAP_CELLS = 2**22  # numbers that a chunk of resamples may hold at once (32 MiB as float64)
 
 
 class Prediction(NamedTuple):
-    """What a model says of one task on one dialogue."""
+    """The output of a model for one task on one dialogue."""
 
     labels: list[Label]
     probabilities: Any  # as the task's decoding takes them
+
+
+class Compared(NamedTuple):
+    """What a metric compares on one dialogue, item by item; a target of None is not annotated."""
+
+    preds: Sequence[Any]
+    target: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -42,60 +50,116 @@ class Interval:
     low: float | None
     high: float | None
     count: int  # labelled items
+    positives: int  # those that the figure stands on: annotated positives, or all labelled items where they count alike
 
 
 class DialogueMetric(Metric):
-    """A figure that depends on dialogues only through the sum of their statistics ([S] float64 each).
+    """A torchmetrics metric that depends on dialogues only through the sum of their statistics ([S] float64 each).
 
-    `read` picks the arguments of `statistics` out of a dialogue and its prediction. The state is one vector, summed over processes.
-    In a torchmetrics MetricCollection pass `compute_groups=False`: it merges metrics whose first states happen to be equal.
+    `update(preds, target)` takes the items of one dialogue, as sequences or as tensors [N]; a target of None is not annotated. The state is
+    one vector, summed over processes. Its name is the metric's own, so that a MetricCollection never merges two different metrics whose
+    states happen to be equal.
     """
 
     full_state_update = False
     higher_is_better = True
-    sums: torch.Tensor  # [S] float64
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]], size: int) -> None:
+    def __init__(self, size: int, variant: str = "") -> None:
+        """`size`: S. `variant` distinguishes instances of one class that read different figures from equal sums."""
         super().__init__()
-        self.read = read
-        self.add_state("sums", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+        self._state = f"{type(self).__name__}_{zlib.crc32(variant.encode()):x}_sums"
+        self.add_state(self._state, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @property
+    def sums(self) -> torch.Tensor:
+        """The summed statistics so far, [S] float64."""
+        sums: torch.Tensor = getattr(self, self._state)
+        return sums
 
     @abstractmethod
-    def statistics(self, *args: Any, **kwargs: Any) -> Floats:
-        """The statistics [S] of one dialogue."""
+    def statistics(self, preds: Sequence[Any], target: Sequence[Any]) -> Floats:
+        """The statistics [S] of one dialogue.
+
+        Raises:
+            ValueError: `preds` and `target` differ in length, or hold something that the metric cannot compare.
+        """
 
     @abstractmethod
-    def value(self, statistics: Floats) -> Floats:
+    def value(self, sums: Floats) -> Floats:
         """Summed statistics [..., S] -> the figure [...]; NaN where it is undefined."""
 
     @abstractmethod
-    def items(self, statistics: Floats) -> Floats:
+    def items(self, sums: Floats) -> Floats:
         """Summed statistics [..., S] -> number of labelled items [...]."""
 
-    def observe(self, dialogue: Dialogue, prediction: Prediction) -> Floats:
-        """Adds one dialogue and returns its statistics [S], which the bootstrap takes.
+    @abstractmethod
+    def positives(self, sums: Floats) -> Floats:
+        """Summed statistics [..., S] -> number of annotated positives [...], whatever was predicted.
 
-        Raises:
-            ValueError: gold and prediction do not fit together; names the dialogue.
+        Where every labelled item counts alike (accuracy) these are the labelled items. Without one the figure says nothing about a model.
         """
-        try:
-            statistics = self.statistics(*self.read(dialogue, prediction))
-        except ValueError as error:
-            raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
-        self.update(statistics)
-        return statistics
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
         """Follows a module to another device but not to another dtype: `module.to(torch.bfloat16)` would round the counts above 256."""
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
 
-    def update(self, statistics: Floats) -> None:
-        """Adds the statistics [S] of one dialogue, or of several already summed."""
-        self.sums += torch.as_tensor(statistics, dtype=torch.float64, device=self.sums.device)
+    def update(self, preds: Sequence[Any] | torch.Tensor, target: Sequence[Any] | torch.Tensor) -> None:
+        """Adds one dialogue."""
+        statistics = self.statistics(_plain(preds), _plain(target))
+        setattr(self, self._state, self.sums + torch.as_tensor(statistics, dtype=torch.float64, device=self.sums.device))
 
     def compute(self) -> torch.Tensor:
         """The figure so far (0-dim float64), NaN where nothing was labelled."""
         return torch.as_tensor(self.value(self.sums.numpy(force=True)), dtype=torch.float64, device=self.sums.device)
+
+    def result(self) -> Result:
+        """The figure so far over all processes, and the number of positives that it stands on. Every process must call it."""
+        with self.sync_context():
+            sums = self.sums.numpy(force=True)
+            return Result(float(self.value(sums)), int(self.positives(sums)), self.higher_is_better)
+
+
+class Result(NamedTuple):
+    """A figure, the number of annotated positives behind it, and its direction."""
+
+    value: float  # NaN where undefined
+    positives: int
+    higher_is_better: bool
+
+
+class Figure(NamedTuple):
+    """A metric, and how its preds and targets are read from a dialogue and its prediction."""
+
+    metric: DialogueMetric
+    read: Callable[[Dialogue, Prediction], Compared]
+
+    def observe(self, dialogue: Dialogue, prediction: Prediction) -> None:
+        """Adds one dialogue to the metric.
+
+        Raises:
+            ValueError: prediction and annotation do not fit together; names the dialogue.
+        """
+        try:
+            self.metric.update(*self.read(dialogue, prediction))
+        except ValueError as error:
+            raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
+
+    def statistics(self, dialogue: Dialogue, prediction: Prediction) -> Floats:
+        """What one dialogue would add to the metric, [S]; errors as of `observe`."""
+        try:
+            return self.metric.statistics(*self.read(dialogue, prediction))
+        except ValueError as error:
+            raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
+
+
+def selection_score(results: Iterable[Result]) -> float:
+    """The mean by which models are selected, over the scores of several tasks; 0.0 without a scored task.
+
+    A score takes part if it has an annotated positive. Annotations alone decide that, so all models are compared on the same tasks. Where
+    lower is better, 1 - value enters. An undefined value of a score that takes part counts as 0.
+    """
+    scored = [result.value if result.higher_is_better else 1.0 - result.value for result in results if result.positives]
+    return float(np.mean(np.nan_to_num(scored, nan=0.0))) if scored else 0.0
 
 
 class F1(DialogueMetric):
@@ -105,21 +169,29 @@ class F1(DialogueMetric):
     silent earns neither 0.0 nor 1.0. Predicted positives alone are false positives: 0.0.
     """
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
-        super().__init__(read, size=4)
+    def __init__(self) -> None:
+        super().__init__(size=4)
 
-    def value(self, statistics: Floats) -> Floats:
-        return _f1(statistics[..., 0], statistics[..., 1], statistics[..., 2])
+    def value(self, sums: Floats) -> Floats:
+        return _f1(sums[..., 0], sums[..., 1], sums[..., 2])
 
-    def items(self, statistics: Floats) -> Floats:
-        return statistics[..., 3]
+    def items(self, sums: Floats) -> Floats:
+        return sums[..., 3]
+
+    def positives(self, sums: Floats) -> Floats:
+        positives: Floats = sums[..., 0] + sums[..., 2]
+        return positives
 
 
 class BinaryF1(F1):
     """F1 of True."""
 
-    def statistics(self, gold: Sequence[bool | None], predicted: Sequence[bool]) -> Floats:
-        return _confusion([(bool(truth), bool(guess)) for truth, guess in _labelled(gold, predicted)])
+    def statistics(self, preds: Sequence[bool], target: Sequence[bool | None]) -> Floats:
+        """Raises ValueError where one is neither True nor False, such as a probability."""
+        pairs = _labelled(preds, target)
+        if wrong := [item for pair in pairs for item in pair if item not in (False, True)]:
+            raise ValueError(f"{wrong[0]!r} is neither True nor False; give decisions, not probabilities")
+        return _confusion([(bool(truth), bool(guess)) for truth, guess in pairs])
 
 
 class BoundaryF1(F1):
@@ -128,8 +200,8 @@ class BoundaryF1(F1):
     Turns without gold are dropped from both. A predicted `None` is a goal of its own. Interleaved goals: every change counts.
     """
 
-    def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
-        return _confusion(_changes(gold, predicted))
+    def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
+        return _confusion(_changes(preds, target))
 
 
 class PairwiseF1(F1):
@@ -138,8 +210,8 @@ class PairwiseF1(F1):
     A predicted `None` is alone.
     """
 
-    def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
-        turns = _labelled(gold, predicted)
+    def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
+        turns = _labelled(preds, target)
         return _confusion([(a[0] == b[0], a[1] == b[1] and a[1] is not None) for a, b in combinations(turns, 2)])
 
 
@@ -150,9 +222,9 @@ class SpanF1(F1):
     `None` is a unit that nobody annotated; an empty collection says that there is nothing in it, so what is predicted there is wrong.
     """
 
-    def statistics(self, gold: Sequence[Collection[Hashable] | None], predicted: Sequence[Collection[Hashable]]) -> Floats:
+    def statistics(self, preds: Sequence[Collection[Hashable]], target: Sequence[Collection[Hashable] | None]) -> Floats:
         found = guessed = wanted = 0
-        for truth, guess in _labelled(gold, predicted):
+        for truth, guess in _labelled(preds, target):
             found += (Counter(truth) & Counter(guess)).total()
             guessed += len(guess)
             wanted += len(truth)
@@ -169,15 +241,15 @@ class WindowError(DialogueMetric):
 
     higher_is_better = False
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
-        super().__init__(read, size=2)
+    def __init__(self) -> None:
+        super().__init__(size=2)
 
     @abstractmethod
     def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Numbers of boundaries inside each window -> whether the two segmentations disagree there."""
 
-    def statistics(self, gold: Sequence[int | None], predicted: Sequence[int | None]) -> Floats:
-        changes = np.array(_changes(gold, predicted), dtype=np.int64)  # [gaps, 2]
+    def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
+        changes = np.array(_changes(preds, target), dtype=np.int64)  # [gaps, 2]
         gaps = len(changes)
         if gaps == 0:
             return np.zeros(2)
@@ -187,11 +259,14 @@ class WindowError(DialogueMetric):
         inside = before[k:] - before[:-k]
         return np.array([self.disagreements(inside[:, 0], inside[:, 1]).mean(), 1.0])
 
-    def value(self, statistics: Floats) -> Floats:
-        return _ratio(statistics[..., 0], statistics[..., 1])
+    def value(self, sums: Floats) -> Floats:
+        return _ratio(sums[..., 0], sums[..., 1])
 
-    def items(self, statistics: Floats) -> Floats:
-        return statistics[..., 1]
+    def items(self, sums: Floats) -> Floats:
+        return sums[..., 1]
+
+    def positives(self, sums: Floats) -> Floats:
+        return self.items(sums)
 
 
 class Pk(WindowError):
@@ -217,48 +292,55 @@ class AveragePrecision(DialogueMetric):
     NaN without positives.
     """
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]], bins: int = 1000) -> None:
-        super().__init__(read, size=2 * bins)
+    def __init__(self, bins: int = 1000) -> None:
+        super().__init__(size=2 * bins, variant=str(bins))
         self.bins = bins
 
-    def statistics(self, gold: Sequence[bool | None], score: Sequence[float]) -> Floats:
+    def statistics(self, preds: Sequence[float], target: Sequence[bool | None]) -> Floats:
         """`score`: the probability of True, in [0, 1].
 
         Raises:
             ValueError: a score of a labelled item is outside [0, 1] or NaN.
         """
-        pairs = _labelled(gold, score)
+        pairs = _labelled(preds, target)
         truth = np.array([bool(pair[0]) for pair in pairs], dtype=bool)
         at = score_bins([float(pair[1]) for pair in pairs], self.bins)
         counts = [np.bincount(at[truth == positive], minlength=self.bins) for positive in (True, False)]
         return np.concatenate(counts).astype(np.float64)
 
-    def value(self, statistics: Floats) -> Floats:
-        falling = statistics[..., self.bins - 1 :: -1], statistics[..., : self.bins - 1 : -1]  # highest score first
+    def value(self, sums: Floats) -> Floats:
+        falling = sums[..., self.bins - 1 :: -1], sums[..., : self.bins - 1 : -1]  # highest score first
         found, wrong = falling[0].cumsum(-1), falling[1].cumsum(-1)
         precision = found / np.maximum(found + wrong, 1.0)
         return _ratio((falling[0] * precision).sum(-1), found[..., -1])
 
-    def items(self, statistics: Floats) -> Floats:
-        number: Floats = statistics.sum(-1)
+    def items(self, sums: Floats) -> Floats:
+        number: Floats = sums.sum(-1)
+        return number
+
+    def positives(self, sums: Floats) -> Floats:
+        number: Floats = sums[..., : self.bins].sum(-1)
         return number
 
 
 class Accuracy(DialogueMetric):
     """Share of labelled items that are right; statistics [right, labelled items]."""
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
-        super().__init__(read, size=2)
+    def __init__(self) -> None:
+        super().__init__(size=2)
 
-    def statistics(self, gold: Sequence[str | None], predicted: Sequence[str]) -> Floats:
-        pairs = _labelled(gold, predicted)
+    def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
+        pairs = _labelled(preds, target)
         return np.array([sum(truth == guess for truth, guess in pairs), len(pairs)], dtype=np.float64)
 
-    def value(self, statistics: Floats) -> Floats:
-        return _ratio(statistics[..., 0], statistics[..., 1])
+    def value(self, sums: Floats) -> Floats:
+        return _ratio(sums[..., 0], sums[..., 1])
 
-    def items(self, statistics: Floats) -> Floats:
-        return statistics[..., 1]
+    def items(self, sums: Floats) -> Floats:
+        return sums[..., 1]
+
+    def positives(self, sums: Floats) -> Floats:
+        return self.items(sums)
 
 
 class Correlation(DialogueMetric):
@@ -267,21 +349,24 @@ class Correlation(DialogueMetric):
     NaN where one of the two does not vary.
     """
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]]) -> None:
-        super().__init__(read, size=6)
+    def __init__(self) -> None:
+        super().__init__(size=6)
 
-    def statistics(self, gold: Sequence[float | None], predicted: Sequence[float]) -> Floats:
-        pairs = np.array(_labelled(gold, predicted), dtype=np.float64).reshape(-1, 2)
+    def statistics(self, preds: Sequence[float], target: Sequence[float | None]) -> Floats:
+        pairs = np.array(_labelled(preds, target), dtype=np.float64).reshape(-1, 2)
         x, y = pairs[:, 0], pairs[:, 1]
         return np.array([len(pairs), x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
-    def value(self, statistics: Floats) -> Floats:
-        n, x, y, xx, yy, xy = np.moveaxis(statistics, -1, 0)
+    def value(self, sums: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
         spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # less is rounding
         return _ratio(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
 
-    def items(self, statistics: Floats) -> Floats:
-        return statistics[..., 0]
+    def items(self, sums: Floats) -> Floats:
+        return sums[..., 0]
+
+    def positives(self, sums: Floats) -> Floats:
+        return self.items(sums)
 
 
 class MacroF1(DialogueMetric):
@@ -291,32 +376,35 @@ class MacroF1(DialogueMetric):
     there is wrong. A prediction outside `labels` is wrong too. Statistics: per class and other [hits, gold, predicted], K + 1 each.
     """
 
-    def __init__(self, read: Callable[[Dialogue, Prediction], tuple[Any, ...]], labels: Sequence[str]) -> None:
-        super().__init__(read, size=3 * (len(labels) + 1))
+    def __init__(self, labels: Sequence[Hashable]) -> None:
+        super().__init__(size=3 * (len(labels) + 1), variant=repr(list(labels)))
         self.classes = {label: k for k, label in enumerate(labels)}
         if len(self.classes) != len(labels):
             twice = [label for label, times in Counter(labels).items() if times > 1]
             raise ValueError(f"labels {twice} occur more than once; give each class once")
 
-    def statistics(self, gold: Sequence[str | None], predicted: Sequence[str]) -> Floats:
+    def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
         other = len(self.classes)
         counts = np.zeros((3, other + 1))
-        for truth, guess in _labelled(gold, predicted):
+        for truth, guess in _labelled(preds, target):
             row, column = self.classes.get(truth, other), self.classes.get(guess, other)
             counts[0, row] += row == column != other
             counts[1, row] += 1
             counts[2, column] += 1
         return np.concatenate(counts)
 
-    def value(self, statistics: Floats) -> Floats:
-        hits, gold, predicted = np.split(statistics, 3, axis=-1)
+    def value(self, sums: Floats) -> Floats:
+        hits, gold, predicted = np.split(sums, 3, axis=-1)
         present = gold > 0
         f1 = np.where(present, _f1(hits, predicted - hits, gold - hits), 0.0)
         return _ratio(f1.sum(-1), present.sum(-1).astype(np.float64))
 
-    def items(self, statistics: Floats) -> Floats:
-        number: Floats = np.split(statistics, 3, axis=-1)[1].sum(-1)
+    def items(self, sums: Floats) -> Floats:
+        number: Floats = np.split(sums, 3, axis=-1)[1].sum(-1)
         return number
+
+    def positives(self, sums: Floats) -> Floats:
+        return self.items(sums)
 
 
 def score_bins(scores: ArrayLike, bins: int) -> NDArray[np.int64]:
@@ -348,9 +436,10 @@ def bootstrap(metric: DialogueMetric, statistics: Floats, resamples: int = 1000,
         seed: of the draws; the same seed on the same number of dialogues draws the same dialogues, so that metrics are comparable.
     """
     total = statistics.sum(0)
-    value, count, number = float(metric.value(total)), int(metric.items(total)), len(statistics)
+    value, number = float(metric.value(total)), len(statistics)
+    count, positives = int(metric.items(total)), int(metric.positives(total))
     if np.isnan(value):
-        return Interval(None, None, None, count)
+        return Interval(None, None, None, count, positives)
     draws, figures = np.random.default_rng(seed), []
     rows = max(1, BOOTSTRAP_CELLS // (number + statistics.shape[1]))
     for start in range(0, resamples, rows):
@@ -360,25 +449,30 @@ def bootstrap(metric: DialogueMetric, statistics: Floats, resamples: int = 1000,
     defined = np.concatenate(figures)
     defined = defined[~np.isnan(defined)]
     if not defined.size:
-        return Interval(value, None, None, count)
+        return Interval(value, None, None, count, positives)
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), count)
+    return Interval(value, float(low), float(high), count, positives)
 
 
-def _labelled(gold: Sequence[Gold | None], predicted: Sequence[Predicted]) -> list[tuple[Gold, Predicted]]:
-    """The pairs that count: those with gold."""
-    if len(gold) != len(predicted):
-        raise ValueError(f"{len(gold)} gold items, {len(predicted)} predicted; give one prediction an item, also where gold is None")
-    return [(truth, guess) for truth, guess in zip(gold, predicted, strict=True) if truth is not None]
+def _labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[tuple[Target, Pred]]:
+    """The pairs that count, (target, pred): those with a target."""
+    if len(preds) != len(target):
+        raise ValueError(f"{len(preds)} preds, {len(target)} targets; give one pred an item, also where the target is None")
+    return [(truth, guess) for guess, truth in zip(preds, target, strict=True) if truth is not None]
 
 
-def _changes(gold: Sequence[int | None], predicted: Sequence[int | None]) -> list[tuple[bool, bool]]:
-    """For each pair of consecutive labelled turns: does the goal change, in gold and in the prediction?"""
-    return [(old[0] != new[0], old[1] != new[1]) for old, new in pairwise(_labelled(gold, predicted))]
+def _changes(preds: Sequence[int | None], target: Sequence[int | None]) -> list[tuple[bool, bool]]:
+    """For each pair of consecutive labelled turns: does the goal change, in target and preds? A predicted None is a goal of its own."""
+    turns = pairwise(_labelled(preds, target))
+    return [(old[0] != new[0], old[1] is None or old[1] != new[1]) for old, new in turns]
+
+
+def _plain(items: Sequence[Any] | torch.Tensor) -> Sequence[Any]:
+    return items.tolist() if isinstance(items, torch.Tensor) else items
 
 
 def _confusion(pairs: list[tuple[bool, bool]]) -> Floats:
-    """(gold, predicted) -> [tp, fp, fn, number]."""
+    """(target, pred) -> [tp, fp, fn, number]."""
     times = Counter(pairs)
     return np.array([times[True, True], times[False, True], times[True, False], len(pairs)], dtype=np.float64)
 

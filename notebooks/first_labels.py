@@ -6,6 +6,7 @@
 #       extension: .py
 #       format_name: percent
 #       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -115,7 +116,7 @@ from typing import ClassVar
 
 from labelgen.dialogue import Label
 from labelgen.inputs.batch import IGNORE
-from labelgen.metrics import Accuracy
+from labelgen.metrics import Accuracy, Compared, Figure
 from labelgen.model.losses import masked_cross_entropy
 from labelgen.tasks import ClassHead, Task, classes
 
@@ -123,6 +124,7 @@ from labelgen.tasks import ClassHead, Task, classes
 @dataclass(frozen=True)
 class Politeness(Task):
     name: ClassVar[str] = "politeness"
+    score: ClassVar[str] = "accuracy"
     labels: tuple[str, ...] = ("plain", "polite")
 
     def values(self, dialogue):
@@ -138,14 +140,14 @@ class Politeness(Task):
         return masked_cross_entropy(logits, batch.targets[self.name])
 
     def metrics(self):
-        return {"accuracy": Accuracy(self._read)}
+        return {"accuracy": Figure(Accuracy(), self._read)}
 
     def decode(self, probabilities, dialogue, utterances, decoded):
         best = enumerate(probabilities)
         return [Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="") for t, row in best]
 
     def _read(self, dialogue, prediction):
-        return self._answers(dialogue), [self.labels[k] for k in prediction.probabilities.argmax(1)]
+        return Compared([self.labels[k] for k in prediction.probabilities.argmax(1)], self._answers(dialogue))
 
     def _answers(self, dialogue):
         votes = [[vote.value for vote in turn.votes if vote.question == "politeness"] for turn in dialogue.turns]

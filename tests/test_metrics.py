@@ -1,8 +1,10 @@
 """Each metric equals an independent library; what is not annotated changes nothing; sums may be split over dialogues and processes."""
 
+import math
 import random
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import sklearn.metrics
 import torch
 import torch.distributed
 import torch.multiprocessing
+import torchmetrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,17 +27,21 @@ from labelgen.metrics import (
     AveragePrecision,
     BinaryF1,
     BoundaryF1,
+    Compared,
     Correlation,
     DialogueMetric,
+    Figure,
     Interval,
     MacroF1,
     PairwiseF1,
     Pk,
     Prediction,
+    Result,
     SpanF1,
     WindowDiff,
     bootstrap,
     score_bins,
+    selection_score,
 )
 
 with warnings.catch_warnings():
@@ -47,11 +54,11 @@ with warnings.catch_warnings():
     from nltk.metrics.segmentation import windowdiff as nltk_windowdiff
 
 CLASSES = ["hotel", "bus", "music", "never predicted"]
-Example = tuple[list[Any], list[Any]]  # the gold and the predicted items of one dialogue
+Example = tuple[list[Any], list[Any]]  # the annotated and the predicted items of one dialogue
 
 
-def read(dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
-    return [turn.intent for turn in dialogue.turns], [label.value for label in prediction.labels]
+def read(dialogue: Dialogue, prediction: Prediction) -> Compared:
+    return Compared([label.value for label in prediction.labels], [turn.intent for turn in dialogue.turns])
 
 
 def goals(rng: random.Random, turns: int) -> Example:
@@ -92,16 +99,16 @@ def spans(rng: random.Random, turns: int) -> Example:
 
 
 METRICS: dict[str, tuple[Callable[[], DialogueMetric], Callable[[random.Random, int], Example]]] = {
-    "boundary_f1": (lambda: BoundaryF1(read), goals),
-    "pairwise_f1": (lambda: PairwiseF1(read), goals),
-    "pk": (lambda: Pk(read), goals),
-    "window_diff": (lambda: WindowDiff(read), goals),
-    "binary_f1": (lambda: BinaryF1(read), flags),
-    "average_precision": (lambda: AveragePrecision(read), scores),
-    "accuracy": (lambda: Accuracy(read), classes),
-    "macro_f1": (lambda: MacroF1(read, CLASSES), classes),
-    "span_f1": (lambda: SpanF1(read), spans),
-    "correlation": (lambda: Correlation(read), ratings),
+    "boundary_f1": (BoundaryF1, goals),
+    "pairwise_f1": (PairwiseF1, goals),
+    "pk": (Pk, goals),
+    "window_diff": (WindowDiff, goals),
+    "binary_f1": (BinaryF1, flags),
+    "average_precision": (AveragePrecision, scores),
+    "accuracy": (Accuracy, classes),
+    "macro_f1": (lambda: MacroF1(CLASSES), classes),
+    "span_f1": (SpanF1, spans),
+    "correlation": (Correlation, ratings),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
 seeds = st.integers(0, 2**32)
@@ -113,7 +120,7 @@ def corpus(name: str, seed: int, dialogues: int = 12, longest: int = 14) -> list
 
 
 def rows(metric: DialogueMetric, examples: Sequence[Example]) -> np.ndarray:
-    return np.stack([metric.statistics(*example) for example in examples])
+    return np.stack([metric.statistics(predicted, gold) for gold, predicted in examples])
 
 
 def figure(metric: DialogueMetric, examples: Sequence[Example]) -> float:
@@ -142,7 +149,7 @@ def test_window_errors_equal_segeval(seed: int) -> None:
     examples = [example for example in corpus("pk", seed) if len(example[0]) > 2]  # segeval divides by zero on two turns
     if not examples:
         return
-    for metric, oracle in ((Pk(read), segeval.pk), (WindowDiff(read), segeval.window_diff)):
+    for metric, oracle in ((Pk(), segeval.pk), (WindowDiff(), segeval.window_diff)):
         expected = [float(oracle(masses(predicted), masses(gold))) for gold, predicted in examples]
         assert figure(metric, examples) == pytest.approx(np.mean(expected))
 
@@ -155,8 +162,8 @@ def test_window_errors_equal_nltk_on_gaps(seed: int) -> None:
             continue
         k = min(max(2, round(np.mean(masses(gold)) / 2)), len(gold) - 1)
         truth, guess = ("".join(map(str, changes(labels))) for labels in (gold, predicted))
-        assert figure(Pk(read), [(gold, predicted)]) == pytest.approx(nltk_pk(truth, guess, k=k))
-        assert figure(WindowDiff(read), [(gold, predicted)]) == pytest.approx(nltk_windowdiff(truth, guess, k=k))
+        assert figure(Pk(), [(gold, predicted)]) == pytest.approx(nltk_pk(truth, guess, k=k))
+        assert figure(WindowDiff(), [(gold, predicted)]) == pytest.approx(nltk_windowdiff(truth, guess, k=k))
 
 
 @settings(max_examples=40)
@@ -165,13 +172,13 @@ def test_boundary_f1_equals_scikit_learn_and_segeval(seed: int) -> None:
     examples = corpus("boundary_f1", seed)
     truth = [change for gold, _ in examples for change in changes(gold)]
     guess = [change for _, predicted in examples for change in changes(predicted)]
-    value = figure(BoundaryF1(read), examples)
+    value = figure(BoundaryF1(), examples)
     assert value == pytest.approx(sklearn.metrics.f1_score(truth, guess, zero_division=np.nan), nan_ok=True)
     for gold, predicted in examples:  # segeval has no micro-average, and fails where there is no boundary at all
         if not any(changes(gold) + changes(predicted)):
             continue
         counts = segeval.boundary_statistics(masses(gold), masses(predicted), n_t=1)
-        hits, false, missed, _ = BoundaryF1(read).statistics(gold, predicted)
+        hits, false, missed, _ = BoundaryF1().statistics(predicted, gold)
         assert (hits, false + missed) == (len(counts["matches"]), len(counts["additions"]))
 
 
@@ -182,35 +189,35 @@ def test_pairwise_f1_equals_scikit_learn(seed: int) -> None:
     total = sum((sklearn.metrics.cluster.pair_confusion_matrix(*example) for example in examples), np.zeros((2, 2)))
     (_, false), (missed, hits) = total / 2  # scikit-learn counts each pair in both orders
     expected = 2 * hits / (2 * hits + false + missed) if hits + false + missed else np.nan
-    assert figure(PairwiseF1(read), examples) == pytest.approx(expected, nan_ok=True)
+    assert figure(PairwiseF1(), examples) == pytest.approx(expected, nan_ok=True)
 
 
 def test_turns_without_a_predicted_goal_are_in_no_pair() -> None:
-    assert figure(PairwiseF1(read), [([0, 0, 0], [None, None, 1])]) == 0.0
+    assert figure(PairwiseF1(), [([0, 0, 0], [None, None, 1])]) == 0.0
 
 
 @settings(max_examples=40)
 @given(seeds)
 def test_correlation_equals_scipy(seed: int) -> None:
     gold, predicted = flat(examples := corpus("correlation", seed))
-    assert figure(Correlation(read), examples) == pytest.approx(scipy.stats.pearsonr(gold, predicted).statistic)
+    assert figure(Correlation(), examples) == pytest.approx(scipy.stats.pearsonr(gold, predicted).statistic)
 
 
 def test_correlation_of_scores_that_hardly_vary() -> None:
     ratings = [1.0, 2.0, 2.5, 4.0]
-    assert figure(Correlation(read), [(ratings, [0.6 + 1e-4 * rating for rating in ratings])]) == pytest.approx(1.0, abs=1e-4)
+    assert figure(Correlation(), [(ratings, [0.6 + 1e-4 * rating for rating in ratings])]) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_correlation_with_what_does_not_vary_is_undefined() -> None:
-    assert np.isnan(figure(Correlation(read), [([3.1, 3.1, 3.1], [0.2, 0.5, 0.7])]))
-    assert np.isnan(figure(Correlation(read), [([1.0, 2.0, 3.0], [0.7, 0.7, 0.7])]))
+    assert np.isnan(figure(Correlation(), [([3.1, 3.1, 3.1], [0.2, 0.5, 0.7])]))
+    assert np.isnan(figure(Correlation(), [([1.0, 2.0, 3.0], [0.7, 0.7, 0.7])]))
 
 
 @settings(max_examples=40)
 @given(seeds)
 def test_binary_f1_equals_scikit_learn(seed: int) -> None:
     examples = corpus("binary_f1", seed, dialogues=3, longest=6)
-    assert figure(BinaryF1(read), examples) == pytest.approx(sklearn.metrics.f1_score(*flat(examples), zero_division=np.nan), nan_ok=True)
+    assert figure(BinaryF1(), examples) == pytest.approx(sklearn.metrics.f1_score(*flat(examples), zero_division=np.nan), nan_ok=True)
 
 
 @settings(max_examples=40)
@@ -218,7 +225,7 @@ def test_binary_f1_equals_scikit_learn(seed: int) -> None:
 def test_average_precision_equals_scikit_learn_on_the_bins(seed: int, bins: int) -> None:
     examples = [([True, False], [1.0, 0.0]), *corpus("average_precision", seed)]
     truth, score = flat(examples)
-    value = figure(AveragePrecision(read, bins), examples)
+    value = figure(AveragePrecision(bins), examples)
     assert value == pytest.approx(sklearn.metrics.average_precision_score(truth, score_bins(score, bins)))
 
 
@@ -227,7 +234,7 @@ def test_bins_hardly_change_average_precision_of_rare_or_sure_scores(shift: floa
     rng = np.random.default_rng(0)
     truth = rng.random(4000) < 0.05
     score = 1 / (1 + np.exp(-(rng.normal(size=4000) + np.where(truth, 2.0, 0.0) + shift)))
-    value = figure(AveragePrecision(read), [(list(truth), list(score))])
+    value = figure(AveragePrecision(), [(list(truth), list(score))])
     assert value == pytest.approx(sklearn.metrics.average_precision_score(truth, score), abs=0.01)
 
 
@@ -236,10 +243,10 @@ def test_bins_hardly_change_average_precision_of_rare_or_sure_scores(shift: floa
 def test_accuracy_and_macro_f1_equal_scikit_learn(seed: int) -> None:
     examples = corpus("macro_f1", seed, dialogues=4)
     gold, predicted = flat(examples)
-    assert figure(Accuracy(read), examples) == pytest.approx(sklearn.metrics.accuracy_score(gold, predicted))
+    assert figure(Accuracy(), examples) == pytest.approx(sklearn.metrics.accuracy_score(gold, predicted))
     known = [label if label in CLASSES else "other" for label in gold]
     expected = sklearn.metrics.f1_score(known, predicted, labels=sorted(set(known)), average="macro", zero_division=0.0)
-    assert figure(MacroF1(read, CLASSES), examples) == pytest.approx(expected)
+    assert figure(MacroF1(CLASSES), examples) == pytest.approx(expected)
 
 
 def bio(units: Sequence[Sequence[tuple[str, int, int]]]) -> list[list[str]]:
@@ -257,7 +264,7 @@ def bio(units: Sequence[Sequence[tuple[str, int, int]]]) -> list[list[str]]:
 def test_span_f1_equals_seqeval_strict_and_nervaluate_strict(seed: int) -> None:
     examples = [([[("X", 0, 2)]], [[("X", 0, 2)]]), *corpus("span_f1", seed)]
     truth, guess = (bio(units) for units in flat(examples))
-    value = figure(SpanF1(read), examples)
+    value = figure(SpanF1(), examples)
     assert value == pytest.approx(seqeval.metrics.f1_score(truth, guess, mode="strict", scheme=seqeval.scheme.IOB2))
     assert value == pytest.approx(nervaluate.Evaluator(truth, guess, tags=["X", "Y"], loader="list").evaluate()["overall"]["strict"].f1)
 
@@ -275,9 +282,9 @@ def test_what_is_not_annotated_changes_nothing(name: str, data: st.DataObject) -
     hidden = [None if off else item for off, item in zip(mask, gold, strict=True)]
     changed = [new if off else old for off, old, new in zip(mask, predicted, other, strict=True)]
     kept = [[item for off, item in zip(mask, items, strict=True) if not off] for items in (gold, predicted)]
-    statistics = metric.statistics(hidden, predicted)
-    np.testing.assert_array_equal(statistics, metric.statistics(hidden, changed))
-    np.testing.assert_array_equal(statistics, metric.statistics(*kept))
+    statistics = metric.statistics(predicted, hidden)
+    np.testing.assert_array_equal(statistics, metric.statistics(changed, hidden))
+    np.testing.assert_array_equal(statistics, metric.statistics(kept[1], kept[0]))
 
 
 @every_metric
@@ -285,40 +292,40 @@ def test_what_is_not_annotated_changes_nothing(name: str, data: st.DataObject) -
 def test_without_labels_there_is_no_figure(name: str, length: int) -> None:
     make, example = METRICS[name]
     metric, predicted = make(), example(random.Random(0), length)[1]
-    statistics = metric.statistics([None] * length, predicted)
-    assert not statistics.any() and metric.items(statistics) == 0
-    metric.update(statistics)
+    statistics = metric.statistics(predicted, [None] * length)
+    assert not statistics.any() and metric.items(statistics) == metric.positives(statistics) == 0
+    metric.update(predicted, [None] * length)
     assert metric.compute().isnan() and metric.compute().ndim == 0
     for no_figure in (bootstrap(metric, np.stack([statistics] * 3)), bootstrap(metric, np.zeros((0, len(statistics))))):
-        assert no_figure == Interval(None, None, None, 0)
+        assert no_figure == Interval(None, None, None, 0, 0)
 
 
 def test_one_labelled_turn_has_no_boundary_to_find() -> None:
-    for metric in (BoundaryF1(read), Pk(read), WindowDiff(read)):
-        statistics = metric.statistics([None, 4, None], [1, 2, 3])
+    for metric in (BoundaryF1(), Pk(), WindowDiff()):
+        statistics = metric.statistics([1, 2, 3], [None, 4, None])
         assert metric.items(statistics) == 0 and np.isnan(metric.value(statistics))
 
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_two_turns_are_one_window(wrong: bool) -> None:
-    for metric in (Pk(read), WindowDiff(read)):
+    for metric in (Pk(), WindowDiff()):
         assert figure(metric, [([0, 1], [0, 0 if wrong else 5])]) == float(wrong)
 
 
 def test_names_of_goals_do_not_matter_and_interleaving_does() -> None:
     gold = [7, 7, 3, 7, 7, 3]
-    for metric in (Pk(read), WindowDiff(read)):
+    for metric in (Pk(), WindowDiff()):
         assert figure(metric, [(gold, [1, 1, 2, 1, 1, 2])]) == 0.0
         assert figure(metric, [(gold, [1, 1, 2, 2, 2, 2])]) > 0.0
-    assert figure(BoundaryF1(read), [(gold, [1, 1, 2, 1, 1, 2])]) == 1.0
-    assert figure(BoundaryF1(read), [(gold, [1, 1, 2, 2, 2, 2])]) == pytest.approx(0.5)  # two of three are missed
+    assert figure(BoundaryF1(), [(gold, [1, 1, 2, 1, 1, 2])]) == 1.0
+    assert figure(BoundaryF1(), [(gold, [1, 1, 2, 2, 2, 2])]) == pytest.approx(0.5)  # two of three are missed
 
 
 def test_silence_where_nothing_is_to_be_found_is_undefined_and_a_false_alarm_is_zero() -> None:
     cases: list[tuple[DialogueMetric, Example, list[Any]]] = [
-        (BoundaryF1(read), ([1, 1], [2, 2]), [1, 2]),
-        (BinaryF1(read), ([False], [False]), [True]),
-        (SpanF1(read), ([[]], [[]]), [[("X", 0, 1)]]),
+        (BoundaryF1(), ([1, 1], [2, 2]), [1, 2]),
+        (BinaryF1(), ([False], [False]), [True]),
+        (SpanF1(), ([[]], [[]]), [[("X", 0, 1)]]),
     ]
     for metric, (gold, silent), loud in cases:
         assert np.isnan(figure(metric, [(gold, silent)]))
@@ -327,21 +334,21 @@ def test_silence_where_nothing_is_to_be_found_is_undefined_and_a_false_alarm_is_
 
 def test_a_value_named_twice_must_be_found_twice() -> None:
     twice = [("city", "Bern"), ("city", "Bern")]
-    assert figure(SpanF1(read), [([twice], [twice])]) == 1.0
+    assert figure(SpanF1(), [([twice], [twice])]) == 1.0
     for example in (([twice], [twice[:1]]), ([twice[:1]], [twice])):
-        assert figure(SpanF1(read), [example]) == pytest.approx(2 / 3)
+        assert figure(SpanF1(), [example]) == pytest.approx(2 / 3)
 
 
 def test_unseen_classes_are_errors_even_when_named() -> None:
-    assert figure(MacroF1(read, ["a"]), [(["a", "unseen"], ["a", "unseen"])]) == 0.5
+    assert figure(MacroF1(["a"]), [(["a", "unseen"], ["a", "unseen"])]) == 0.5
 
 
 @pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
 def test_a_score_that_is_no_probability_is_refused_where_it_counts(score: float) -> None:
-    metric = AveragePrecision(read)
+    metric = AveragePrecision()
     with pytest.raises(ValueError, match="no probability"):
-        metric.statistics([True], [score])
-    assert not metric.statistics([None], [score]).any()
+        metric.statistics([score], [True])
+    assert not metric.statistics([score], [None]).any()
 
 
 def test_scores_keep_their_order_in_the_bins() -> None:
@@ -351,7 +358,7 @@ def test_scores_keep_their_order_in_the_bins() -> None:
 
 def test_classes_given_twice_are_refused() -> None:
     with pytest.raises(ValueError, match="'a'"):
-        MacroF1(read, ["a", "b", "a"])
+        MacroF1(["a", "b", "a"])
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------------------
@@ -360,35 +367,131 @@ def test_classes_given_twice_are_refused() -> None:
 @every_metric
 def test_parts_sum_to_the_whole_and_value_takes_leading_axes(name: str) -> None:
     metric = METRICS[name][0]()
-    table = rows(metric, corpus(name, seed=1, dialogues=30))
+    examples = corpus(name, seed=1, dialogues=30)
+    table = rows(metric, examples)
     parts = np.stack([table[:7].sum(0), table[7:].sum(0)])
     assert table.dtype == np.float64
     assert float(metric.value(parts.sum(0))) == pytest.approx(float(metric.value(table.sum(0))))
     assert metric.items(parts).sum() == metric.items(table.sum(0)) > 0
     np.testing.assert_allclose(metric.value(parts[None]), [[metric.value(part) for part in parts]])
-    for row in table:
-        metric.update(row)
+    for target, preds in examples:
+        metric.update(preds, target)
     assert metric.sums.dtype == torch.float64
     assert metric.compute().item() == pytest.approx(float(metric.value(table.sum(0))))
 
 
-def test_observing_a_dialogue_returns_its_statistics_and_adds_them() -> None:
-    metric = Accuracy(read)
+def test_a_figure_reads_dialogues_and_names_the_one_that_does_not_fit() -> None:
+    accuracy = Figure(Accuracy(), read)
     turns = [Turn(request="x", intent=intent) for intent in ("a", None, "b")]
     labels = [Label(task="intent", value=value, turns=[k], confidence=0.5, source="test") for k, value in enumerate("aac")]
-    np.testing.assert_array_equal(metric.observe(Dialogue(id="d", turns=turns), Prediction(labels, None)), [1, 2])
-    assert metric.compute() == 0.5
-    with pytest.raises(ValueError, match="dialogue 'short': 3 gold items, 1 predicted"):
-        metric.observe(Dialogue(id="short", turns=turns), Prediction(labels[:1], None))
-    assert metric.compute() == 0.5
+    good, bad = Prediction(labels, None), Prediction(labels[:1], None)
+    np.testing.assert_array_equal(accuracy.statistics(Dialogue(id="d", turns=turns), good), [1, 2])
+    assert not accuracy.metric.sums.any(), "statistics are not added"
+    accuracy.observe(Dialogue(id="d", turns=turns), good)
+    for reads in (accuracy.observe, accuracy.statistics):
+        with pytest.raises(ValueError, match="dialogue 'short': 1 preds, 3 targets"):
+            reads(Dialogue(id="short", turns=turns), bad)
+    assert accuracy.metric.compute() == 0.5
+
+
+POSITIVES: dict[str, Callable[[list[Any]], int]] = {
+    "boundary_f1": lambda target: sum(changes(target)),
+    "pairwise_f1": lambda target: sum(count * (count - 1) // 2 for count in Counter(target).values()),
+    "pk": lambda target: int(len(target) > 1),
+    "window_diff": lambda target: int(len(target) > 1),
+    "binary_f1": sum,
+    "average_precision": sum,
+    "accuracy": len,
+    "macro_f1": len,
+    "span_f1": lambda target: sum(map(len, target)),
+    "correlation": len,
+}
+
+
+@every_metric
+def test_positives_are_those_of_the_annotations_whatever_is_predicted(name: str) -> None:
+    metric, examples = METRICS[name][0](), corpus(name, seed=2)
+    wanted = sum(POSITIVES[name](target) for target, _ in examples)
+    assert metric.positives(rows(metric, examples).sum(0)) == wanted
+    rng = random.Random(9)
+    shuffled = [(target, METRICS[name][1](rng, len(target))[1]) for target, _ in examples]
+    assert metric.positives(rows(metric, shuffled).sum(0)) == wanted
+
+
+# --- as torchmetrics has them -----------------------------------------------------------------------------------------------------
+
+
+def test_metrics_equal_those_of_torchmetrics() -> None:
+    rng = np.random.default_rng(0)
+    target = torch.tensor(rng.integers(0, 3, 200))
+    preds = torch.where(torch.tensor(rng.random(200) < 0.7), target, torch.tensor(rng.integers(0, 3, 200)))
+    scores = torch.tensor(rng.random(200) * 0.5) + 0.4 * (target == 1)
+    pairs: list[tuple[DialogueMetric, torchmetrics.Metric, torch.Tensor, torch.Tensor]] = [
+        (Accuracy(), torchmetrics.Accuracy("multiclass", num_classes=3, average="micro"), preds, target),
+        (MacroF1([0, 1, 2]), torchmetrics.F1Score("multiclass", num_classes=3, average="macro"), preds, target),
+        (BinaryF1(), torchmetrics.F1Score("binary"), preds == 1, target == 1),
+        (AveragePrecision(), torchmetrics.AveragePrecision("binary"), scores, target == 1),
+        (Correlation(), torchmetrics.PearsonCorrCoef(), scores, target.double()),
+    ]
+    for ours, theirs, guess, truth in pairs:
+        truth = truth.long() if truth.dtype == torch.bool else truth
+        for start in range(0, 200, 50):
+            ours.update(guess[start : start + 50], truth[start : start + 50])
+            theirs.update(guess[start : start + 50], truth[start : start + 50])
+        tolerance = 0.01 if isinstance(ours, AveragePrecision) else 1e-5
+        assert ours.compute().item() == pytest.approx(theirs.compute().item(), abs=tolerance), type(ours)
+        assert ours(guess, truth).item() == pytest.approx(theirs(guess, truth).item(), abs=tolerance), "forward gives the batch's"
+
+
+def test_a_collection_keeps_different_metrics_apart() -> None:
+    """torchmetrics merges metrics whose states are equal after the first update, so that only the first is updated from then on."""
+    target, preds = [0, 0, 1, 1], [0, 0, 1, 1]
+    collection = torchmetrics.MetricCollection(
+        {
+            "boundary": BoundaryF1(),
+            "pairwise": PairwiseF1(),
+            "pk": Pk(),
+            "window_diff": WindowDiff(),
+            "accuracy": Accuracy(),
+            "one": MacroF1([0, 1]),
+            "two": MacroF1([0, 2]),
+        }
+    )
+    alone = {name: metric.clone() for name, metric in collection.items(keep_base=True, copy_state=False)}
+    for guess, truth in ((preds[:1], target[:1]), (preds, target), ([0, 1, 1, 1], target), ([0, 1, 0, 1], [2, 2, 2, 0])):
+        collection.update(guess, truth)
+        for metric in alone.values():
+            metric.update(guess, truth)
+    assert {name: value.item() for name, value in collection.compute().items()} == pytest.approx(
+        {name: metric.compute().item() for name, metric in alone.items()}, nan_ok=True
+    )
+
+
+def test_probabilities_are_no_decisions() -> None:
+    with pytest.raises(ValueError, match=r"0\.7 is neither True nor False; give decisions"):
+        BinaryF1().update([0.7, 0.0], [True, False])
+
+
+def test_consecutive_turns_without_a_predicted_goal_are_goals_of_their_own() -> None:
+    assert BoundaryF1().statistics([None, None, None], [0, 1, 2]).tolist() == [2, 0, 0, 2]
+    assert figure(Pk(), [([0, 1, 2], [None, None, None])]) == figure(WindowDiff(), [([0, 1, 2], [None, None, None])]) == 0.0
+
+
+def test_models_are_selected_on_a_fixed_set_of_tasks() -> None:
+    good, silent = Result(0.8, 10, True), Result(math.nan, 3, True)
+    assert selection_score([good]) == 0.8
+    assert selection_score([good, silent]) == 0.4, "undefined although there are positives: a miss"
+    assert selection_score([good, Result(0.0, 0, True)]) == 0.8, "a false alarm where nothing is to be found"
+    assert selection_score([good, Result(0.3, 7, False)]) == pytest.approx(0.75), "of an error 1 - .3 counts"
+    assert selection_score([Result(math.nan, 0, False)]) == selection_score([]) == 0.0
 
 
 @pytest.mark.parametrize("convert", [lambda module: module.to(torch.bfloat16), torch.nn.Module.half, torch.nn.Module.float])
 def test_a_model_in_few_bits_counts_exactly(convert: Callable[[torch.nn.Module], torch.nn.Module]) -> None:
-    metric = Accuracy(read)
+    metric = Accuracy()
     convert(torch.nn.ModuleDict({"accuracy": metric}))
     for _ in range(2):
-        metric.update(np.array([1001.0, 3001.0]))
+        metric.update(["a"] * 1001 + ["b"] * 2000, ["a"] * 3001)
         assert metric.compute().item() == 1001 / 3001
         metric.reset()
 
@@ -398,13 +501,14 @@ def half_of_the_work(rank: int, folder: str) -> None:
     figures = {}
     for name, (make, _) in METRICS.items():
         metric = make()
-        for row in rows(metric, corpus(name, seed=3))[rank * 5 : 5 if rank == 0 else None]:  # unequal halves
-            metric.update(row)
+        for target, preds in corpus(name, seed=3)[rank * 5 : 5 if rank == 0 else None]:  # unequal halves
+            metric.update(preds, target)
         figures[name] = metric.compute()
+        figures[f"{name}/result"], figures[f"{name}/positives"] = map(torch.as_tensor, metric.result()[:2])
         with metric.sync_context():
             figures[f"{name}/count"] = torch.as_tensor(metric.items(metric.sums.numpy()))
-    lone = Accuracy(read)  # labels on one process only
-    lone.update(np.array([1.0, 2.0]) if rank else np.zeros(2))
+    lone = Accuracy()  # labels on one process only
+    lone.update(["a", "b"], ["a", "a"] if rank else [None, None])
     torch.save({**figures, "lone": lone.compute()}, f"{folder}/{rank}")
     torch.distributed.destroy_process_group()
 
@@ -416,7 +520,8 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     expected = {"lone": 0.5}
     for name, (make, _) in METRICS.items():
         metric, total = make(), rows(make(), corpus(name, seed=3)).sum(0)
-        expected |= {name: float(metric.value(total)), f"{name}/count": float(metric.items(total))}
+        expected |= {name: float(metric.value(total)), f"{name}/result": float(metric.value(total))}
+        expected |= {f"{name}/count": float(metric.items(total)), f"{name}/positives": float(metric.positives(total))}
     for rank in range(2):
         figures = {name: value.item() for name, value in torch.load(tmp_path / str(rank), weights_only=True).items()}
         assert figures == pytest.approx(expected)
@@ -438,7 +543,7 @@ def test_interval_covers_the_figure_and_repeats_under_a_seed(name: str) -> None:
 
 
 def test_interval_shrinks_with_dialogues_and_widens_with_level() -> None:
-    metric = SpanF1(read)
+    metric = SpanF1()
     widths = []
     for dialogues, level in ((40, 0.95), (640, 0.95), (640, 0.5)):
         interval = bootstrap(metric, rows(metric, corpus("span_f1", seed=6, dialogues=dialogues)), level=level)
@@ -449,13 +554,13 @@ def test_interval_shrinks_with_dialogues_and_widens_with_level() -> None:
 
 def test_bootstrap_of_a_mean_equals_scipy() -> None:
     right = np.random.default_rng(0).random(300) < 0.8
-    interval = bootstrap(Accuracy(read), np.stack([right, np.ones(300)], axis=1).astype(float), resamples=4000)
+    interval = bootstrap(Accuracy(), np.stack([right, np.ones(300)], axis=1).astype(float), resamples=4000)
     expected = scipy.stats.bootstrap((right,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
     assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=0.005)
 
 
 def test_more_items_of_the_same_dialogues_are_no_more_evidence() -> None:
-    metric = Accuracy(read)
+    metric = Accuracy()
     table = rows(metric, corpus("accuracy", seed=7, dialogues=40))
     once, tenfold = bootstrap(metric, table), bootstrap(metric, 10 * table)
     assert (once.value, once.low, once.high) == pytest.approx((tenfold.value, tenfold.low, tenfold.high))
@@ -465,11 +570,11 @@ def test_more_items_of_the_same_dialogues_are_no_more_evidence() -> None:
 def test_resamples_without_labels_are_dropped() -> None:
     table = np.zeros((5, 2))
     table[2] = [3, 4]  # a third of the resamples miss it
-    assert bootstrap(Accuracy(read), table) == Interval(0.75, 0.75, 0.75, 4)
+    assert bootstrap(Accuracy(), table) == Interval(0.75, 0.75, 0.75, 4, 4)
 
 
 def test_memory_of_the_bootstrap_is_bounded_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    metric = Accuracy(read)
+    metric = Accuracy()
     table = rows(metric, corpus("accuracy", seed=8, dialogues=50))
     whole, sizes, value = bootstrap(metric, table), [], metric.value
     monkeypatch.setattr(metrics, "BOOTSTRAP_CELLS", 1000)

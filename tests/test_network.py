@@ -37,11 +37,11 @@ def test_a_tiny_model_overfits_one_batch(
         optimizer.step()
     said = say(network.eval(), collate, dialogues[:2])
     for name, task in tasks.items():
-        for key, metric in task.metrics().items():
+        for key, figure in task.metrics().items():
             for dialogue in dialogues[:2]:
-                metric.observe(dialogue, said[dialogue.id][name])
-            value = float(metric.compute())
-            assert (value > 0.9 if metric.higher_is_better else value < 0.1) or np.isnan(value), (name, key, value)
+                figure.observe(dialogue, said[dialogue.id][name])
+            value = float(figure.metric.compute())
+            assert (value > 0.9 if figure.metric.higher_is_better else value < 0.1) or np.isnan(value), (name, key, value)
 
 
 def test_company_and_order_change_no_prediction(network: Network, collate: Collator, dialogues: list[Dialogue]) -> None:

@@ -64,7 +64,7 @@ def main() -> None:
     dialogues = list(islice(SGD(root, part).read(), 0, None, int(every)))
     annotator = load(export, precision=precision)
     exact, small = label(load(export), dialogues), label(annotator, dialogues)
-    metrics = {f"{task}/{key}": metric for task, kind in annotator.network.tasks.items() for key, metric in kind.metrics().items()}
+    metrics = {f"{task}/{key}": figure.metric for task, kind in annotator.network.tasks.items() for key, figure in kind.metrics().items()}
     draws = np.random.default_rng(0)
     times = np.stack([np.bincount(draws.integers(len(dialogues), size=len(dialogues)), minlength=len(dialogues)) for _ in range(RESAMPLES)])
     print(f"| figure | fp32 | {precision} | difference |\n|---|---|---|---|")

@@ -33,13 +33,13 @@ def figures(export: Path, dialogues: list[Dialogue], cache: Path) -> dict[str, f
     texts = network.text_encoder()
     tokens = texts(sorted({text for dialogue in dialogues for text in texts_of(dialogue)}))
     collate = Collator(texts, space, {}, FrozenStates.of(network.encoder.turn_encoder, tokens, cache))
-    metrics = {f"{name}/{key}": metric for name, task in network.tasks.items() for key, metric in task.metrics().items()}
+    figures = {f"{name}/{key}": figure for name, task in network.tasks.items() for key, figure in task.metrics().items()}
     for start in tqdm(range(0, len(dialogues), DIALOGUES_A_BATCH), desc=export.parent.name):
         batch = collate(dialogues[start : start + DIALOGUES_A_BATCH])
         for dialogue, said in zip(batch.dialogues, network.predict(network(batch), batch, "evaluation"), strict=True):
-            for name, metric in metrics.items():
-                metric.observe(dialogue, said[name.split("/")[0]])
-    return {name: float(metric.compute()) for name, metric in metrics.items()}
+            for name, figure in figures.items():
+                figure.observe(dialogue, said[name.split("/")[0]])
+    return {name: float(figure.metric.compute()) for name, figure in figures.items()}
 
 
 def main() -> None:

@@ -70,8 +70,8 @@ def main() -> None:
 def report(name: str, gold: Sequence[list[int | None]], found: Sequence[list[int | None]]) -> None:
     told = []
     for metric in (BoundaryF1, PairwiseF1):
-        judge = metric(lambda dialogue, prediction: ([], []))
-        right, extra, missed = np.sum([judge.statistics(g, f) for g, f in zip(gold, found, strict=True)], axis=0)[:3]
+        judge = metric()
+        right, extra, missed = np.sum([judge.statistics(f, g) for g, f in zip(gold, found, strict=True)], axis=0)[:3]
         told.append((right / (right + extra), right / (right + missed), 2 * right / (2 * right + extra + missed)))
     (precision, recall, boundary), (_, _, pairwise) = told
     print(f"| {name} | {precision:.3f} | {recall:.3f} | {boundary:.3f} | {pairwise:.3f} |")

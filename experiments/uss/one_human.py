@@ -25,7 +25,7 @@ from labelgen.tasks.satisfaction import CLASSES, Satisfaction, of_mean
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from matrix import RESAMPLES, difference
 
-METRICS: tuple[DialogueMetric, ...] = (Accuracy(lambda *_: ([], [])), MacroF1(lambda *_: ([], []), CLASSES))
+METRICS: tuple[DialogueMetric, ...] = (Accuracy(), MacroF1(CLASSES))
 
 
 def label(ratings: list[float]) -> str:
@@ -42,7 +42,7 @@ def votes(dialogue: Dialogue) -> Iterator[tuple[int, str, str]]:
 
 def statistics(metric: DialogueMetric, rows: Sequence[list[tuple[str, str]]]) -> dict[str, np.ndarray]:
     """Of each dialogue, by its number; `rows`: its pairs of what is right and what was said."""
-    return {str(k): metric.statistics(*zip(*row, strict=True)) for k, row in enumerate(rows) if row}
+    return {str(k): metric.statistics(*reversed(list(zip(*row, strict=True)))) for k, row in enumerate(rows) if row}
 
 
 def report(name: str, rows: Sequence[list[tuple[str, str]]], beside: Sequence[list[tuple[str, str]]] | None = None) -> None:

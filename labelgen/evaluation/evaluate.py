@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,11 @@ from labelgen.dialogue import Dialogue
 from labelgen.evaluation.baselines import BASELINES
 from labelgen.io.files import RejectedFile
 from labelgen.labelling.export import load, task_classes
-from labelgen.metrics import DialogueMetric, Interval, Prediction, bootstrap
+from labelgen.metrics import Figure, Interval, Prediction, Result, bootstrap, selection_score
 from labelgen.tasks import Task
 
 log = logging.getLogger(__name__)
-Figures = dict[str, Interval]  # "task/metric" -> figure
+Figures = dict[str, Interval]  # "task/metric" -> figure with its interval
 
 
 class Scores(NamedTuple):
@@ -49,7 +50,7 @@ def evaluate(
     limit: int | None = None,
     tasks: Mapping[str, str] | None = None,
 ) -> float:
-    """Prints the table and writes OUTPUT/metrics.json; returns the mean over tasks of each task's first metric (0.0 without labels).
+    """Prints the table and writes OUTPUT/metrics.json; returns the `selection_score` of the tasks' scores.
 
     `metrics` is over all dialogues; `slices` over those that the record's `slices` name;
     OUTPUT/statistics.npz holds what each dialogue adds to each metric, to pool runs or to find the dialogues that fail.
@@ -80,13 +81,12 @@ def evaluate(
     np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)
     (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
     _print(table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
-    return _mean(scores.metrics[f"{name}/{next(iter(task.metrics()))}"].value for name, task in own.items())
+    return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in own.items())
 
 
-def _mean(values: Iterable[float | None]) -> float:
-    """Of those that are known; 0.0 where none is."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else 0.0
+def result(interval: Interval, figure: Figure) -> Result:
+    """An interval's figure as `selection_score` takes it."""
+    return Result(math.nan if interval.value is None else interval.value, interval.positives, figure.metric.higher_is_better)
 
 
 def _print(made: Table) -> None:
@@ -98,24 +98,27 @@ def _print(made: Table) -> None:
 
 def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:
     """Annotated dialogues with what was said of them -> figures."""
-    metrics = _metrics(tasks)
-    rows: dict[str, list[Any]] = {name: [] for name in metrics}
+    figures = _figures(tasks)
+    rows: dict[str, list[Any]] = {name: [] for name in figures}
     slices: list[list[str]] = []
     for dialogue, said in predicted:
         slices.append(dialogue.slices)
-        for name, metric in metrics.items():
-            rows[name].append(metric.observe(dialogue, said[name.split("/")[0]]))
+        for name, figure in figures.items():
+            rows[name].append(figure.statistics(dialogue, said[name.split("/")[0]]))
     statistics = {name: np.stack(values) for name, values in rows.items()}
     where = {part: np.array([part in names for names in slices]) for part in sorted({name for names in slices for name in names})}
     return Scores(
-        {name: bootstrap(metric, statistics[name]) for name, metric in metrics.items()},
-        {part: {name: bootstrap(metric, statistics[name][mask]) for name, metric in metrics.items()} for part, mask in where.items()},
+        {name: bootstrap(figure.metric, statistics[name]) for name, figure in figures.items()},
+        {
+            part: {name: bootstrap(figure.metric, statistics[name][mask]) for name, figure in figures.items()}
+            for part, mask in where.items()
+        },
         statistics,
     )
 
 
-def _metrics(tasks: Mapping[str, Task]) -> dict[str, DialogueMetric]:
-    return {f"{name}/{key}": metric for name, task in tasks.items() for key, metric in task.metrics().items()}
+def _figures(tasks: Mapping[str, Task]) -> dict[str, Figure]:
+    return {f"{name}/{key}": figure for name, task in tasks.items() for key, figure in task.metrics().items()}
 
 
 def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Scores], title: str) -> Table:
@@ -128,17 +131,19 @@ def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Sco
         made.add_column(name, justify="right", no_wrap=True)
         if baselines:
             made.add_column("trivial", justify="right", no_wrap=True)
+    made.add_column("positives", justify="right", no_wrap=True)
     made.add_column("labelled", justify="right", no_wrap=True)
-    for name, metric in _metrics(tasks).items():
-        better = max if metric.higher_is_better else min
+    for name, figure in _figures(tasks).items():
+        better = max if figure.metric.higher_is_better else min
         row = []
-        for part, figures in columns.items():
-            row.append(written(figures[name]))
+        for part, intervals in columns.items():
+            row.append(written(intervals[name]))
             trivial = [(rows.metrics if part == "all" else rows.slices[part]).get(name) for rows in baselines.values()]
             if baselines:
-                values = (figure.value for figure in trivial if figure is not None and figure.value is not None)
+                values = (interval.value for interval in trivial if interval is not None and interval.value is not None)
                 row.append(short(better(values, default=None)))
-        made.add_row(name if metric.higher_is_better else f"{name} ↓", *row, f"{scores.metrics[name].count:,}")
+        positives, count = scores.metrics[name].positives, scores.metrics[name].count
+        made.add_row(name if figure.metric.higher_is_better else f"{name} ↓", *row, f"{positives:,}", f"{count:,}")
     return made
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import Batch, Encoding
-from labelgen.metrics import DialogueMetric
+from labelgen.metrics import Figure
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss
 
@@ -29,6 +29,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    score: ClassVar[str]  # name of the figure by which models are selected
     level: ClassVar[Literal["turn", "token"]] = "turn"  # what one row of the logits stands for: [T, K] or [M, K]
 
     labels: Sequence[str] = ()  # kept as a tuple
@@ -54,8 +55,8 @@ class Task(ABC):
         """Loss over what is labelled in `batch.targets[name]`."""
 
     @abstractmethod
-    def metrics(self) -> dict[str, DialogueMetric]:
-        """Name -> metric; each reads a Dialogue and a Prediction."""
+    def metrics(self) -> dict[str, Figure]:
+        """Name -> figure, the one that a user needs first standing first; one of the names is `score`."""
 
     @abstractmethod
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:

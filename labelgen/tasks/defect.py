@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
-from labelgen.metrics import AveragePrecision, BinaryF1, DialogueMetric, Prediction
+from labelgen.metrics import AveragePrecision, BinaryF1, Compared, Figure, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
 
@@ -23,6 +23,7 @@ class Defect(Task):
     """Two classes a response."""
 
     name: ClassVar[str] = "defect"
+    score: ClassVar[str] = "f1"
 
     labels: Sequence[str] = ("ok", "defect")
 
@@ -38,14 +39,14 @@ class Defect(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return masked_cross_entropy(logits, batch.targets[self.name])
 
-    def metrics(self) -> dict[str, DialogueMetric]:
-        return {"f1": BinaryF1(self._read), "ap": AveragePrecision(self._scores)}
+    def metrics(self) -> dict[str, Figure]:
+        return {"f1": Figure(BinaryF1(), self._read), "ap": Figure(AveragePrecision(), self._scores)}
 
-    def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[bool]]:
-        return [turn.defect for turn in dialogue.turns], [bool(k == 1) for k in prediction.probabilities.argmax(1)]
+    def _read(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        return Compared([bool(k == 1) for k in prediction.probabilities.argmax(1)], [turn.defect for turn in dialogue.turns])
 
-    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[float]]:
-        return [turn.defect for turn in dialogue.turns], prediction.probabilities[:, 1].tolist()
+    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        return Compared(prediction.probabilities[:, 1].tolist(), [turn.defect for turn in dialogue.turns])
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         return [

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
-from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, DialogueMetric, Prediction
+from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
 from labelgen.tasks.goal_segmentation import GoalSegmentation
@@ -36,6 +36,7 @@ class GoalEvaluation(Task):
     """
 
     name: ClassVar[str] = "goal_evaluation"
+    score: ClassVar[str] = "failure_f1"
 
     labels: Sequence[str] = ("success", "recovered", "failure")
 
@@ -55,16 +56,19 @@ class GoalEvaluation(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return masked_cross_entropy(logits, batch.targets[self.name])
 
-    def metrics(self) -> dict[str, DialogueMetric]:
+    def metrics(self) -> dict[str, Figure]:
         """`user_agreement`: how often the users' own answers to whether they reached their goals are those of the model."""
-        agreement = Accuracy(self._answers)
-        return {"failure_f1": BinaryF1(self._failed), "failure_ap": AveragePrecision(self._scores), "user_agreement": agreement}
+        return {
+            "failure_f1": Figure(BinaryF1(), self._failed),
+            "failure_ap": Figure(AveragePrecision(), self._scores),
+            "user_agreement": Figure(Accuracy(), self._answers),
+        }
 
-    def _answers(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
+    def _answers(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         """One answer speaks of all goals: yes where none failed."""
         failed = any(self._at_ends(dialogue, prediction).argmax(1) == self.labels.index("failure"))
         reached = user_answer(dialogue) if dialogue.goals else None
-        return [None if reached is None else str(reached)], [str(not failed)]
+        return Compared([str(not failed)], [None if reached is None else str(reached)])
 
     def _gold(self, dialogue: Dialogue) -> list[bool | None]:
         return [None if goal.outcome is None else goal.outcome == "failure" for goal in dialogue.goals or ()]
@@ -73,12 +77,12 @@ class GoalEvaluation(Task):
         rows: np.ndarray = prediction.probabilities[[goal.turns[-1] for goal in dialogue.goals or ()]]
         return rows.reshape(-1, len(self.labels))
 
-    def _failed(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[bool]]:
+    def _failed(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         failure = self.labels.index("failure")
-        return self._gold(dialogue), [bool(k == failure) for k in self._at_ends(dialogue, prediction).argmax(1)]
+        return Compared([bool(k == failure) for k in self._at_ends(dialogue, prediction).argmax(1)], self._gold(dialogue))
 
-    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[bool | None], list[float]]:
-        return self._gold(dialogue), self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist()
+    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        return Compared(self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist(), self._gold(dialogue))
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """One label for each goal that segmentation found; confidence given that the goal is right."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, Encoding, Group
-from labelgen.metrics import BoundaryF1, DialogueMetric, PairwiseF1, Pk, Prediction, WindowDiff
+from labelgen.metrics import BoundaryF1, Compared, Figure, PairwiseF1, Pk, Prediction, WindowDiff
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, marginal_cross_entropy
 from labelgen.model.packed import sizes
@@ -85,6 +85,7 @@ class GoalSegmentation(Task):
     """Goals as sets of turns."""
 
     name: ClassVar[str] = "goal_segmentation"
+    score: ClassVar[str] = "boundary_f1"
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return ()
@@ -98,20 +99,20 @@ class GoalSegmentation(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return marginal_cross_entropy(logits, *choices(batch.targets[self.name], batch.turns, logits.shape[1]))
 
-    def metrics(self) -> dict[str, DialogueMetric]:
+    def metrics(self) -> dict[str, Figure]:
         return {
-            "boundary_f1": BoundaryF1(self._read),
-            "pairwise_f1": PairwiseF1(self._read),
-            "pk": Pk(self._read),
-            "window_diff": WindowDiff(self._read),
+            "boundary_f1": Figure(BoundaryF1(), self._read),
+            "pairwise_f1": Figure(PairwiseF1(), self._read),
+            "pk": Figure(Pk(), self._read),
+            "window_diff": Figure(WindowDiff(), self._read),
         }
 
-    def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[int | None], list[int | None]]:
+    def _read(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         predicted: list[int | None] = [None] * len(dialogue.turns)
         for label in prediction.labels:
             for turn in label.turns:
                 predicted[turn] = int(label.value)
-        return dialogue.goal_of_turns(), predicted
+        return Compared(predicted, dialogue.goal_of_turns())
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """The goals of the most probable partition that `partition` finds, in the order of their first turns."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
-from labelgen.metrics import Accuracy, DialogueMetric, MacroF1, Prediction
+from labelgen.metrics import Accuracy, Compared, Figure, MacroF1, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
 
@@ -20,6 +20,8 @@ from labelgen.tasks import ClassHead, Decoded, Task, classes
 @dataclass(frozen=True)
 class RequestClass(Task):
     """One class a request. Classes that training never saw are not learned, and count as errors when scored."""
+
+    score: ClassVar[str] = "accuracy"
 
     @abstractmethod
     def annotated(self, dialogue: Dialogue) -> list[str | None]:
@@ -37,11 +39,11 @@ class RequestClass(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return masked_cross_entropy(logits, batch.targets[self.name])
 
-    def metrics(self) -> dict[str, DialogueMetric]:
-        return {"accuracy": Accuracy(self._read), "macro_f1": MacroF1(self._read, self.labels)}
+    def metrics(self) -> dict[str, Figure]:
+        return {"accuracy": Figure(Accuracy(), self._read), "macro_f1": Figure(MacroF1(self.labels), self._read)}
 
-    def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
-        return self.annotated(dialogue), [self.labels[k] for k in prediction.probabilities.argmax(1)]
+    def _read(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        return Compared([self.labels[k] for k in prediction.probabilities.argmax(1)], self.annotated(dialogue))
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         return [

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label, Vote
 from labelgen.inputs.batch import Batch, Encoding
-from labelgen.metrics import Accuracy, Correlation, DialogueMetric, MacroF1, Prediction
+from labelgen.metrics import Accuracy, Compared, Correlation, Figure, MacroF1, Prediction
 from labelgen.model.losses import Loss, masked_cross_entropy, ranked_probability
 from labelgen.tasks import ClassHead, Decoded, Task
 
@@ -33,6 +33,7 @@ class Rated(Task):
     neutral while the mean is not, so that a model of the votes says "neutral" more often than the scored class is.
     """
 
+    score: ClassVar[str] = "accuracy"
     utterance: ClassVar[Literal["request", "response"]]  # the last thing that the raters had read
 
     labels: Sequence[str] = CLASSES
@@ -63,20 +64,23 @@ class Rated(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return DISTANCES[self.distance](logits, batch.targets[self.name])
 
-    def metrics(self) -> dict[str, DialogueMetric]:
+    def metrics(self) -> dict[str, Figure]:
         """The correlation is that of P(satisfied) - P(dissatisfied) with the mean rating."""
-        macro = MacroF1(self._read, self.labels)
-        return {"accuracy": Accuracy(self._read), "macro_f1": macro, "correlation": Correlation(self._scores)}
+        return {
+            "accuracy": Figure(Accuracy(), self._read),
+            "macro_f1": Figure(MacroF1(self.labels), self._read),
+            "correlation": Figure(Correlation(), self._scores),
+        }
 
     def _gold(self, dialogue: Dialogue) -> list[str | None]:
         return [self.labels[int(np.sign(np.mean(votes) - MIDDLE)) + 1] if votes else None for votes in self.ratings(dialogue)]
 
-    def _read(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[str | None], list[str]]:
-        return self._gold(dialogue), [self.labels[k] for k in prediction.probabilities.argmax(1)]
+    def _read(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        return Compared([self.labels[k] for k in prediction.probabilities.argmax(1)], self._gold(dialogue))
 
-    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[float | None], list[float]]:
+    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         means = [float(np.mean(votes)) if votes else None for votes in self.ratings(dialogue)]
-        return means, (prediction.probabilities[:, 2] - prediction.probabilities[:, 0]).tolist()
+        return Compared((prediction.probabilities[:, 2] - prediction.probabilities[:, 0]).tolist(), means)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
-from labelgen.metrics import DialogueMetric, Prediction, SpanF1
+from labelgen.metrics import Compared, Figure, Prediction, SpanF1
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import Decoded, Task
@@ -48,6 +48,7 @@ class SlotTask(Task):
     """
 
     name: ClassVar[str] = "slot"
+    score: ClassVar[str] = "span_f1"
     level: ClassVar = "token"
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
@@ -80,21 +81,21 @@ class SlotTask(Task):
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return masked_cross_entropy(logits, batch.targets[self.name])
 
-    def metrics(self) -> dict[str, DialogueMetric]:
-        return {"span_f1": SpanF1(self._spans), "value_f1": SpanF1(self._values)}
+    def metrics(self) -> dict[str, Figure]:
+        return {"span_f1": Figure(SpanF1(), self._spans), "value_f1": Figure(SpanF1(), self._values)}
 
-    def _spans(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[Span] | None], list[list[Span]]]:
+    def _spans(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         gold: list[list[Span] | None] = [
             None if slots is None else [(slot.name, slot.start, slot.end) for slot in marked(slots)] for *_, slots in _utterances(dialogue)
         ]
-        return gold, [[(k.value, k.start, k.end) for k in found] for found in _by_utterance(dialogue, prediction.labels)]
+        return Compared([[(k.value, k.start, k.end) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
 
-    def _values(self, dialogue: Dialogue, prediction: Prediction) -> tuple[list[list[tuple[str, str]] | None], list[list[tuple[str, str]]]]:
+    def _values(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         gold = [
             None if slots is None else [(slot.name, plain(slot.value or "")) for slot in marked(slots)]
             for *_, slots in _utterances(dialogue)
         ]
-        return gold, [[(k.value, plain(k.text or "")) for k in found] for found in _by_utterance(dialogue, prediction.labels)]
+        return Compared([[(k.value, plain(k.text or "")) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent.

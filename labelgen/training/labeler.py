@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from labelgen.inputs.batch import Batch
+from labelgen.metrics import Result, selection_score
 from labelgen.model.encoder import Encoder
 from labelgen.network import Network
 from labelgen.tasks import Task
@@ -36,9 +37,15 @@ class Labeler(Learner):
             raise ValueError("tasks: there is none to train; configure one that the training dialogues are annotated for")
         super().__init__(encoder, optimizer, lr, encoder_rate, layer_decay, warmup)
         self.network = Network(encoder, tasks)
-        self.scored = {name: task.metrics() for name, task in tasks.items()}
-        # the same, where Lightning finds them and moves them to the device
-        self.metrics = nn.ModuleDict({name: nn.ModuleDict(dict(metrics)) for name, metrics in self.scored.items()})
+        self.figures = {name: task.metrics() for name, task in tasks.items()}
+        if wrong := [name for name, task in tasks.items() if task.score not in self.figures[name]]:
+            score, names = tasks[wrong[0]].score, ", ".join(self.figures[wrong[0]])
+            raise ValueError(f"task {wrong[0]}: its score {score!r} is none of its metrics; name one of {names}")
+        # registered so that Lightning moves the states to the device
+        self.metrics = nn.ModuleDict(
+            {name: nn.ModuleDict({key: figure.metric for key, figure in figures.items()}) for name, figures in self.figures.items()}
+        )
+        self._scored: tuple[str, ...] | None = None  # the tasks last logged as scored
 
     def describe(self) -> dict[str, Any]:
         """The network as plain values: architecture, tokenizer and tasks with their label spaces."""
@@ -54,23 +61,35 @@ class Labeler(Learner):
         predictions = self.network.predict(self.network(batch), batch, "validation")
         for dialogue, said in zip(batch.dialogues, predictions, strict=True):
             for name, prediction in said.items():
-                for metric in self.scored[name].values():
-                    metric.observe(dialogue, prediction)
+                for figure in self.figures[name].values():
+                    figure.observe(dialogue, prediction)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs valid/TASK/METRIC where there are labels, and valid/score: the mean over tasks of each task's first metric."""
-        first = []
-        for name, metrics in self.scored.items():
-            values = {key: metric.compute() for key, metric in metrics.items()}
-            for metric in metrics.values():
-                metric.reset()
-            known = {key: value for key, value in values.items() if not value.isnan()}
-            self.log_dict({f"valid/{name}/{key}": value for key, value in known.items()}, batch_size=1, sync_dist=True)
-            first += [value for key, value in known.items() if key == next(iter(metrics))]
-        if not first:
-            log.warning("validation: nothing is labelled; valid/score is 0")
-        score = torch.stack(first).mean() if first else torch.tensor(0.0)
-        self.log("valid/score", score.float(), prog_bar=True, batch_size=1, sync_dist=True)
+        """Logs valid/TASK/METRIC where it is defined, and valid/score: `selection_score` of the tasks' scores."""
+        scores = {}
+        for name, figures in self.figures.items():
+            results = {key: figure.metric.result() for key, figure in figures.items()}
+            for figure in figures.values():
+                figure.metric.reset()
+            defined = {f"valid/{name}/{key}": result.value for key, result in results.items() if not math.isnan(result.value)}
+            self.log_dict(defined, batch_size=1)
+            scores[name] = results[self.network.tasks[name].score]
+        self._report_scored(scores)
+        self.log("valid/score", selection_score(scores.values()), prog_bar=True, batch_size=1)
+
+    def _report_scored(self, scores: Mapping[str, Result]) -> None:
+        """Logs once which tasks valid/score is the mean of."""
+        scored = tuple(name for name, result in scores.items() if result.positives)
+        if scored == self._scored or self.trainer.sanity_checking:
+            return
+        self._scored = scored
+        named = ", ".join(f"{name} ({self.network.tasks[name].score}, {scores[name].positives:,} positives)" for name in scored)
+        unscored = ", ".join(name for name in scores if name not in scored)
+        why = f"; not of {unscored}: the validation dialogues hold no positive label of them" if unscored else ""
+        if scored:
+            log.info("valid/score is the mean of %s%s", named, why)
+        else:
+            log.warning("valid/score is 0: the validation dialogues hold no positive label of %s", unscored)
 
 
 def plain(task: Task) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, EncodeTarget, Encoding
-from labelgen.metrics import Accuracy, AveragePrecision, Prediction
+from labelgen.metrics import Accuracy, AveragePrecision, selection_score
 from labelgen.model.encoder import Encoder, States
 from labelgen.model.losses import Loss, info_nce, masked_cross_entropy
 from labelgen.tasks import Task
@@ -196,8 +196,8 @@ class Pretrainer(Learner):
         self.query = nn.Linear(encoder.width, encoder.width)
         self.key = nn.Linear(encoder.width, encoder.width)
         self.temperature, self.weights = temperature, {"swap": 1.0, "selection": selection_weight}
-        self.swap_precision = AveragePrecision(_as_given)
-        self.selection_accuracy = Accuracy(_as_given)
+        self.swap_precision = AveragePrecision()
+        self.selection_accuracy = Accuracy()
 
     def describe(self) -> dict[str, Any]:
         """The encoder as plain values. Without tasks: there is nothing to export."""
@@ -237,26 +237,19 @@ class Pretrainer(Learner):
         target = batch.targets[SWAPPED]
         known = target != IGNORE
         scores = logits[known].float().softmax(1)[:, 1]
-        self.swap_precision.update(self.swap_precision.statistics(target[known].bool().tolist(), scores.tolist()))
+        self.swap_precision.update(scores, target[known].bool())
         if len(queries):
             cosines = nn.functional.normalize(queries.float(), dim=1) @ nn.functional.normalize(keys.float(), dim=1).T
-            self.selection_accuracy.update(self.selection_accuracy.statistics(right.tolist(), cosines.argmax(1).tolist()))
+            self.selection_accuracy.update(cosines.argmax(1), right)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs valid/swap/ap, valid/selection/accuracy and valid/score: the mean of those that there are."""
+        """Logs valid/swap/ap, valid/selection/accuracy and valid/score: the mean of those that the records hold positives of."""
         metrics = {"valid/swap/ap": self.swap_precision, "valid/selection/accuracy": self.selection_accuracy}
-        values = {name: metric.compute().float() for name, metric in metrics.items() if metric.update_called}
+        results = {name: metric.result() for name, metric in metrics.items()}
         for metric in metrics.values():
             metric.reset()
-        known = {name: value for name, value in values.items() if not value.isnan()}
-        if not known:
+        defined = {name: result.value for name, result in results.items() if result.positives}
+        if not defined:
             log.warning("validation: no response was swapped or hidden; valid/score is 0")
-        self.log_dict(known, batch_size=1)
-        score = torch.stack(list(known.values())).mean() if known else torch.tensor(0.0)
-        self.log("valid/score", score, prog_bar=True, batch_size=1)
-
-
-def _as_given(dialogue: Dialogue, prediction: Prediction) -> tuple[Any, ...]:
-    """Gold and guesses, already side by side."""
-    given: tuple[Any, ...] = prediction.probabilities
-    return given
+        self.log_dict(defined, batch_size=1)
+        self.log("valid/score", selection_score(results.values()), prog_bar=True, batch_size=1)

@@ -68,12 +68,13 @@ def test_nothing_to_evaluate_is_an_error(exported: Path, tmp_path: Path) -> None
         evaluate(str(exported), Records(str(tmp_path / "bad.jsonl")), str(tmp_path / "out"))
 
 
-def test_the_objective_is_the_mean_of_first_metrics(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+def test_the_objective_is_the_mean_of_the_scores_of_tasks_with_positives(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
     value = evaluate(str(exported), Given(tuple(dialogues)), str(tmp_path))
     told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["metrics"]
     names = "goal_segmentation/boundary_f1", "goal_evaluation/failure_f1", "intent/accuracy", "slot/span_f1", "defect/f1"
-    known = [told[name]["value"] for name in names if told[name]["value"] is not None]
+    known = [told[name]["value"] or 0.0 for name in names if told[name]["positives"]]
     assert value == pytest.approx(sum(known) / len(known))
+    assert evaluate(str(exported), Given(tuple(dialogue.content() for dialogue in dialogues)), str(tmp_path)) == 0.0
 
 
 def test_a_dialogue_may_belong_to_several_slices(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_only_responses_are_labelled() -> None:
 
 def test_figures_are_of_defects() -> None:
     rows = np.array([[0.1, 0.9], [0.3, 0.7], [0.4, 0.6], [0.0, 1.0]])
-    metrics = TASK.metrics()
-    for metric in metrics.values():
-        metric.observe(DIALOGUE, Prediction([], rows))
-    assert metrics["f1"].compute() == 2 / 3  # one found, one false alarm
-    assert metrics["ap"].compute() == 1.0
+    figures = TASK.metrics()
+    for figure in figures.values():
+        figure.observe(DIALOGUE, Prediction([], rows))
+    assert figures["f1"].metric.compute() == 2 / 3  # one found, one false alarm
+    assert figures["ap"].metric.compute() == 1.0

@@ -32,20 +32,21 @@ def test_labels_are_read_at_decoded_ends() -> None:
 
 
 def test_figures_are_of_failures_at_gold_ends() -> None:
-    metrics = TASK.metrics()
+    figures = TASK.metrics()
     for name in ("failure_f1", "failure_ap"):
-        metrics[name].observe(DIALOGUE, Prediction([], ROWS))
-        assert metrics[name].items(metrics[name].sums.numpy()) == 2
-    assert metrics["failure_f1"].compute() == 2 / 3
-    assert metrics["failure_ap"].compute() == 1.0
+        figures[name].observe(DIALOGUE, Prediction([], ROWS))
+        metric = figures[name].metric
+        assert metric.items(metric.sums.numpy()) == 2
+        assert metric.positives(metric.sums.numpy()) == 1
+    assert figures["failure_f1"].metric.compute() == 2 / 3
+    assert figures["failure_ap"].metric.compute() == 1.0
 
 
 def test_a_dialogue_without_goals_has_no_items() -> None:
     for goals in (None, []):
-        metrics = TASK.metrics()
-        for metric in metrics.values():
-            metric.observe(DIALOGUE.model_copy(update={"goals": goals}), Prediction([], ROWS))
-            assert metric.compute().isnan()
+        for figure in TASK.metrics().values():
+            figure.observe(DIALOGUE.model_copy(update={"goals": goals}), Prediction([], ROWS))
+            assert figure.metric.compute().isnan()
 
 
 def test_users_answers_are_of_the_dialogue() -> None:
@@ -57,13 +58,13 @@ def test_users_answers_are_of_the_dialogue() -> None:
         vote = Vote(question="goal_success", value=value, annotator=annotator)
         return Dialogue(id="a", turns=[Turn(response="x"), Turn(response="y")], goals=goals, votes=[vote])
 
-    agree = [agreement.observe(answered(value, "user", *ends), Prediction([], rows)).tolist() for value, ends in
+    agree = [agreement.statistics(answered(value, "user", *ends), Prediction([], rows)).tolist() for value, ends in
              ((1.0, [1]), (0.0, [1]), (0.0, [0]), (0.0, [0, 1]), (1.0, [0, 1]))]  # fmt: skip
     assert agree == [[1, 1], [0, 1], [1, 1], [1, 1], [0, 1]]
-    assert agreement.observe(answered(1.0, "someone else", 1), Prediction([], rows)).tolist() == [0, 0]
-    assert agreement.observe(answered(1.0, "user"), Prediction([], rows)).tolist() == [0, 0], "no goal: nothing to judge"
+    assert agreement.statistics(answered(1.0, "someone else", 1), Prediction([], rows)).tolist() == [0, 0]
+    assert agreement.statistics(answered(1.0, "user"), Prediction([], rows)).tolist() == [0, 0], "no goal: nothing to judge"
     with pytest.raises(ValueError, match=r"dialogue 'a': .*'yes'; write 1"):
-        agreement.observe(answered("yes", "user", 1), Prediction([], rows))
+        agreement.statistics(answered("yes", "user", 1), Prediction([], rows))
 
 
 def test_an_answer_stands_in_for_the_unknown_outcome_of_an_only_goal() -> None:

@@ -67,11 +67,11 @@ def test_figures_read_the_sign_of_the_mean() -> None:
     task = Satisfaction()
     said = Prediction(task.decode(rows, dialogue, [None] * 6, {}), rows)
     assert [label.value for label in said.labels] == ["satisfied", "dissatisfied", "neutral"]
-    metrics = task.metrics()
-    for metric in metrics.values():
-        metric.observe(dialogue, said)
-    assert metrics["accuracy"].compute() == 0.5
-    assert metrics["correlation"].compute() == pytest.approx(1.0)  # of two points
+    figures = task.metrics()
+    for figure in figures.values():
+        figure.observe(dialogue, said)
+    assert figures["accuracy"].metric.compute() == 0.5
+    assert figures["correlation"].metric.compute() == pytest.approx(1.0)  # of two points
 
 
 RATED: list[Rated] = [Satisfaction(), DialogueSatisfaction(target="votes", distance="ranked_probability")]

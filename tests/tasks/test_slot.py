@@ -165,10 +165,10 @@ def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() ->
     probabilities = one_hot(TASK.encode(dialogue, utterances), TASK)
     prediction = Prediction(TASK.decode(probabilities, dialogue, utterances, {}), probabilities)
     assert list(TASK.values(dialogue)) == ["city"]
-    for metric in TASK.metrics().values():
-        metric.observe(dialogue, prediction)
-        assert metric.compute() == 1.0
-        assert metric.items(metric.sums.numpy()) == 1
+    for figure in TASK.metrics().values():
+        figure.observe(dialogue, prediction)
+        assert figure.metric.compute() == 1.0
+        assert figure.metric.items(figure.metric.sums.numpy()) == 1
 
 
 def test_values_are_compared_without_case_and_spacing() -> None:
@@ -176,8 +176,8 @@ def test_values_are_compared_without_case_and_spacing() -> None:
     other = Dialogue(id="a", turns=[Turn(request="new york!", request_slots=[Slot(name="city", start=0, end=8)])])
     utterances = sides_of(other, BYTES)
     labels = TASK.decode(one_hot(TASK.encode(other, utterances), TASK), other, utterances, {})
-    metrics = TASK.metrics()
-    for metric in metrics.values():
-        metric.observe(gold, Prediction(labels, None))
-    assert metrics["span_f1"].compute() == 0.0
-    assert metrics["value_f1"].compute() == 1.0
+    figures = TASK.metrics()
+    for figure in figures.values():
+        figure.observe(gold, Prediction(labels, None))
+    assert figures["span_f1"].metric.compute() == 0.0
+    assert figures["value_f1"].metric.compute() == 1.0

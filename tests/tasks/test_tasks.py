@@ -78,11 +78,11 @@ def predict(task: Task, batch: Batch, rows: np.ndarray) -> list[Prediction]:
 
 
 def figures(task: Task, dialogues: Sequence[Dialogue], predictions: Sequence[Prediction]) -> dict[str, list[float]]:
-    metrics = task.metrics()
-    for metric in metrics.values():
+    read = task.metrics()
+    for figure in read.values():
         for dialogue, prediction in zip(dialogues, predictions, strict=True):
-            metric.observe(dialogue, prediction)
-    return {key: [float(metric.compute()), *metric.sums.tolist()] for key, metric in metrics.items()}
+            figure.observe(dialogue, prediction)
+    return {key: [float(figure.metric.compute()), *figure.metric.sums.tolist()] for key, figure in read.items()}
 
 
 @SHARED

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 
-from labelgen.dialogue import Dialogue
+from labelgen.dialogue import Dialogue, Turn
 from labelgen.inputs.batch import Collator
+from labelgen.metrics import Accuracy, BinaryF1, Compared, Figure, Prediction
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
+from labelgen.tasks.intent import Intent
 from labelgen.training.labeler import Labeler
 from labelgen.training.learner import parameter_groups, warm_up_and_decay
 
@@ -26,7 +29,7 @@ def labeler(make_encoder: Callable[..., Encoder], tasks: dict[str, Task], monkey
     logged: dict[str, float] = {}
     monkeypatch.setattr(made, "log", lambda name, value, **_: logged.update({name: float(value)}))
     monkeypatch.setattr(made, "log_dict", lambda values, **_: logged.update({name: float(value) for name, value in values.items()}))
-    made._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+    made._trainer = SimpleNamespace(world_size=1, sanity_checking=False)  # type: ignore[assignment]
     made.logged = logged  # type: ignore[assignment]
     return made
 
@@ -56,9 +59,6 @@ def test_the_loss_is_the_weighted_sum_of_means(labeler: Labeler, collate: Collat
 def test_batches_do_not_matter_to_figures(labeler: Labeler, collate: Collator, dialogues: list[Dialogue]) -> None:
     one = validate(labeler, collate, dialogues)
     assert one == pytest.approx(validate(labeler, collate, dialogues[::-1]))
-    firsts = [next(iter(task.metrics())) for task in labeler.network.tasks.values()]
-    values = [one[f"valid/{name}/{key}"] for name, key in zip(labeler.network.tasks, firsts, strict=True) if f"valid/{name}/{key}" in one]
-    assert one["valid/score"] == pytest.approx(sum(values) / len(values))
 
 
 def test_what_is_not_labelled_has_no_figure(labeler: Labeler, collate: Collator, dialogues: list[Dialogue]) -> None:
@@ -69,6 +69,74 @@ def test_what_is_not_labelled_has_no_figure(labeler: Labeler, collate: Collator,
     figures = validate(labeler, collate, bare)
     assert set(figures) == {"valid/score", "valid/intent/accuracy", "valid/intent/macro_f1"}
     assert figures["valid/score"] == figures["valid/intent/accuracy"]
+
+
+@dataclass(frozen=True)
+class Guess(Intent):
+    """A task whose predictions are given, scored by one of three figures: for the test of what valid/score is made of."""
+
+    preds: ClassVar[list[str]] = []
+    score: ClassVar[str] = "error"
+
+    def metrics(self) -> dict[str, Figure]:
+        def read(dialogue: Dialogue, prediction: Prediction) -> Compared:
+            return Compared(self.preds, [turn.intent for turn in dialogue.turns])
+
+        def found(dialogue: Dialogue, prediction: Prediction) -> Compared:
+            target = [None if turn.intent is None else turn.intent == "rare" for turn in dialogue.turns]
+            return Compared([pred == "rare" for pred in self.preds], target)
+
+        return {"accuracy": Figure(Accuracy(), read), "error": Figure(ErrorRate(), read), "f1": Figure(BinaryF1(), found)}
+
+
+class ErrorRate(Accuracy):
+    """A figure of which less is better."""
+
+    higher_is_better = False
+
+    def value(self, sums: np.ndarray) -> np.ndarray:
+        return 1.0 - super().value(sums)
+
+
+def score_of(
+    make_encoder: Callable[..., Encoder], collate: Collator, preds: list[str], score: str, intents: list[str | None]
+) -> tuple[float, list[str]]:
+    """valid/score of a task that predicts `preds`, and the names of the figures that were logged."""
+    kind = type("Guess", (Guess,), {"preds": preds, "score": score})
+    labeler = Labeler(make_encoder(), {"intent": kind(labels=("a", "b", "rare"))}, partial(torch.optim.AdamW))
+    logged: dict[str, float] = {}
+    labeler.log = lambda name, value, **_: logged.update({name: float(value)})  # type: ignore[method-assign,assignment]
+    labeler.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign,assignment]
+    labeler._trainer = SimpleNamespace(world_size=1, sanity_checking=False)  # type: ignore[assignment]
+    labeler.logged = logged  # type: ignore[assignment]
+    dialogue = Dialogue(id="a", turns=[Turn(request="x", intent=intent) for intent in intents])
+    return validate(labeler, collate, [dialogue])["valid/score"], [key for key in logged if key != "valid/score"]
+
+
+def test_a_task_names_the_figure_that_selects_models(make_encoder: Callable[..., Encoder], collate: Collator) -> None:
+    intents: list[str | None] = ["a", "a", "b", "rare"]
+    preds = ["a", "b", "b", "a"]
+    scores = {name: score_of(make_encoder, collate, preds, name, intents)[0] for name in ("accuracy", "error", "f1")}
+    assert scores == {"accuracy": 0.5, "error": 0.5, "f1": 0.0}, "of the error rate 1 - .5 counts: less of it is better"
+    assert score_of(make_encoder, collate, intents, "error", intents)[0] == 1.0, "no error is the best score"
+    with pytest.raises(ValueError, match="task intent: its score 'precision' is none of its metrics; name one of accuracy, error, f1"):
+        score_of(make_encoder, collate, preds, "precision", intents)
+
+
+def test_annotations_alone_decide_which_tasks_are_scored(
+    make_encoder: Callable[..., Encoder], collate: Collator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    silent, alarm = (score_of(make_encoder, collate, preds, "f1", ["a", "b"]) for preds in (["a", "b"], ["rare", "b"]))
+    assert silent[0] == alarm[0] == 0.0, "without a positive label neither silence nor a false alarm is scored"
+    assert "valid/score is 0: the validation dialogues hold no positive label of intent" in caplog.text
+    assert score_of(make_encoder, collate, ["a", "b"], "f1", ["rare", "b"])[0] == 0.0, "a missed positive counts as 0"
+    assert "valid/score is the mean of intent (f1, 1 positives)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["goal_segmentation", "goal_evaluation", "intent", "slot", "defect"])
+def test_the_score_of_every_task_is_one_of_its_figures(name: str, tasks: dict[str, Task]) -> None:
+    assert tasks[name].score in tasks[name].metrics()
 
 
 def test_the_description_is_plain_and_whole(labeler: Labeler) -> None:
