@@ -146,6 +146,9 @@ def table(page: Mapping[str, Any], output: Path) -> str:
         beside = [output / str(against) / folder.name for folder in folders]
         tasks = load(folders[0] / "export").network.tasks
         metrics = {f"{name}/{key}": figure.metric for name, task in tasks.items() for key, figure in task.metrics().items()}
+        unknown = [name for name in page["columns"] if name.split("/")[0] in tasks and name not in metrics]
+        if unknown:
+            sys.exit(f"columns: {', '.join(unknown)} are figures of no task; there are {', '.join(metrics)}")
         for name in (name for name in page["columns"] if name in metrics):
             metric = metrics[name]
             rows = pooled(folders, name)

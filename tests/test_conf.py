@@ -189,13 +189,13 @@ def test_evaluation_writes_what_it_promises(made: Path, tmp_path: Path) -> None:
     told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
     expected = {
         "goal_segmentation": ["boundary_f1", "pk", "window_diff"],
-        "goal_evaluation": ["failure_f1", "failure_ap"],
+        "goal_evaluation": ["failure_f1", "failure_f1_by_last_turn", "failure_ap_given_goals"],
         "intent": ["accuracy", "macro_f1"],
         "slot": ["span_f1", "value_f1"],
         "defect": ["f1", "ap"],
     }
     assert {f"{task}/{name}" for task, names in expected.items() for name in names} <= told["metrics"].keys()
-    assert all({"value", "low", "high", "count"} <= figure.keys() for figure in told["metrics"].values())
+    assert all({"value", "low", "high", "count", "positives"} <= figure.keys() for figure in told["metrics"].values())
 
 
 OPTIONS = [file for group in ("optimizer", "features") for file in sorted((CONF / group).glob("*.yaml"))]

@@ -60,7 +60,7 @@ def test_shows_figures_beside_trivial_ones(ran: tuple[Path, str]) -> None:
         assert {row["count"] for row in trivial} == {figure["count"]}, "both are scored on the same items"
         if not figure["count"]:  # nobody asks simulated users whether they reached their goals
             assert "no labels" in next(line for line in printed.splitlines() if name in line.split())
-            assert name == "goal_evaluation/user_agreement"
+            assert name.startswith("goal_evaluation/user_agreement")
             continue
         best = (min if name.endswith(("pk", "window_diff")) else max)(row["value"] for row in trivial if row["value"] is not None)
         row = next(line for line in printed.splitlines() if name in line.split())
@@ -119,7 +119,7 @@ def test_majority(training: list[Dialogue], tasks: dict[str, Task], held_out: li
     assert value["intent/macro_f1"] == pytest.approx((2 * 3 / (2 * 3 + 1) + 0) / 2)
     assert value["defect/f1"] == value["goal_evaluation/failure_f1"] == value["goal_segmentation/boundary_f1"] == value["slot/span_f1"] == 0
     assert value["defect/ap"] == 1 / 4, "the base rate"
-    assert value["goal_evaluation/failure_ap"] == 1 / 2
+    assert value["goal_evaluation/failure_ap_given_goals"] == 1 / 2
     assert value["goal_segmentation/pk"] == value["goal_segmentation/window_diff"] == 1, "every window holds a boundary that is missed"
 
 
@@ -128,7 +128,9 @@ def test_eager(training: list[Dialogue], tasks: dict[str, Task], held_out: list[
     value = {name: figure.value for name, figure in figures.items()}
     assert value["defect/f1"] == pytest.approx(2 * 1 / (2 * 1 + 3))
     assert value["defect/ap"] == 1 / 4
-    assert value["goal_evaluation/failure_f1"] == pytest.approx(2 * 1 / (2 * 1 + 1))
+    assert value["goal_evaluation/failure_f1_given_goals"] == pytest.approx(2 * 1 / (2 * 1 + 1))
+    assert value["goal_evaluation/failure_f1"] == 0, "every turn is a goal of its own, and none of these is the failed one"
+    assert value["goal_evaluation/failure_f1_by_last_turn"] == pytest.approx(2 * 1 / (2 * 1 + 3))
     assert value["goal_segmentation/boundary_f1"] == 1
     assert value["goal_segmentation/pk"] == 0
     assert value["intent/accuracy"] == 3 / 4

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
-from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction
+from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction, SpanF1
 from labelgen.model.losses import Loss, masked_cross_entropy
 from labelgen.tasks import ClassHead, Decoded, Task, classes
 from labelgen.tasks.goal_segmentation import GoalSegmentation
@@ -29,10 +29,9 @@ def user_answer(dialogue: Dialogue) -> bool | None:
 
 @dataclass(frozen=True)
 class GoalEvaluation(Task):
-    """Success, success after a failure, or failure; one class a goal, scored at the last turn of the annotated goal.
+    """Success, success after a failure, or failure; one class a goal, read at its last turn.
 
-    The metrics read the last turns of annotated goals: they score as if segmentation were right. Labelling reads the last turns of the
-    goals that segmentation found (`decode`), so its outcomes can be worse than the metrics say.
+    Training reads the last turns of the annotated goals, labelling those of the goals that segmentation found.
     """
 
     name: ClassVar[str] = "goal_evaluation"
@@ -57,32 +56,61 @@ class GoalEvaluation(Task):
         return masked_cross_entropy(logits, batch.targets[self.name])
 
     def metrics(self) -> dict[str, Figure]:
-        """`user_agreement`: how often the users' own answers to whether they reached their goals are those of the model."""
+        """First what a user gets: the failures among the labels that are written, which stand on predicted goals.
+
+        failure_f1: a predicted failure is right if an annotated goal with exactly its turns failed; `..._by_last_turn`: if an annotated
+        goal that ends at its last turn failed. user_agreement: how often the users' own answers to whether they reached their goals are
+        those of the labels. The figures `..._given_goals` read the outcomes at the last turns of the annotated goals, as if segmentation
+        were right.
+        """
         return {
-            "failure_f1": Figure(BinaryF1(), self._failed),
-            "failure_ap": Figure(AveragePrecision(), self._scores),
+            "failure_f1": Figure(SpanF1(), self._failures),
+            "failure_f1_by_last_turn": Figure(SpanF1(), self._failed_turns),
             "user_agreement": Figure(Accuracy(), self._answers),
+            "failure_f1_given_goals": Figure(BinaryF1(), self._failed_given_goals),
+            "failure_ap_given_goals": Figure(AveragePrecision(), self._scores_given_goals),
+            "user_agreement_given_goals": Figure(Accuracy(), self._answers_given_goals),
         }
 
+    def _failures(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        """The turns of failed goals, predicted and annotated. Turns that no goal holds are not annotated and do not count."""
+        failed = [tuple(goal.turns) for goal in dialogue.goals or () if goal.outcome == "failure"]
+        return Compared([_judged_failures(dialogue, prediction)], [failed if _has_outcome(dialogue) else None])
+
+    def _failed_turns(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        """The last turns of failed goals."""
+        owner = dialogue.goal_of_turns()
+        goals = dialogue.goals or []
+        ends = [turns[-1] for turns in _judged_failures(dialogue, prediction)]
+        judged = [end for end in ends if goals[owner[end] or 0].outcome is not None]
+        failed = [goal.turns[-1] for goal in goals if goal.outcome == "failure"]
+        return Compared([judged], [failed if _has_outcome(dialogue) else None])
+
     def _answers(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        """One answer speaks of all goals: yes where none failed."""
+        """One answer speaks of all goals: yes where none failed. Without a predicted goal there is no answer, which agrees with none."""
+        outcomes = [label.value for label in prediction.labels]
+        reached = user_answer(dialogue)
+        answer = str("failure" not in outcomes) if outcomes else None
+        return Compared([answer], [None if reached is None else str(reached)])
+
+    def _answers_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         failed = any(self._at_ends(dialogue, prediction).argmax(1) == self.labels.index("failure"))
         reached = user_answer(dialogue) if dialogue.goals else None
         return Compared([str(not failed)], [None if reached is None else str(reached)])
 
-    def _gold(self, dialogue: Dialogue) -> list[bool | None]:
+    def _given_goals(self, dialogue: Dialogue) -> list[bool | None]:
         return [None if goal.outcome is None else goal.outcome == "failure" for goal in dialogue.goals or ()]
 
     def _at_ends(self, dialogue: Dialogue, prediction: Prediction) -> np.ndarray:
         rows: np.ndarray = prediction.probabilities[[goal.turns[-1] for goal in dialogue.goals or ()]]
         return rows.reshape(-1, len(self.labels))
 
-    def _failed(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+    def _failed_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         failure = self.labels.index("failure")
-        return Compared([bool(k == failure) for k in self._at_ends(dialogue, prediction).argmax(1)], self._gold(dialogue))
+        return Compared([bool(k == failure) for k in self._at_ends(dialogue, prediction).argmax(1)], self._given_goals(dialogue))
 
-    def _scores(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        return Compared(self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist(), self._gold(dialogue))
+    def _scores_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
+        return Compared(self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist(), self._given_goals(dialogue))
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
         """One label for each goal that segmentation found; confidence given that the goal is right."""
@@ -91,3 +119,20 @@ class GoalEvaluation(Task):
             row = probabilities[goal.turns[-1]]
             labels.append(Label(task=self.name, value=self.labels[row.argmax()], turns=goal.turns, confidence=row.max(), source=""))
         return labels
+
+
+def _has_outcome(dialogue: Dialogue) -> bool:
+    return any(goal.outcome is not None for goal in dialogue.goals or ())
+
+
+def _judged_failures(dialogue: Dialogue, prediction: Prediction) -> list[tuple[int, ...]]:
+    """The annotated turns of each predicted failure that annotations can judge: one whose turns lie in a goal of known outcome."""
+    owner = dialogue.goal_of_turns()
+    goals = dialogue.goals or []
+    found = []
+    for label in prediction.labels:
+        turns = tuple(turn for turn in label.turns if owner[turn] is not None)
+        known = any(goals[owner[turn] or 0].outcome is not None for turn in turns)
+        if label.value == "failure" and known:
+            found.append(turns)
+    return found

@@ -33,13 +33,13 @@ def test_labels_are_read_at_decoded_ends() -> None:
 
 def test_figures_are_of_failures_at_gold_ends() -> None:
     figures = TASK.metrics()
-    for name in ("failure_f1", "failure_ap"):
+    for name in ("failure_f1_given_goals", "failure_ap_given_goals"):
         figures[name].observe(DIALOGUE, Prediction([], ROWS))
         metric = figures[name].metric
         assert metric.items(metric.sums.numpy()) == 2
         assert metric.positives(metric.sums.numpy()) == 1
-    assert figures["failure_f1"].metric.compute() == 2 / 3
-    assert figures["failure_ap"].metric.compute() == 1.0
+    assert figures["failure_f1_given_goals"].metric.compute() == 2 / 3
+    assert figures["failure_ap_given_goals"].metric.compute() == 1.0
 
 
 def test_a_dialogue_without_goals_has_no_items() -> None:
@@ -49,8 +49,8 @@ def test_a_dialogue_without_goals_has_no_items() -> None:
             assert figure.metric.compute().isnan()
 
 
-def test_users_answers_are_of_the_dialogue() -> None:
-    agreement = TASK.metrics()["user_agreement"]
+def test_users_answers_given_the_goals_are_of_the_dialogue() -> None:
+    agreement = TASK.metrics()["user_agreement_given_goals"]
     rows = np.array([[0.1, 0.1, 0.8], [0.9, 0.1, 0.0]])  # failed at turn 0, reached at turn 1
 
     def answered(value: float | str, annotator: str | None, *ends: int) -> Dialogue:
@@ -65,6 +65,72 @@ def test_users_answers_are_of_the_dialogue() -> None:
     assert agreement.statistics(answered(1.0, "user"), Prediction([], rows)).tolist() == [0, 0], "no goal: nothing to judge"
     with pytest.raises(ValueError, match=r"dialogue 'a': .*'yes'; write 1"):
         agreement.statistics(answered("yes", "user", 1), Prediction([], rows))
+
+
+def written(*goals: tuple[list[int], str]) -> Prediction:
+    """The labels of goals, each its turns and its outcome; the probabilities are the annotated goals' worst ones."""
+    labels = [Label(task="goal_evaluation", value=outcome, turns=turns, confidence=0.5, source="") for turns, outcome in goals]
+    return Prediction(labels, 1.0 - ROWS)
+
+
+def counts(dialogue: Dialogue, prediction: Prediction, name: str = "failure_f1") -> list[float]:
+    """[found, false alarms, missed]"""
+    return TASK.metrics()[name].statistics(dialogue, prediction)[:3].tolist()
+
+
+def test_what_users_get_stands_first_and_selects_models() -> None:
+    assert list(TASK.metrics()) == [
+        "failure_f1", "failure_f1_by_last_turn", "user_agreement",
+        "failure_f1_given_goals", "failure_ap_given_goals", "user_agreement_given_goals",
+    ]  # fmt: skip
+    assert TASK.score == "failure_f1"
+
+
+@pytest.mark.parametrize(
+    ("goals", "strict", "by_last_turn"),
+    [
+        ([([0, 3], "failure"), ([1, 2], "recovered"), ([4], "success")], [1, 0, 0], [1, 0, 0]),
+        ([([0, 3], "success"), ([1, 2], "recovered")], [0, 0, 1], [0, 0, 1]),
+        ([([3], "failure"), ([0, 1, 2], "success")], [0, 1, 1], [1, 0, 0]),  # the end is right, the turns are not
+        ([([0, 1, 2, 3], "failure")], [0, 1, 1], [1, 0, 0]),
+        ([([0, 3], "failure"), ([1, 2], "failure")], [1, 1, 0], [1, 1, 0]),
+        ([], [0, 0, 1], [0, 0, 1]),
+        ([([0, 3, 5], "failure")], [1, 0, 0], [1, 0, 0]),  # nobody annotated turn 5
+        ([([4], "failure"), ([5], "failure")], [0, 0, 1], [0, 0, 1]),  # an unknown outcome and an unannotated turn: neither is judged
+        ([([2, 4], "failure")], [0, 1, 1], [0, 0, 1]),  # these are no goal; whether one that ends at turn 4 failed is not known
+    ],
+)
+def test_failures_are_those_of_the_written_labels(
+    goals: list[tuple[list[int], str]], strict: list[float], by_last_turn: list[float]
+) -> None:
+    assert counts(DIALOGUE, written(*goals)) == strict
+    assert counts(DIALOGUE, written(*goals), "failure_f1_by_last_turn") == by_last_turn
+
+
+def test_what_nobody_annotated_is_no_false_alarm() -> None:
+    everything = written(([0, 1, 2], "failure"), ([3, 4, 5], "failure"))
+    for goals in (None, [], [Goal(turns=[0, 1])]):
+        for name in ("failure_f1", "failure_f1_by_last_turn"):
+            assert counts(DIALOGUE.model_copy(update={"goals": goals}), everything, name) == [0, 0, 0]
+    reached = DIALOGUE.model_copy(update={"goals": [Goal(turns=[0, 1, 2, 3, 4, 5], outcome="success")]})
+    assert counts(reached, everything) == [0, 2, 0]
+
+
+def test_users_answers_are_compared_with_the_written_labels() -> None:
+    def agrees(value: float, *goals: tuple[list[int], str]) -> list[float]:
+        vote = Vote(question="goal_success", value=value, annotator="user")
+        dialogue = DIALOGUE.model_copy(update={"votes": [vote], "goals": None})
+        return TASK.metrics()["user_agreement"].statistics(dialogue, written(*goals)).tolist()
+
+    reached, failed = ([0, 1], "recovered"), ([2, 3], "failure")
+    assert [agrees(1.0, reached), agrees(1.0, reached, failed), agrees(0.0, failed), agrees(0.0, reached)] == [
+        [1, 1],
+        [0, 1],
+        [1, 1],
+        [0, 1],
+    ]
+    assert agrees(1.0) == agrees(0.0) == [0, 1], "no goal was found, so users get no answer"
+    assert TASK.metrics()["user_agreement"].statistics(DIALOGUE, written(reached)).tolist() == [0, 0], "nobody asked"
 
 
 def test_an_answer_stands_in_for_the_unknown_outcome_of_an_only_goal() -> None:
