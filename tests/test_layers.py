@@ -90,7 +90,7 @@ def modules(part: str) -> list[str]:
 
 def test_every_part_has_a_place_in_the_order() -> None:
     parts = {file.relative_to(PACKAGE).parts[0].removesuffix(".py") for file in FILES} - {"__init__"}
-    assert parts == set(ORDER), "ORDER and the README's tree name every part"
+    assert parts == set(ORDER), "ORDER and the tree of docs/architecture.md name every part"
 
 
 def test_imports_go_one_way() -> None:

@@ -26,6 +26,7 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def unlabel(dialogue: Dialogue, rng: random.Random, labelled: float) -> Dialogue:
+    """Removes each type of annotation from the dialogue with probability 1 - `labelled`."""
     dropped = {kind for kind in ANNOTATION_TYPES if rng.random() >= labelled}
     if "goals" in dropped:
         dialogue.goals = None
