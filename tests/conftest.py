@@ -35,6 +35,7 @@ from labelgen.tasks.goal_evaluation import GoalEvaluation  # noqa: E402
 from labelgen.tasks.goal_segmentation import GoalSegmentation  # noqa: E402
 from labelgen.tasks.intent import Intent  # noqa: E402
 from labelgen.tasks.slot import SlotTask  # noqa: E402
+from labelgen.training.checkpoint import write_checkpoint  # noqa: E402
 from labelgen.training.data import fit_labels  # noqa: E402
 
 torch.set_num_threads(1)
@@ -98,7 +99,7 @@ def save_checkpoint() -> Callable[..., str]:
     def save(labeler: Any, space: FeatureSpace, path: Path) -> str:
         told = {"labelgen": "0", "versions": {"torch": "0"}, "features": space.as_dict(), "config": None}
         told["data"] = {"train_dialogues": 1, "valid_dialogues": 0, "sha256": "0" * 64}
-        torch.save({"state_dict": labeler.state_dict(), "labelgen": {**told, **labeler.describe()}}, path)
+        write_checkpoint({"state_dict": labeler.state_dict(), "labelgen": {**told, **labeler.describe()}}, path)
         return str(path)
 
     return save

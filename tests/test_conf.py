@@ -23,7 +23,7 @@ SUPPLIED = {  # what train gives to the `_partial_` objects of a group
     "augment": {"dialogues"},
     "model": {"encoder", "tasks"},
     "optimizer": {"params"},
-    "trainer": {"default_root_dir", "callbacks", "logger"},
+    "trainer": {"default_root_dir", "callbacks", "logger", "plugins", "num_sanity_val_steps", "use_distributed_sampler"},
 }
 HYDRAS_OWN = {"_target_", "_partial_"}
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))

@@ -1,15 +1,44 @@
-"""Checkpoints of training runs, read without running any code of theirs."""
+"""Checkpoints of training runs: written whole or not at all, with a checksum, and read without running any code of theirs."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from labelgen.training.durable import DIGEST, publish, seal, verify
+
+PARTIAL = ".partial"  # ends the name of a checkpoint that is being written
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint in place of an earlier one, which stays whole until then. OSError where that fails (a full disk).
+
+    The file is an archive of torch.save whose comment is the digest of what precedes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + PARTIAL)  # one name: what a killed run leaves, the next write replaces
+    try:
+        with aside.open("w+b") as file:
+            torch.save(checkpoint, file)
+            file.seek(-2, os.SEEK_END)  # a zip file ends in the length of its comment
+            file.write(DIGEST.to_bytes(2, "little"))
+            seal(file)
+        publish(aside, path)
+    except (OSError, RuntimeError) as error:  # torch hides the disk's error behind its own
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OSError(f"{path}: could not be written ({reason}); make room, then run the same command again to resume") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint file, or the best (else the last) one of a run folder; weights only. ValueError where there is none or it is broken."""
+    """A checkpoint file, or the best (else the last) one of a run folder, on the CPU.
+
+    ValueError where there is none, or where it is damaged; the message names a sound one in the same folder.
+    """
     if path.is_dir():
         candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
         found = [file for file in candidates if file.exists()]
@@ -19,9 +48,32 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             )
         path = found[0]
     try:
+        verify(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what its unpickler raises
-        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a readable checkpoint ({reason}); {_remedy(path)}") from None
     if "labelgen" not in checkpoint:
         raise ValueError(f"{path}: not a checkpoint of `labelgen train`")
     return checkpoint
+
+
+def _remedy(damaged: Path) -> str:
+    """What to do instead of reading a damaged checkpoint."""
+    sound = [str(path) for path in checkpoints(damaged.parent) if path != damaged and is_sound(path)]
+    return f"{sound[0]} is sound, give that one" if sound else "no sound one is in its folder: train again (resume=null)"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder: last.ckpt, then the others from the newest to the oldest."""
+    found = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(found, key=lambda path: path.name != "last.ckpt")
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a checkpoint has the checksum that it carries."""
+    try:
+        verify(path)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -157,11 +157,13 @@ class DialogueData(pl.LightningDataModule):
         self._resume: dict[str, int] = {}
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the model was trained on: numbers of dialogues and a hash of the training records, annotations included."""
-        digest = hashlib.sha256()
-        for dialogue in self.train:
-            digest.update(dialogue.model_dump_json(exclude_defaults=True).encode())
-        return {"train_dialogues": len(self.train), "valid_dialogues": len(self.valid), "sha256": digest.hexdigest()}
+        """What the model was trained and validated on: numbers of dialogues and hashes of the records, annotations included."""
+        return {
+            "train_dialogues": len(self.train),
+            "valid_dialogues": len(self.valid),
+            "sha256": _hash(self.train),
+            "valid_sha256": _hash(self.valid),
+        }
 
     def prepare(self, encoder: Encoder) -> None:
         """Tokenises all texts, reads the recordings, and computes the states under the layers that do not learn, once."""
@@ -211,6 +213,13 @@ class DialogueData(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume = state_dict
+
+
+def _hash(dialogues: Sequence[Dialogue]) -> str:
+    digest = hashlib.sha256()
+    for dialogue in dialogues:
+        digest.update(dialogue.model_dump_json(exclude_defaults=True).encode())
+    return digest.hexdigest()
 
 
 def fit_labels(task: Task, dialogues: Sequence[Dialogue]) -> Task:

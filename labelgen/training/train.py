@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import platform
 import warnings
@@ -14,17 +13,21 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from labelgen import __version__
 from labelgen.model.encoder import Encoder
+from labelgen.training.callbacks import DurableCheckpointIO, StopAtMaxSteps
 from labelgen.training.checkpoint import read_checkpoint
 from labelgen.training.data import DialogueData
 from labelgen.training.learner import Learner
+from labelgen.training.metrics_log import MetricsLog
+from labelgen.training.resume import ResumePoint, find_resume_point, remove_checkpoints
 
 log = logging.getLogger(__name__)
-SETTINGS = ("seed", "lr", "model", "optimizer", "augment", "pretrained")  # of the resolved config: what a resumed run must agree on
+TERMINATED = 128 + 15  # exit status of a process that SIGTERM ends
 ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads")  # what weights must agree on
 PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "numpy", "hydra-core")
 
@@ -43,8 +46,12 @@ def train(
 ) -> float:
     """Fits `model` and returns its best valid/score (0.0 where none was computed).
 
-    `pretrained` is the folder of a run whose encoder weights to start from. `resume`: "auto" goes on from OUTPUT/checkpoints/last.ckpt
-    where that exists; null starts anew; else a checkpoint's path. OUTPUT receives config.yaml, metrics.csv, checkpoints/{best,last}.ckpt.
+    `pretrained` is the folder of a run whose encoder weights to start from. `resume`: "auto" continues from the newest sound checkpoint in
+    OUTPUT/checkpoints, as labelgen.training.resume promises; null starts from the beginning; else a checkpoint's path. OUTPUT receives
+    config.yaml, metrics.csv, checkpoints/{best,last}.ckpt.
+
+    Raises ValueError where the settings do not fit together or the checkpoint is damaged or of another run, OSError where a checkpoint
+    cannot be written, SystemExit (143) on SIGTERM and KeyboardInterrupt on SIGINT.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its advice would hide what is ours
     pl.seed_everything(seed, workers=True)
@@ -54,30 +61,72 @@ def train(
         load_encoder(network, Path(pretrained))
     module.prepare(network)
     learner = model(encoder=network, tasks=module.tasks)
-    learner.description = describe(learner, module, Path(output))
-    checkpoint = _checkpoint(resume, Path(output), learner.description)
-    loggers: list[Logger] = [metrics_log(output, checkpoint), *([logger] if logger else [])]
-    skip = {} if module.valid else {"limit_val_batches": 0}
-    fitter = trainer(default_root_dir=output, callbacks=usable(callbacks, bool(module.valid)), logger=loggers, **skip)
+    metrics = MetricsLog(Path(output, "metrics.csv"))
+    fitter = _build(trainer, output, usable(callbacks, bool(module.valid)), [metrics, *([logger] if logger else [])], bool(module.valid))
+    learner.description = describe(learner, module, fitter, seed, Path(output))
+    point = find_resume_point(resume, Path(output), learner.description)
+    if point is None:
+        remove_checkpoints(Path(output))
+    metrics.start(point.step if point else 0)
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
-    _fit(fitter, learner, module, checkpoint)
-    fitter.save_checkpoint(Path(output) / "checkpoints" / "last.ckpt")
+    _fit(fitter, learner, module, point)
+    last = Path(output, "checkpoints", "last.ckpt")
+    if callbacks.get("last") is None or not last.exists():  # no callback for it, or no step
+        fitter.save_checkpoint(last)
     best = _best_score(fitter)
     then = "labelgen export checkpoint={} output=..." if module.tasks else "labelgen train pretrained={}"
     log.info("best valid/score %.4f; next: %s", best, then.format(output))
     return best
 
 
-def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, checkpoint: str | None) -> None:
-    """Trains, and says where it ended early."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run goes on in its own folder
-        warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
-        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
-        fitter.fit(learner, datamodule=module, ckpt_path=checkpoint, weights_only=True)
+def _build(
+    trainer: Callable[..., pl.Trainer], output: str, callbacks: list[pl.Callback], loggers: list[Logger], validates: bool
+) -> pl.Trainer:
+    """The trainer. ValueError where it cannot be built, as without the device that is asked for, or would accumulate gradients."""
+    try:
+        fitter = trainer(
+            default_root_dir=output,
+            callbacks=[StopAtMaxSteps(), *callbacks],
+            logger=loggers,
+            plugins=[DurableCheckpointIO()],
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # data.py divides the batches among the ranks
+            **({} if validates else {"limit_val_batches": 0}),
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from None
+    if fitter.accumulate_grad_batches != 1 or any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+        raise ValueError(
+            "trainer.accumulate_grad_batches: the mean over the labelled items of several batches is not the mean of their means; "
+            "use larger batches (data.batch_tokens)"
+        )
+    return fitter
+
+
+def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: ResumePoint | None) -> None:
+    """Trains, and reports an early end."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run resumes in its own folder
+            warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")  # they may be left out
+            warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
+            fitter.fit(learner, datamodule=module, ckpt_path=point.path if point else None, weights_only=True)
+    except SIGTERMException:  # Lightning's, which would exit with 0
+        _report_interruption("SIGTERM", fitter)
+        raise SystemExit(TERMINATED) from None
+    except SystemExit:  # Lightning's answer to SIGINT, with 1
+        _report_interruption("SIGINT", fitter)
+        raise KeyboardInterrupt from None
     for callback in fitter.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
             log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
+
+
+def _report_interruption(signal: str, fitter: pl.Trainer) -> None:
+    last = Path(fitter.default_root_dir, "checkpoints", "last.ckpt")
+    state = f"to resume from {last}" if last.exists() else "to start again: it has written no checkpoint"
+    log.warning("stopped by %s after step %d; run the same command (resume=auto) %s", signal, fitter.global_step, state)
 
 
 def _best_score(fitter: pl.Trainer) -> float:
@@ -91,31 +140,6 @@ def _best_score(fitter: pl.Trainer) -> float:
     return best
 
 
-def _checkpoint(resume: str | None, output: Path, description: Mapping[str, Any]) -> str | None:
-    """What to go on from. A run that starts anew takes the checkpoints of an earlier one away: they would be exported as its own."""
-    if resume is not None and resume != "auto":
-        return resume
-    last = output / "checkpoints" / "last.ckpt"
-    if resume == "auto" and last.exists():
-        _same_run(last, description)
-        log.info("going on from %s", last)
-        return str(last)
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        for name in ("best.ckpt", "last.ckpt"):
-            (output / "checkpoints" / name).unlink(missing_ok=True)
-    return None
-
-
-def _same_run(last: Path, description: Mapping[str, Any]) -> None:
-    """ValueError where the checkpoint is of another model, other data or other settings than asked for now; its length may differ."""
-    theirs = read_checkpoint(last)["labelgen"]
-    there, here = theirs.get("config") or {}, description["config"] or {}
-    other = [key for key in ("encoder", "tasks", "features", "data") if theirs.get(key) != description.get(key)]
-    other += [key for key in SETTINGS if there and here and there.get(key) != here.get(key)]
-    if other:
-        raise ValueError(f"{last}: is of another run ({', '.join(other)} differ); name another output, or start anew with resume=null")
-
-
 def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list[pl.Callback]:
     """The callbacks that are not null; without validation those that wait for one of its figures are left out."""
     given = {name: callback for name, callback in callbacks.items() if callback is not None}
@@ -125,28 +149,8 @@ def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list
     return [callback for name, callback in given.items() if name not in left_out]
 
 
-def metrics_log(output: str, checkpoint: str | None) -> CSVLogger:
-    """OUTPUT/metrics.csv. Lightning deletes an earlier one; a resumed run keeps its rows up to the checkpoint."""
-    logger = CSVLogger(output, name="", version="", flush_logs_every_n_steps=1)
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        rows = _rows_before(Path(output, "metrics.csv"), checkpoint) if checkpoint else []
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*exists and is not empty")
-            logger.experiment.metrics.extend(rows)
-        logger.save()
-    return logger
-
-
-def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    step = read_checkpoint(Path(checkpoint))["global_step"]
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines) if int(row["step"]) < step]
-
-
 def load_encoder(encoder: Encoder, run: Path) -> None:
-    """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder; features start anew."""
+    """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder. The features' start at zero."""
     read = read_checkpoint(run)
     theirs, ours = read["labelgen"]["encoder"], encoder.describe()
     other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
@@ -163,17 +167,25 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     if unknown := encoder.load_state_dict(wanted, strict=False).unexpected_keys:
         written = read["labelgen"]["labelgen"]
         raise ValueError(f"pretrained={run}: no place for {unknown[0]}; labelgen {written} trained it, train it again with this version")
-    anew = [part for part, there in (("features", True), ("audio", "audio" not in theirs and "audio" in ours)) if there]
-    log.info("encoder weights from %s; %s start anew", run, " and ".join(anew))
+    untrained = ["features", *(["audio"] if "audio" not in theirs and "audio" in ours else [])]
+    log.info("encoder weights from %s; not from there: %s", run, ", ".join(untrained))
 
 
-def describe(learner: Learner, data: DialogueData, output: Path) -> dict[str, Any]:
-    """What a checkpoint tells of itself, as plain values."""
+def describe(learner: Learner, data: DialogueData, fitter: pl.Trainer, seed: int, output: Path) -> dict[str, Any]:
+    """What a checkpoint holds besides weights, as plain values."""
     config = output / "config.yaml"
     return {
         "labelgen": __version__,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": {"machine": platform.machine(), "threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()},
+        "run": {
+            "seed": seed,
+            "batch_tokens": data.batch_tokens,
+            "world_size": fitter.world_size,
+            "precision": str(fitter.precision),
+            "gradient_clip_val": fitter.gradient_clip_val,
+            "limit_train_batches": fitter.limit_train_batches,
+        },
         "features": data.features.as_dict(),
         "data": data.fingerprint(),
         "config": yaml.safe_load(config.read_text("utf-8")) if config.exists() else None,

@@ -26,6 +26,7 @@ from labelgen.labelling import export as export_module
 from labelgen.labelling.export import export, load, task_classes
 from labelgen.model.encoder import Encoder
 from labelgen.tasks.defect import Defect
+from labelgen.training.checkpoint import write_checkpoint
 from labelgen.training.labeler import Labeler
 
 ALONE = """
@@ -124,7 +125,7 @@ def test_a_checkpoint_with_the_weights_of_an_older_version_is_refused(
     path = save_checkpoint(labeler, features, tmp_path / "x.ckpt")
     read = torch.load(path, weights_only=True)
     read["state_dict"] = {key.replace(".turn_encoder.", ".turn."): value for key, value in read["state_dict"].items()}
-    torch.save(read, path)
+    write_checkpoint(read, Path(path))
     with pytest.raises(ValueError, match=r"an older version \(labelgen 0\) trained it; train it again"):
         export(path, str(tmp_path / "export"))
 
@@ -348,15 +349,15 @@ def test_what_is_no_checkpoint_is_refused(labeler: Labeler, tmp_path: Path) -> N
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match=r"cut\.ckpt: not a readable checkpoint"):
         export(str(tmp_path / "cut.ckpt"), str(tmp_path / "x"))
-    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    write_checkpoint({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt: not a checkpoint of `labelgen train`"):
         export(str(tmp_path / "other.ckpt"), str(tmp_path / "x"))
-    torch.save({"labelgen": SimpleNamespace()}, tmp_path / "code.ckpt")  # would run code when unpickled
+    write_checkpoint({"labelgen": SimpleNamespace()}, tmp_path / "code.ckpt")  # would run code when unpickled
     with pytest.raises(ValueError, match=r"code\.ckpt: not a readable checkpoint"):
         export(str(tmp_path / "code.ckpt"), str(tmp_path / "x"))
     with pytest.raises(ValueError, match=r"no checkpoints/best\.ckpt and no checkpoints/last\.ckpt"):
         export(str(tmp_path), str(tmp_path / "x"))
-    torch.save({"state_dict": {}, "labelgen": {"encoder": {}, "tokenizer": ""}}, tmp_path / "pretrained.ckpt")
+    write_checkpoint({"state_dict": {}, "labelgen": {"encoder": {}, "tokenizer": ""}}, tmp_path / "pretrained.ckpt")
     with pytest.raises(ValueError, match="a pretraining checkpoint has no labels"):
         export(str(tmp_path / "pretrained.ckpt"), str(tmp_path / "x"))
 

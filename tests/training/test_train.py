@@ -1,6 +1,11 @@
 """Training with the real configuration: the same command gives the same figures, a killed run goes on exactly, two processes make one."""
 
 import csv
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,19 +17,22 @@ import torch
 from hydra.errors import InstantiationException
 from torch import Tensor
 
-from labelgen.config import load_config, run
+from labelgen.config import load_config, main, run
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue
 from labelgen.inputs.features import Features
 from labelgen.io.files import write
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
+from labelgen.training.callbacks import LastCheckpoint
+from labelgen.training.checkpoint import write_checkpoint
 from labelgen.training.data import DialogueData
 from labelgen.training.labeler import Labeler
+from labelgen.training.resume import find_resume_point
 
 SMALL = (
     *("encoder=tiny", "encoder.max_tokens=16", "data.batch_tokens=700", "data.valid_fraction=0.2", "data.cache=null"),
-    *("trainer.max_epochs=2", "trainer.val_check_interval=0.5", "trainer.log_every_n_steps=1"),
+    *("trainer.max_epochs=2", "trainer.val_check_interval=0.67", "trainer.log_every_n_steps=1"),
     *("+trainer.enable_model_summary=false", "+trainer.enable_progress_bar=false"),
     *("callbacks.last.every_n_train_steps=1", "callbacks.early_stopping.patience=99"),
 )
@@ -43,16 +51,17 @@ def train(output: Path, *overrides: str, corpus: tuple[str, ...] = ("corpus.num_
     return score
 
 
-def kill_before(monkeypatch: pytest.MonkeyPatch, epoch: int, number: int) -> None:
-    """Raises when that batch is to be trained on."""
-    whole: Callable[..., Tensor] = Labeler.training_step
+def kill_at(monkeypatch: pytest.MonkeyPatch, where: type, method: str, call: int) -> None:
+    """Raises in place of that call (counted from 0) of a method."""
+    whole: Callable[..., Any] = getattr(where, method)
+    calls = iter(range(1_000_000))
 
-    def step(self: Labeler, batch: Any, batch_idx: int) -> Tensor:
-        if (self.current_epoch, batch_idx) == (epoch, number):
+    def killed(*args: Any, **options: Any) -> Any:
+        if next(calls) == call:
             raise KilledError
-        return whole(self, batch, batch_idx)
+        return whole(*args, **options)
 
-    monkeypatch.setattr(Labeler, "training_step", step)
+    monkeypatch.setattr(where, method, killed)
 
 
 def rows(output: Path) -> list[dict[str, str]]:
@@ -91,7 +100,7 @@ def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     assert set(told["tasks"]) == {"goal_segmentation", "goal_evaluation", "intent", "slot", "defect"}
     assert told["config"]["data"]["corpus"]["num_dialogues"] == 16
     assert checkpoint(whole)["global_step"] == len(with_loss(whole)) > 4
-    assert len([row for row in rows(whole) if "valid/score" in row]) >= 4
+    assert len([row for row in rows(whole) if "valid/score" in row]) >= 2
 
 
 def test_the_same_command_gives_the_same_run(whole: Path, tmp_path: Path) -> None:
@@ -100,36 +109,176 @@ def test_the_same_command_gives_the_same_run(whole: Path, tmp_path: Path) -> Non
     equal(whole, tmp_path)
 
 
-@pytest.mark.parametrize(("epoch", "number"), [(0, 1), (0, -1), (1, 0), (1, 2)], ids=["early", "last batch", "new epoch", "late"])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(
-    whole: Path, tmp_path: Path, epoch: int, number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = checkpoint(whole)["global_step"] // 2
+KILLS = {
+    "second step": (Labeler, "training_step", 1),
+    "before a validation": (Labeler, "validation_step", 0),
+    "after the first validation, which wrote the best": (LastCheckpoint, "on_validation_end", 0),
+    "last step of an epoch": (Labeler, "training_step", 2),
+    "end of an epoch": (LastCheckpoint, "on_train_epoch_end", 0),
+    "first step of the next epoch": (Labeler, "training_step", 3),
+    "late": (Labeler, "training_step", 5),
+}
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_a_killed_run_resumes_as_if_it_had_not_been(whole: Path, tmp_path: Path, kill: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        kill_before(patch, epoch, number % steps)
+        kill_at(patch, *KILLS[kill])
         with pytest.raises(KilledError):
             train(tmp_path)
-    assert checkpoint(tmp_path)["global_step"] == epoch * steps + number % steps
-    before = with_loss(tmp_path)
+    assert 0 < checkpoint(tmp_path)["global_step"] < checkpoint(whole)["global_step"]
     train(tmp_path)
     equal(whole, tmp_path)
-    assert with_loss(tmp_path) == with_loss(whole)
-    assert with_loss(tmp_path)[: len(before)] == before
-    assert len(before) == epoch * steps + number % steps
+    assert rows(tmp_path) == rows(whole)
 
 
-def test_a_finished_run_can_be_prolonged_and_started_anew(whole: Path, tmp_path: Path) -> None:
+def test_the_best_checkpoint_stands_in_for_a_damaged_last_one(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        kill_at(patch, Labeler, "training_step", 5)
+        with pytest.raises(KilledError):
+            train(tmp_path)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-100])
+    assert checkpoint(tmp_path, "best")["global_step"] < 5
+    train(tmp_path)
+    assert f"{last}: not a readable checkpoint" in caplog.text
+    assert "best.ckpt, after step" in caplog.text
+    equal(whole, tmp_path)
+    assert rows(tmp_path) == rows(whole)
+
+
+def test_without_any_sound_checkpoint_nothing_is_removed(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
+    files = list((tmp_path / "run" / "checkpoints").iterdir())
+    for file in files:
+        file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"last\.ckpt: not a readable checkpoint \(it is truncated\); no sound one.*resume=null"):
+        train(tmp_path / "run")
+    assert all(file.exists() for file in files)
+
+
+def rates(output: Path) -> list[float]:
+    return [float(row["lr"]) for row in with_loss(output)]
+
+
+def test_a_longer_budget_continues_and_resume_null_starts_again(tmp_path: Path) -> None:
     train(tmp_path, "trainer.max_epochs=1")
     one = rows(tmp_path)
     train(tmp_path, "trainer.max_epochs=2")
     assert rows(tmp_path)[: len(one)] == one
-    assert checkpoint(tmp_path)["global_step"] == 2 * checkpoint(whole)["global_step"] // 2
+    assert checkpoint(tmp_path)["global_step"] == len(with_loss(tmp_path)) == 6
+    falling, after = rates(tmp_path)[:3], rates(tmp_path)[3:]
+    assert falling == sorted(falling, reverse=True)
+    assert after[0] == 0.0, "continuous: the first budget ended there"
+    assert max(after) <= 0.5e-3, "half of the new budget is left, and so much of the peak"
     train(tmp_path, "trainer.max_epochs=1", "call.resume=null")
-    assert rows(tmp_path) == one, "resume=null forgets"
+    assert rows(tmp_path) == one
 
 
-def test_accumulated_and_frozen_with_cache(tmp_path: Path) -> None:
-    overrides = ("encoder.frozen_layers=2", f"data.cache={tmp_path / 'cache'}", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=1")
+def test_an_epoch_that_a_budget_cut_is_finished_by_a_longer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, ...]] = []
+    step: Callable[..., Tensor] = Labeler.training_step
+
+    def spy(self: Labeler, batch: Any, batch_idx: int) -> Tensor:
+        seen.append(tuple(dialogue.id for dialogue in batch.dialogues))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Labeler, "training_step", spy)
+    for steps in (1, 2, 4):
+        train(tmp_path, "trainer.max_epochs=9", f"trainer.max_steps={steps}")
+    assert len(seen) == 4
+    epoch = [name for batch in seen[:3] for name in batch]
+    assert len(epoch) == len(set(epoch)) > 8, "each dialogue once"
+
+
+BUDGETS = {
+    "steps within an epoch": (["trainer.max_steps=2", "trainer.val_check_interval=1.0"], 2, True),
+    "steps beyond an epoch": (["trainer.max_epochs=-1", "trainer.max_steps=4", "trainer.val_check_interval=1.0"], 4, True),
+    "no epochs": (["trainer.max_epochs=0"], 0, False),
+    "no batch": (["trainer.limit_train_batches=0"], 0, False),
+    "few batches": (["trainer.limit_train_batches=1", "trainer.val_check_interval=1.0"], 2, True),
+    "no time": (["trainer.max_epochs=-1", "trainer.max_time={seconds: 0}"], 0, False),
+    "some time": (["trainer.max_epochs=-1", "trainer.max_time={milliseconds: 400}"], None, True),
+    "no validation": (["trainer.max_steps=2", "data.valid_fraction=0"], 2, False),
+}
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_every_budget_ends_with_checkpoints_and_an_export(tmp_path: Path, budget: str) -> None:
+    overrides, steps, validates = BUDGETS[budget]
+    train(tmp_path / "run", *overrides)
+    done = checkpoint(tmp_path / "run")["global_step"]
+    assert done == steps if steps is not None else done > 0
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists() == validates
+    run(load_config("export", f"checkpoint={tmp_path}/run", f"output={tmp_path}/export"))
+    assert (tmp_path / "export" / "model.safetensors").exists()
+    again = checkpoint(tmp_path / "run")
+    train(tmp_path / "run", *overrides)
+    assert checkpoint(tmp_path / "run")["global_step"] == again["global_step"], "there is nothing left to do"
+
+
+def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no end: give trainer\.max_epochs"):
+        train(tmp_path, "trainer.max_epochs=-1")
+
+
+def test_a_run_that_was_stopped_early_is_finished(tmp_path: Path) -> None:
+    stops = ("callbacks.early_stopping.patience=1", "lr=0", "trainer.max_epochs=9")
+    train(tmp_path, *stops)
+    done = rows(tmp_path)
+    assert 0 < len(with_loss(tmp_path)) < 27
+    train(tmp_path, *stops)
+    assert rows(tmp_path) == done
+
+
+def test_accumulated_gradients_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"accumulate_grad_batches.*data\.batch_tokens"):
+        train(tmp_path, "+trainer.accumulate_grad_batches=2")
+
+
+def test_a_missing_device_is_a_value_error(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="trainer: No supported gpu"):
+            train(tmp_path, "trainer=gpu")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(("name", "status", "steps"), [("SIGTERM", 143, 4), ("SIGINT", 130, 3)], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_ends_with_its_status_and_how_to_resume(whole: Path, tmp_path: Path, name: str, status: int, steps: int) -> None:
+    child = multiprocessing.get_context("fork").Process(target=train_and_signal, args=(tmp_path, name))
+    child.start()
+    child.join()
+    assert child.exitcode == status
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    wanted = f"stopped by {name} after step {steps}; run the same command (resume=auto) to resume from {last}\n"
+    assert wanted in (tmp_path / "printed").read_text()
+    train(tmp_path / "run")
+    equal(whole, tmp_path / "run")
+
+
+def train_and_signal(folder: Path, name: str) -> None:
+    """`labelgen train` that sends itself a signal in its fourth step; what it prints goes to FOLDER/printed."""
+    step: Callable[..., Tensor] = Labeler.training_step
+
+    def signalling(self: Labeler, batch: Any, batch_idx: int) -> Tensor:
+        if self.global_step == 3:
+            os.kill(os.getpid(), getattr(signal, name))
+        return step(self, batch, batch_idx)
+
+    Labeler.training_step = signalling  # type: ignore[method-assign]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (folder / "printed").open("w") as printed:
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
+        sys.stdout = sys.stderr = printed
+        sys.argv = ["labelgen", "train", *SMALL, "corpus.num_dialogues=16", f"output={folder}/run"]
+        main()
+
+
+def test_frozen_with_cache(tmp_path: Path) -> None:
+    overrides = ("encoder.frozen_layers=2", f"data.cache={tmp_path / 'cache'}", "trainer.max_epochs=1")
     train(tmp_path / "a", *overrides)
     [states] = (tmp_path / "cache").iterdir()
     written = states.stat().st_mtime_ns
@@ -165,7 +314,7 @@ def test_pretrained_encoders_are_taken_over(whole: Path, tmp_path: Path) -> None
         train(tmp_path / "x", f"call.pretrained={whole}", "encoder.dialogue_layers=2")
     older = checkpoint(whole, "best")
     older["state_dict"] = {key.replace(".turn_encoder.", ".turn."): value for key, value in older["state_dict"].items()}
-    torch.save(older, tmp_path / "older.ckpt")
+    write_checkpoint(older, tmp_path / "older.ckpt")
     with pytest.raises(ValueError, match=r"no place for turn\..* train it again with this version"):
         train(tmp_path / "y", f"call.pretrained={tmp_path / 'older.ckpt'}")
 
@@ -213,7 +362,14 @@ def two_steps(folder: Path, encoder: Encoder, tasks: dict[str, Task], devices: i
     return {key: value.clone() for key, value in labeler.state_dict().items()}, start
 
 
-@pytest.mark.parametrize("change", ["lr=0.01", "encoder.causal=true", "corpus.seed=3", "model.warmup=0.5"])
+OTHER_RUN = [
+    *("lr=0.01", "encoder.causal=true", "corpus.seed=3", "model.warmup=0.5", "data.batch_tokens=500", "optimizer.weight_decay=0.5"),
+    *("trainer.gradient_clip_val=0.5", "trainer.precision=bf16-mixed", "trainer.limit_train_batches=2", "seed=1"),
+    *("trainer.val_check_interval=1.0", "+trainer.detect_anomaly=true", "+callbacks.more={_target_: pytorch_lightning.Callback}"),
+]
+
+
+@pytest.mark.parametrize("change", OTHER_RUN)
 def test_another_run_in_the_same_folder_is_refused(whole: Path, change: str) -> None:
     before = (whole / "config.yaml").read_text("utf-8"), rows(whole), checkpoint(whole)["global_step"]
     with pytest.raises(ValueError, match=r"another run.*resume=null"):
@@ -221,7 +377,26 @@ def test_another_run_in_the_same_folder_is_refused(whole: Path, change: str) -> 
     assert before == ((whole / "config.yaml").read_text("utf-8"), rows(whole), checkpoint(whole)["global_step"])
 
 
-def test_a_run_that_starts_anew_leaves_no_earlier_best(tmp_path: Path) -> None:
+def test_another_number_of_processes_is_another_run(whole: Path) -> None:
+    ours = checkpoint(whole)["labelgen"]
+    assert find_resume_point("auto", whole, ours) is not None
+    for key, value in {"world_size": 2, "precision": "16-mixed", "batch_tokens": 1, "gradient_clip_val": None, "seed": 9}.items():
+        with pytest.raises(ValueError, match=r"another run \(run differ"):
+            find_resume_point("auto", whole, {**ours, "config": None, "run": {**ours["run"], key: value}})
+
+
+def test_what_a_resumed_run_may_change(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "moved")
+    free = ("data.cache=elsewhere", "callbacks.last.every_n_train_steps=7", "callbacks.early_stopping.patience=8")
+    best = [row["valid/score"] for row in rows(whole) if "valid/score" in row]
+    assert train(tmp_path / "moved", *free, "trainer.log_every_n_steps=5") == max(map(float, best)), "the best score is not forgotten"
+    train(tmp_path / "moved", "callbacks.best=null")
+    assert checkpoint(tmp_path / "moved")["global_step"] == checkpoint(whole)["global_step"]
+    with pytest.raises(ValueError, match="another run"):
+        train(tmp_path / "other", f"call.resume={whole}/checkpoints/last.ckpt", "lr=0.01")
+
+
+def test_a_run_that_starts_again_leaves_no_earlier_best(tmp_path: Path) -> None:
     train(tmp_path, "trainer.max_epochs=1")
     assert (tmp_path / "checkpoints" / "best.ckpt").exists()
     train(tmp_path, "trainer.max_epochs=1", "call.resume=null", "data.valid_fraction=0.0", "lr=0.01")
@@ -239,12 +414,14 @@ def test_wandb_mirrors_without_network(tmp_path: Path, monkeypatch: pytest.Monke
     assert with_loss(tmp_path)
 
 
-def test_a_short_run_that_is_killed_goes_on_from_its_last_epoch(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = checkpoint(whole)["global_step"] // 2
+def test_a_killed_run_without_a_checkpoint_in_its_epoch_resumes_after_the_last_epoch(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rarely = ("callbacks.last.every_n_train_steps=1000", "trainer.val_check_interval=1.0")
     with monkeypatch.context() as patch:
-        kill_before(patch, 1, 1)
+        kill_at(patch, Labeler, "training_step", 4)
         with pytest.raises(KilledError):
-            train(tmp_path, "callbacks.last.every_n_train_steps=1000")
-    assert checkpoint(tmp_path)["global_step"] == steps
-    train(tmp_path, "callbacks.last.every_n_train_steps=1000")
+            train(tmp_path, *rarely)
+    assert checkpoint(tmp_path)["global_step"] == 3
+    train(tmp_path, *rarely)
     equal(whole, tmp_path)

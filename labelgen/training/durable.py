@@ -1,0 +1,48 @@
+"""Files that are whole or absent: written aside under another name, ended by the SHA-256 of their bytes, flushed to the disk, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import BinaryIO
+
+DIGEST = 64  # bytes at the end of a file: the SHA-256 of what precedes them, in hexadecimal
+CHUNK = 2**20  # bytes read at once
+
+
+def seal(file: BinaryIO) -> None:
+    """Appends the digest of a file that is open for reading and writing, and flushes it to the disk."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a BinaryIO is all it needs
+    file.seek(0, os.SEEK_END)
+    file.write(digest.encode("ascii"))
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def verify(path: Path) -> None:
+    """ValueError where a sealed file is empty, truncated or changed; OSError where it cannot be read."""
+    remaining = path.stat().st_size - DIGEST
+    if remaining < 0:
+        raise ValueError("it is truncated")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while remaining:
+            chunk = file.read(min(CHUNK, remaining))
+            digest.update(chunk)
+            remaining -= len(chunk)
+        if (carried := file.read()) != digest.hexdigest().encode("ascii"):
+            earlier = "" if re.fullmatch(b"[0-9a-f]{64}", carried) else ", or written by an earlier version"
+            raise ValueError(f"it does not end in its checksum: it was truncated or changed{earlier}")
+
+
+def publish(aside: Path, path: Path) -> None:
+    """Renames a flushed file to its name, where it takes the place of an earlier one, and flushes the folder."""
+    os.replace(aside, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
