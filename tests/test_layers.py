@@ -34,7 +34,7 @@ ORDER = [  # a part imports parts that stand before it, and of its own folder wi
     "demo",
 ]
 SYSTEMS = {"simulation"}  # siblings of the core, which does not import them, but for the corpus that the simulation makes
-TORCH_FREE = ["dialogue", "io", "corpora", "simulation", "inputs.audio", "inputs.features", "labelling.parts", "config"]
+TORCH_FREE = ["dialogue", "io", "corpora", "simulation", "inputs.audio", "inputs.features", "labelling.shards", "config"]
 ONLY_IN = {  # packages that have one home
     "hydra": {"config"},
     "omegaconf": {"config"},

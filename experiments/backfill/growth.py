@@ -27,7 +27,7 @@ start = time.process_time()
 counts = backfill(*sys.argv[1:4])
 took = time.process_time() - start
 peak = int(re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])  # getrusage tells the parent's, if that is more
-print(json.dumps([counts.labelled, counts.before, took, peak / 1024]))
+print(json.dumps([counts.labelled, counts.skipped, took, peak / 1024]))
 """
 TEMPLATES = 5000  # dialogues that the logs are made of, each under many ids with words of its own
 TURNS = 4

@@ -15,7 +15,7 @@ import labelgen
 from labelgen.corpora.sgd import SGD
 from labelgen.corpora.star import STAR
 from labelgen.dialogue import PARTS, Dialogue
-from labelgen.labelling.annotator import TextMemory
+from labelgen.labelling.annotator import StateCache
 
 PIECE = 14  # dialogues that are encoded together, about
 BYTES = (0, 64 * 2**20, 256 * 2**20, 2**40)
@@ -40,13 +40,13 @@ def main() -> None:
     for part in (100, 500, 2000, 10**6):
         shares = []
         for room in BYTES:
-            memory = TextMemory(texts, room // (4 * annotator.network.encoder.width))
+            cache = StateCache(texts, room // (4 * annotator.network.encoder.width))
             for some in cut(dialogues, part):
-                memory.forget()
+                cache.clear()
                 for piece in cut(some, PIECE):
                     said = (turn.text(utterance) for dialogue in piece for turn in dialogue.turns for utterance in PARTS)
-                    memory.recall([text for text in said if text is not None])
-            shares.append(f"{1 - memory.encoded / memory.met:.1%}")
+                    cache.get([text for text in said if text is not None])
+            shares.append(f"{1 - cache.tokens_encoded / cache.tokens_requested:.1%}")
         print(f"| {'all' if part > len(dialogues) else f'{part:,}'} | {' | '.join(shares)} |")
 
 

@@ -36,7 +36,7 @@ class Made(NamedTuple):
 
 def label(annotator: Annotator, dialogues: list[Dialogue]) -> Made:
     annotator(dialogues[:5])
-    annotator.memory.forget()
+    annotator.cache.clear()
     start = time.process_time()
     predicted = list(annotator.predict(dialogues))
     rate = len(dialogues) / (time.process_time() - start)
@@ -47,7 +47,7 @@ def label(annotator: Annotator, dialogues: list[Dialogue]) -> Made:
 def alone(annotator: Annotator, dialogues: list[Dialogue]) -> list[Dialogue]:
     found = []
     for dialogue in dialogues:
-        annotator.memory.forget()
+        annotator.cache.clear()
         found += annotator([dialogue])
     return found
 

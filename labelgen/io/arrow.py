@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labelgen.dialogue import Dialogue
@@ -48,6 +49,25 @@ def to_arrow(dialogue: Dialogue) -> dict[str, Any]:
     for holder in (row, *row["turns"]):
         holder["votes"] = [{**vote, "value": json.dumps(vote["value"], ensure_ascii=False)} for vote in holder["votes"]]
     return row
+
+
+def to_tables(rows: Sequence[dict[str, Any]], schema: pa.Schema, refuse: Callable[[int, str], None], first: int = 0) -> list[pa.Table]:
+    """The rows as tables. `refuse` takes the index of a row that Arrow refuses (a number beyond the column's type, ...) and the reason.
+
+    Rows that are refused together are halved until each is alone. `first`: index of the first row.
+    """
+    import pyarrow as pa
+
+    if not rows:
+        return []
+    try:
+        return [pa.Table.from_pylist(rows, schema=schema)]
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        if len(rows) == 1:
+            refuse(first, f"cannot be written as Parquet ({error}); correct the value, or write JSONL")
+            return []
+    middle = len(rows) // 2
+    return [*to_tables(rows[:middle], schema, refuse, first), *to_tables(rows[middle:], schema, refuse, first + middle)]
 
 
 def from_arrow(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The Annotator: dialogues in, the same dialogues with labels out, as a stream. Each distinct text is encoded once.
 
-    one thread:       dialogues -> pieces of a few thousand tokens -> tokens of the texts that are not remembered
-    several threads:  piece -> batch -> states of the new texts, beside those remembered -> heads -> labels
+    one thread:       dialogues -> pieces of a few thousand tokens -> tokens of the texts that are not cached
+    several threads:  piece -> batch -> states of the new texts, and of the cached ones -> heads -> labels
 
-The results come in the order given, and depend on the order alone, never on which thread was faster. One stream at a time.
+Results come in the order given and depend on that order alone, not on which thread is faster. One stream at a time.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from labelgen.dialogue import PARTS, Dialogue, Label, Turn
+from labelgen.dialogue import PARTS, Dialogue, Label, Part, Turn
 from labelgen.inputs.batch import Batch, Collator, Encoding, TextEncoder, group_equal
 from labelgen.inputs.features import FeatureSpace
 from labelgen.metrics import Prediction
 from labelgen.model.encoder import TurnEncoder
 from labelgen.network import Network
 
-A_RECORDING = 128  # tokens that one counts for in a piece, as one of 5 s would
+RECORDING_TOKENS = 128  # that a recording counts for in a piece, as one of 5 s would
 MAX_TURNS = 4096  # the pointers of goal segmentation grow with the square of the turns: 0.5 GB here
-MEMORY_BYTES = 256 * 2**20  # of the remembered states
+CACHE_BYTES = 256 * 2**20  # of states
 Precision = Literal["fp32", "bf16", "int8"]
-Said = dict[str, Prediction]  # what each task says of a dialogue
+Predictions = dict[str, Prediction]  # of a dialogue: task -> prediction
+RejectDialogue = Callable[[Dialogue, Exception], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Remembered:
-    """A text: its tokens, and their states [n, D] once the piece that met it first has set `ready`; None: that piece failed."""
+class CachedText:
+    """A text: its tokens, and their states [n, D] once the piece that came first has set `ready`. States None: that piece failed."""
 
     __slots__ = ("encoded", "ready", "states")
 
@@ -45,57 +46,71 @@ class Remembered:
         self.encoded, self.ready = encoded, ready
         self.states: Tensor | None = None
 
-    def read(self) -> Tensor:
-        """Waits for the states."""
+    def wait(self) -> Tensor:
+        """The states, as soon as they are ready."""
         self.ready.wait()
         if self.states is None:
             raise RuntimeError("the piece that was to encode this text failed")
         return self.states
 
 
-class Recalled(NamedTuple):
-    """The texts of a piece; those in `new` are for this piece to encode, and to announce by `ready`."""
+class PieceTexts(NamedTuple):
+    """The texts of a piece. The piece encodes those in `new` and announces them by `ready`."""
 
-    texts: Mapping[str, Remembered]
+    texts: Mapping[str, CachedText]
     new: frozenset[str]
     ready: Event
 
 
-class TextMemory:
-    """The texts met last, as many as have `room` tokens together; the least recently used goes first.
+class Piece(NamedTuple):
+    """Dialogues that make one batch, and their texts."""
 
-    `met` and `encoded` count tokens: of all texts of all turns, and of those that had to be encoded.
+    dialogues: Sequence[Dialogue]
+    texts: PieceTexts
+
+
+class LabelledPiece(NamedTuple):
+    """Dialogues, and for each its predictions or the error."""
+
+    dialogues: Sequence[Dialogue]
+    results: list[Predictions | Exception]
+
+
+class StateCache:
+    """Tokens and states of the latest texts, up to `capacity` tokens together; the least recently used text is dropped first.
+
+    `tokens_requested` and `tokens_encoded` count the tokens of all texts, and of those that were not cached.
     """
 
-    def __init__(self, texts: TextEncoder, room: int) -> None:
-        self._encode, self._room = texts, room
-        self._kept: OrderedDict[str, Remembered] = OrderedDict()
+    def __init__(self, encode: TextEncoder, capacity: int) -> None:
+        self._encode, self._capacity = encode, capacity
+        self._cached: OrderedDict[str, CachedText] = OrderedDict()
         self._size = 0
-        self.met = self.encoded = 0
+        self.tokens_requested = self.tokens_encoded = 0
 
-    def recall(self, texts: Sequence[str]) -> Recalled:
-        """The texts, remembered or new, and from now on remembered. A text may be named several times."""
+    def get(self, texts: Sequence[str]) -> PieceTexts:
+        """The texts, cached or new; the new ones are cached from now on. A text may be named several times."""
         ready, found = Event(), {}
         for text in dict.fromkeys(texts):
-            kept = self._kept.get(text)
-            if kept is not None and (not kept.ready.is_set() or kept.states is not None):  # else its piece failed
-                self._kept.move_to_end(text)
-                found[text] = kept
+            cached = self._cached.get(text)
+            if cached is not None and (not cached.ready.is_set() or cached.states is not None):  # otherwise its piece failed
+                self._cached.move_to_end(text)
+                found[text] = cached
         new = dict.fromkeys(text for text in texts if text not in found)
         for text, encoded in self._encode(list(new)).items():
-            if failed := self._kept.pop(text, None):
+            if failed := self._cached.pop(text, None):
                 self._size -= len(failed.encoded.ids)
-            found[text] = self._kept[text] = Remembered(encoded, ready)
+            found[text] = self._cached[text] = CachedText(encoded, ready)
             self._size += len(encoded.ids)
-            self.encoded += len(encoded.ids)
-        self.met += sum(len(found[text].encoded.ids) for text in texts)
-        while self._size > self._room:
-            self._size -= len(self._kept.popitem(last=False)[1].encoded.ids)
-        return Recalled(found, frozenset(new), ready)
+            self.tokens_encoded += len(encoded.ids)
+        self.tokens_requested += sum(len(found[text].encoded.ids) for text in texts)
+        while self._size > self._capacity:
+            self._size -= len(self._cached.popitem(last=False)[1].encoded.ids)
+        return PieceTexts(found, frozenset(new), ready)
 
-    def forget(self) -> None:
-        """Starts anew: what is labelled next does not depend, in its last digits, on what was labelled before."""
-        self._kept.clear()
+    def clear(self) -> None:
+        """Empties the cache, so that the last digits of the next labels do not depend on what was labelled before."""
+        self._cached.clear()
         self._size = 0
 
 
@@ -103,7 +118,7 @@ class Annotator:
     """Labels dialogues with an exported network. `batch_tokens` bounds the memory of a piece; one dialogue is always labelled whole.
 
     `precision` (of the turn encoder) bf16 or int8 is another model: compare its labels (`agreement`) before you use it. With int8 they
-    depend on what is labelled beside a dialogue too, since inputs share a scale.
+    depend on the other dialogues of the piece too, since inputs share a scale.
     """
 
     def __init__(
@@ -119,7 +134,7 @@ class Annotator:
         try:
             self.device = torch.device(device)
             self.network = network.eval().to(self.device)
-        except (AssertionError, RuntimeError) as error:  # as torch says that there is none
+        except (AssertionError, RuntimeError) as error:  # torch raises either where there is no such device
             raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); give cpu") from None
         if precision not in get_args(Precision) or (precision == "int8" and self.device.type != "cpu"):
             raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")
@@ -133,80 +148,100 @@ class Annotator:
         self._features = features
         self._texts = network.text_encoder()
         self._recordings = network.encoder.recordings()
-        self.memory = TextMemory(self._texts, MEMORY_BYTES // (4 * network.encoder.width))
+        self.cache = StateCache(self._texts, CACHE_BYTES // (4 * network.encoder.width))
 
     @property
     def unusable_recordings(self) -> int:
-        """Files of recordings that could not be read so far; their turns were labelled by the rest."""
+        """Files of recordings that could not be read so far; their turns were labelled from the rest."""
         return 0 if self._recordings is None else self._recordings.unusable
 
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
         """The dialogues with their labels, in order."""
         return list(self.stream(dialogues))
 
-    def stream(self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None = None) -> Iterator[Dialogue]:
+    def stream(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None = None) -> Iterator[Dialogue]:
         """The same, one by one, without holding them all."""
-        for dialogue, said in self.predict(dialogues, reject):
-            labels = [label for prediction in said.values() for label in prediction.labels]
+        for dialogue, predictions in self.predict(dialogues, reject):
+            labels = [label for prediction in predictions.values() for label in prediction.labels]
             yield dialogue.model_copy(update={"labels": labels})
 
-    def predict(
-        self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None = None
-    ) -> Iterator[tuple[Dialogue, Said]]:
-        """Each dialogue with what each task says of it, labels and probabilities; in order.
+    def predict(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None = None) -> Iterator[tuple[Dialogue, Predictions]]:
+        """Each dialogue with the predictions of each task, labels and probabilities, in order.
 
-        `reject` takes a dialogue that could not be labelled, with the error, and labelling goes on; without it the first such error
-        raises, and so does one that strikes any dialogue: it is not the dialogues' fault.
+        `reject` takes a dialogue that could not be labelled, with the error, and labelling continues. Without it the first such error
+        raises; an error that any dialogue would cause always raises.
         """
-        ended = False
-        pieces = ((piece, self.memory.recall(_words(piece))) for piece in self._pieces(dialogues, reject))
+        finished = False
         threads = torch.get_num_threads() if self.device.type == "cpu" else 2  # on a GPU: one computes, the other decodes
         try:
-            for piece, said in in_order(lambda item: (item[0], self._attempt(*item)), pieces, threads):
-                failed = [one for one in said if isinstance(one, Exception)]
-                if failed and (reject is None or (len(failed) == len(piece) and self._is_lost())):
+            for piece, results in in_order(self._label_piece, self._encoded_pieces(dialogues, reject), threads):
+                failed = [result for result in results if isinstance(result, Exception)]
+                if failed and (reject is None or (len(failed) == len(piece) and self._always_fails())):
                     raise failed[0]
-                for dialogue, one in zip(piece, said, strict=True):
-                    if not isinstance(one, Exception):
-                        yield dialogue, one
+                for dialogue, result in zip(piece, results, strict=True):
+                    if not isinstance(result, Exception):
+                        yield dialogue, result
                     elif reject is not None:
-                        reject(dialogue, one)
-            ended = True
+                        reject(dialogue, result)
+            finished = True
         finally:
-            if not ended:  # a text that was to be encoded will not be
-                self.memory.forget()
+            if not finished:  # a text that was to be encoded will not be
+                self.cache.clear()
 
-    def _is_lost(self) -> bool:
-        """Does a plain dialogue fail as well, as when a device is gone?"""
+    def _always_fails(self) -> bool:
+        """Whether a plain dialogue fails as well, as when a device is lost."""
         plain = Dialogue(id="plain", turns=[Turn(request="hello", response="hello")])
-        return isinstance(self._attempt([plain], TextMemory(self._texts, 0).recall(["hello"]))[0], Exception)
+        return isinstance(self._attempt([plain], StateCache(self._texts, 0).get(["hello"]))[0], Exception)
 
-    def _attempt(self, piece: Sequence[Dialogue], recalled: Recalled) -> list[Said | Exception]:
-        """What is said of each dialogue. Where a piece fails its dialogues are tried alone, to find the one."""
+    def _encoded_pieces(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None) -> Iterator[Piece]:
+        """Pieces with the tokens of their texts. Where the tokenizer fails, the dialogues are tried alone and those at fault rejected."""
+        for dialogues_of_piece in self._pieces(dialogues, reject):
+            try:
+                texts = self.cache.get(_texts_of(dialogues_of_piece))
+            except Exception:
+                yield from filter(None, (self._encoded_alone(dialogue, reject) for dialogue in dialogues_of_piece))
+            else:
+                yield Piece(dialogues_of_piece, texts)
+
+    def _encoded_alone(self, dialogue: Dialogue, reject: RejectDialogue | None) -> Piece | None:
         try:
-            return [*self._label(piece, recalled)]
+            return Piece([dialogue], self.cache.get(_texts_of([dialogue])))
         except Exception as error:
-            if len(piece) == 1:
+            if reject is None:
+                raise
+            self._texts(["hello"])  # raises where the tokenizer fails on any text
+            reject(dialogue, error)
+            return None
+
+    def _label_piece(self, piece: Piece) -> LabelledPiece:
+        return LabelledPiece(piece.dialogues, self._attempt(*piece))
+
+    def _attempt(self, dialogues: Sequence[Dialogue], texts: PieceTexts) -> list[Predictions | Exception]:
+        """The predictions for each dialogue. Where a piece fails, its dialogues are tried alone to find the one at fault."""
+        try:
+            return [*self._label(dialogues, texts)]
+        except Exception as error:
+            if len(dialogues) == 1:
                 return [error]
         finally:
-            recalled.ready.set()
-        alone = TextMemory(self._texts, 0)
-        return [one for dialogue in piece for one in self._attempt([dialogue], alone.recall(_words([dialogue])))]
+            texts.ready.set()
+        alone = StateCache(self._texts, 0)
+        return [result for dialogue in dialogues for result in self._attempt([dialogue], alone.get(_texts_of([dialogue])))]
 
     @torch.inference_mode()
-    def _label(self, piece: Sequence[Dialogue], recalled: Recalled) -> list[Said]:
-        encoded = {text: kept.encoded for text, kept in recalled.texts.items()}
-        batch = Collator(lambda _: encoded, self._features, {}, recordings=self._recordings)(piece).to(self.device)
-        logits = self.network(batch, self._states(batch, recalled))
-        said = dict(zip(map(id, batch.dialogues), self.network.predict(logits, batch, self.source), strict=True))
-        return [said[id(dialogue)] for dialogue in piece]
+    def _label(self, dialogues: Sequence[Dialogue], texts: PieceTexts) -> list[Predictions]:
+        encoded = {text: cached.encoded for text, cached in texts.texts.items()}
+        batch = Collator(lambda _: encoded, self._features, {}, recordings=self._recordings)(dialogues).to(self.device)
+        logits = self.network(batch, self._states(batch, texts))
+        predictions = dict(zip(map(id, batch.dialogues), self.network.predict(logits, batch, self.source), strict=True))
+        return [predictions[id(dialogue)] for dialogue in dialogues]
 
-    def _states(self, batch: Batch, recalled: Recalled) -> Float[Tensor, "L D"]:
-        """States of the batch's tokens: new texts are encoded and remembered, the others copied."""
+    def _states(self, batch: Batch, piece: PieceTexts) -> Float[Tensor, "L D"]:
+        """States of the batch's tokens: new texts are encoded and cached, the others copied."""
         encode = self.network.encoder.turn_encoder
-        texts = [recalled.texts[text] for text in batch.texts]
+        texts = [piece.texts[text] for text in batch.texts]
         lengths = [len(text.encoded.ids) for text in texts]
-        new = [text in recalled.new for text in batch.texts]
+        new = [text in piece.new for text in batch.texts]
         if all(new):
             states: Tensor = encode(batch.ids, batch.groups)
         else:
@@ -214,14 +249,14 @@ class Annotator:
             states = torch.empty(len(rows), encode.width, dtype=encode.dtype, device=self.device)
             if any(new):
                 states[rows] = encode(batch.ids[rows], group_equal(n for n, is_new in zip(lengths, new, strict=True) if is_new))
-            states[~rows] = torch.cat([text.read() for text, is_new in zip(texts, new, strict=True) if not is_new])
+            states[~rows] = torch.cat([text.wait() for text, is_new in zip(texts, new, strict=True) if not is_new])
         if texts:
             for text, part, is_new in zip(texts, states.split(lengths), new, strict=True):
                 if is_new:
                     text.states = part.clone()
         return states.float()
 
-    def _pieces(self, dialogues: Iterable[Dialogue], reject: Callable[[Dialogue, Exception], None] | None) -> Iterator[Sequence[Dialogue]]:
+    def _pieces(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None) -> Iterator[Sequence[Dialogue]]:
         """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
 
         A text counts as its bytes and two ends, up to the cut.
@@ -232,7 +267,7 @@ class Annotator:
         for dialogue in dialogues:
             if not isinstance(dialogue, Dialogue):
                 raise ValueError(
-                    f"{type(dialogue).__name__} is no Dialogue; give several, as annotator([one]); labelgen.parse(mapping) makes one"
+                    f"{type(dialogue).__name__} is not a Dialogue; give several, as annotator([one]); labelgen.parse(mapping) makes one"
                 )
             if len(dialogue.turns) > MAX_TURNS:
                 error = ValueError(f"dialogue {dialogue.id!r} has {len(dialogue.turns):,} turns, more than {MAX_TURNS:,}; split it")
@@ -243,7 +278,7 @@ class Annotator:
             texts = (turn.text(part) or "" for turn in dialogue.turns for part in PARTS)
             length = sum(min(len(text.encode()) + 2, limit) for text in texts)
             if self._recordings is not None:
-                length += sum(A_RECORDING for turn in dialogue.turns if turn.audio)
+                length += sum(RECORDING_TOKENS for turn in dialogue.turns if turn.audio)
             if piece and size + length > self.batch_tokens:
                 yield piece
                 piece, size = [], 0
@@ -254,40 +289,52 @@ class Annotator:
 
 
 def quantised(encoder: TurnEncoder) -> TurnEncoder:
-    """The encoder with linear layers in 8 bits: weights with a scale for each row, inputs with one for each product, as they come."""
+    """The encoder with linear layers in 8 bits: weights have a scale per row, inputs a scale per product, computed on the fly."""
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of its successor, torchao, which is slower here
+        warnings.simplefilter("ignore")  # it recommends its successor, torchao, which is slower here
         small: TurnEncoder = quantize_dynamic(encoder, {nn.Linear: per_channel_dynamic_qconfig})
     return small
 
 
 def agreement(ones: Iterable[Dialogue], others: Iterable[Dialogue]) -> dict[str, float]:
-    """Task -> twice the labels that both have, over all labels of both (F1 of one against the other); confidences aside."""
+    """Task -> twice the labels that both have, over all labels of both (F1 of one against the other). Confidences are not compared."""
     same: Counter[str] = Counter()
     every: Counter[str] = Counter()
     for one, other in zip(ones, others, strict=True):
-        first, second = ({_what(label) for label in dialogue.labels or ()} for dialogue in (one, other))
-        same.update(2 * [label[0] for label in first & second])
-        every.update(label[0] for labels in (first, second) for label in labels)
+        first, second = ({LabelContent.of(label) for label in dialogue.labels or ()} for dialogue in (one, other))
+        same.update(2 * [label.task for label in first & second])
+        every.update(label.task for labels in (first, second) for label in labels)
     return {task: same[task] / count for task, count in sorted(every.items())}
 
 
-def _what(label: Label) -> tuple[Any, ...]:
-    return label.task, label.value, tuple(label.turns), label.part, label.start, label.end
+class LabelContent(NamedTuple):
+    """What two labels must share to agree."""
+
+    task: str
+    value: str
+    turns: tuple[int, ...]
+    part: Part | None
+    start: int | None
+    end: int | None
+
+    @classmethod
+    def of(cls, label: Label) -> LabelContent:
+        """Of a label, without its confidence and source."""
+        return cls(label.task, label.value, tuple(label.turns), label.part, label.start, label.end)
 
 
-def _words(dialogues: Sequence[Dialogue]) -> list[str]:
-    """All texts of the turns, as often as they are said; never none."""
-    said = (turn.text(part) for dialogue in dialogues for turn in dialogue.turns for part in PARTS)
-    return [text for text in said if text is not None] or [""]
+def _texts_of(dialogues: Sequence[Dialogue]) -> list[str]:
+    """All texts of the turns, as often as they occur; at least one."""
+    texts = (turn.text(part) for dialogue in dialogues for turn in dialogue.turns for part in PARTS)
+    return [text for text in texts if text is not None] or [""]
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`map` on several threads, each computing on one core: two of them beat one on two cores, for what is between the products.
+    """`map` on several threads, each computing on one core: two threads of one core beat one of two, because of the work between products.
 
-    Reads at most two items a thread ahead.
+    Reads ahead by at most two items per thread.
     """
     if threads == 1:
         yield from map(function, items)
@@ -304,4 +351,4 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # what the threads set is the default of later ones
+        torch.set_num_threads(before)  # what the threads set becomes the default of later ones

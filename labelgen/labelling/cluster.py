@@ -1,9 +1,10 @@
-"""Backfill on many machines: Ray Data hands the units of the input to a pool of processes, each with an Annotator of its own."""
+"""Backfill on many machines: Ray Data distributes the fragments of the input over processes, each with an Annotator of its own."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,24 +13,24 @@ from upath import UPath
 
 from labelgen.labelling.annotator import Annotator
 from labelgen.labelling.backfill import Counts, Job, Labeller, Progress
-from labelgen.labelling.parts import Done, Unit, scan, units
+from labelgen.labelling.shards import RESUME, Fragment, LabelledIndex, fragments, scan
 
 log = logging.getLogger(__name__)
 
 
 class OnRay:
-    """An engine of `backfill`. The pool grows with the work; a lost process is replaced, and what it had begun is done again.
+    """An engine of `backfill`. The pool grows with the work; a lost process is replaced, and its fragment is labelled again.
 
     `address`: of the cluster (None: this machine alone; auto: the cluster that this machine belongs to). `workers`: processes at most
-    (None: one a unit); each takes `cpus` cores and `gpus` devices. All must see the export, the input and the output.
+    (None: one per fragment); each takes `cpus` cores and `gpus` devices. All must see the export, the input and the output.
     """
 
-    here = False
+    in_process = False
 
     def __init__(self, address: str | None = None, workers: int | None = None, cpus: float = 1, gpus: float = 0) -> None:
         self.address, self.workers, self.cpus, self.gpus = address, workers, cpus, gpus
 
-    def run(self, job: Job, annotator: Annotator, done: Done, files: Sequence[UPath], progress: Progress) -> Counts:
+    def run(self, job: Job, annotator: Annotator, index: LabelledIndex, files: Sequence[UPath], progress: Progress) -> Counts:
         try:
             import ray
         except ImportError:
@@ -38,49 +39,51 @@ class OnRay:
         if ours:
             ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.WARNING)
         for name in ("ray.data", "ray.data._internal"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # it tells of its plans, and that it shows no bars
+            logging.getLogger(name).setLevel(logging.ERROR)  # it logs its plans, and that it shows no bars
         ray.data.DataContext.get_current().enable_progress_bars = False
-        every = [unit for file in files for unit in units(file)]
-        log.info("reading the ids of %d files, in %d pieces; then labelling starts", len(files), len(every))
+        every = [fragment for file in files for fragment in fragments(file)]
+        log.info("reading the ids of %d files, in %d fragments; then labelling starts", len(files), len(every))
         try:
-            return self._label(job, done, self._first_uses(every), progress)
+            return self._label(job, index, self._tasks(every), progress)
         except ray.exceptions.RayError as error:
             cause: BaseException = error
             while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
                 cause = inner
-            told = f"a worker failed ({type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''})"
-            raise ValueError(f"{told}; start the same command again to go on") from error
+            reason = str(cause).splitlines()[0] if str(cause) else ""
+            raise ValueError(f"a worker failed ({type(cause).__name__}: {reason}); {RESUME}") from error
         finally:
             if ours:
                 ray.shutdown()
 
-    def _first_uses(self, every: Sequence[Unit]) -> list[dict[str, Any]]:
-        """The tasks: units, with the rows before each in its file, and those of its rows whose id came before. That reads the
-        input once more, on all processes."""
+    def _tasks(self, every: Sequence[Fragment]) -> list[dict[str, Any]]:
+        """Fragments, each with the rows before it in its file and those of its rows whose id came before.
+
+        That reads the input once more, on all processes.
+        """
         import ray
 
-        items = [{"place": k, "unit": json.dumps(unit)} for k, unit in enumerate(every)]
+        items = [{"place": k, "fragment": json.dumps(fragment)} for k, fragment in enumerate(every)]
         found = ray.data.from_items(items, override_num_blocks=len(items)).map(_scan, num_cpus=self.cpus).take_all()
         scans = sorted(found, key=lambda row: row["place"])
         ids = np.concatenate([np.frombuffer(row["ids"], np.uint64) for row in scans])
         first = np.zeros(len(ids), bool)
         first[np.unique(ids, return_index=True)[1]] = True
         start, before, tasks = 0, 0, []
-        for unit, row in zip(every, scans, strict=True):
-            before = unit.rows_before(0 if unit.number == 0 else before)
+        for fragment, row in zip(every, scans, strict=True):
+            before = fragment.rows_before(0 if fragment.number == 0 else before)
             numbers = np.frombuffer(row["numbers"], np.int64)
             repeated = numbers[~first[start : start + len(numbers)]] + before
-            tasks.append({"unit": json.dumps(unit), "before": before, "repeated": repeated.tobytes()})
+            tasks.append({"fragment": json.dumps(fragment), "before": before, "repeated": repeated.tobytes()})
             start, before = start + len(numbers), before + row["rows"]
         return tasks
 
-    def _label(self, job: Job, done: Done, tasks: list[dict[str, Any]], progress: Progress) -> Counts:
+    def _label(self, job: Job, index: LabelledIndex, tasks: list[dict[str, Any]], progress: Progress) -> Counts:
         import ray
 
         pool: Any = Worker  # Ray makes one in each process
         labelled = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
             pool,
-            fn_constructor_args=(job, ray.put(done)),
+            fn_constructor_args=(job, ray.put(index)),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(self.workers or len(tasks), len(tasks))),
             num_cpus=self.cpus,
             num_gpus=self.gpus,
@@ -95,18 +98,18 @@ class OnRay:
 class Worker:
     """A process of the pool."""
 
-    def __init__(self, job: Job, done: Any) -> None:
+    def __init__(self, job: Job, index: Any) -> None:
         import ray
 
-        self.labeller = Labeller(job, job.annotator(), ray.get(done))
+        self.labeller = Labeller(job, job.annotator(), ray.get(index))
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        unit, repeated = Unit(*json.loads(row["unit"])), set(np.frombuffer(row["repeated"], np.int64).tolist())
-        counts, _ = self.labeller.label(unit, row["before"], lambda identity, number: number not in repeated, lambda counts, position: None)
-        return {"counts": json.dumps(counts), "size": unit.size}
+        fragment, repeated = Fragment(*json.loads(row["fragment"])), set(np.frombuffer(row["repeated"], np.int64).tolist())
+        (last,) = deque(self.labeller.label(fragment, row["before"], lambda identity, number: number not in repeated), maxlen=1)
+        return {"counts": json.dumps(last.counts), "size": fragment.size}
 
 
 def _scan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A unit as a row of Ray's -> what is in it."""
-    found = scan(Unit(*json.loads(row["unit"])))
+    """A row of Ray's that holds a fragment -> the ids in it."""
+    found = scan(Fragment(*json.loads(row["fragment"])))
     return {"place": row["place"], "ids": found.ids.tobytes(), "numbers": found.numbers.tobytes(), "rows": found.rows}

@@ -12,7 +12,7 @@ import torch
 import labelgen
 from labelgen.dialogue import Dialogue, Label, Turn
 from labelgen.inputs.batch import Group
-from labelgen.labelling.annotator import Annotator, TextMemory, agreement, in_order
+from labelgen.labelling.annotator import Annotator, StateCache, agreement, in_order
 from labelgen.model.encoder import Encoder
 from labelgen.network import Network
 from labelgen.tasks.intent import Intent
@@ -44,25 +44,25 @@ def same(found: list[Dialogue], wanted: list[Dialogue]) -> None:
 def test_remembering_changes_nothing_and_encodes_a_text_once(exported: Path, annotator: Annotator, repetitive: list[Dialogue]) -> None:
     found = annotator(repetitive)
     forgetful = labelgen.load(exported)
-    forgetful.memory = TextMemory(forgetful._texts, 0)
+    forgetful.cache = StateCache(forgetful._texts, 0)
     wanted = [labelled for dialogue in repetitive for labelled in forgetful([dialogue])]
     same(found, wanted)
     texts = {text for d in repetitive for turn in d.turns for text in (turn.request, turn.response) if text is not None}
     once = sum(len(encoded.ids) for encoded in annotator._texts(texts).values())
-    assert annotator.memory.encoded == once < forgetful.memory.encoded
-    assert annotator.memory.met == forgetful.memory.met > 2 * once
+    assert annotator.cache.tokens_encoded == once < forgetful.cache.tokens_encoded
+    assert annotator.cache.tokens_requested == forgetful.cache.tokens_requested > 2 * once
 
 
 def test_the_memory_is_bounded_and_forgets_the_oldest(annotator: Annotator) -> None:
     size = len(annotator._texts(["alpha"])["alpha"].ids)
-    memory = TextMemory(annotator._texts, 2 * size)
+    cache = StateCache(annotator._texts, 2 * size)
     for text in ("alpha", "gamma", "alpha", "delta"):  # of equal length
-        memory.recall([text])
-    assert memory.encoded == 3 * size
-    memory.recall(["alpha"])
-    assert memory.encoded == 3 * size, "used last, kept"
-    memory.recall(["gamma"])
-    assert memory.encoded == 4 * size, "used longest ago, forgotten"
+        cache.get([text])
+    assert cache.tokens_encoded == 3 * size
+    cache.get(["alpha"])
+    assert cache.tokens_encoded == 3 * size, "used last, kept"
+    cache.get(["gamma"])
+    assert cache.tokens_encoded == 4 * size, "used longest ago, forgotten"
 
 
 def test_a_text_is_remembered_while_it_becomes_ready(annotator: Annotator) -> None:
@@ -70,14 +70,14 @@ def test_a_text_is_remembered_while_it_becomes_ready(annotator: Annotator) -> No
 
     class Ready(threading.Event):
         def is_set(self) -> bool:
-            (kept,) = memory._kept.values()
+            (kept,) = cache._cached.values()
             kept.states = torch.zeros(1)  # the other thread ends just now
             return True
 
-    memory = TextMemory(annotator._texts, 100)
-    (kept,) = memory.recall(["alpha"]).texts.values()
+    cache = StateCache(annotator._texts, 100)
+    (kept,) = cache.get(["alpha"]).texts.values()
     kept.ready = Ready()
-    assert not memory.recall(["alpha"]).new
+    assert not cache.get(["alpha"]).new
 
 
 def test_half_the_digits_are_near_and_a_text_is_remembered_in_half_the_memory(
@@ -85,7 +85,7 @@ def test_half_the_digits_are_near_and_a_text_is_remembered_in_half_the_memory(
 ) -> None:
     small = labelgen.load(exported, precision="bf16")
     assert min(agreement(annotator(dialogues), small(dialogues)).values()) > 0.8
-    assert {text.states.dtype for text in small.memory._kept.values() if text.states is not None} == {torch.bfloat16}
+    assert {text.states.dtype for text in small.cache._cached.values() if text.states is not None} == {torch.bfloat16}
 
 
 def test_threads_give_the_same_bits(exported: Path, repetitive: list[Dialogue], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_threads_give_the_same_bits(exported: Path, repetitive: list[Dialogue], 
 def test_after_forgetting_labels_depend_on_nothing_before(annotator: Annotator, repetitive: list[Dialogue]) -> None:
     first = annotator(repetitive[12:])
     annotator(repetitive[:12])
-    annotator.memory.forget()
+    annotator.cache.clear()
     assert annotator(repetitive[12:]) == first
 
 
@@ -137,7 +137,7 @@ def test_one_that_fails_goes_aside_and_the_others_are_labelled(
     assert "over this" in aside[0][1]
     assert "4,097 turns" in aside[1][1]
     assert "split it" in aside[1][1]
-    annotator.memory.forget()
+    annotator.cache.clear()
     annotator.network.tasks["intent"] = Intent(labels=annotator.network.tasks["intent"].labels)
     same(found, annotator(repetitive))
     with pytest.raises(ValueError, match="split it"):

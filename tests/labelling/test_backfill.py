@@ -21,7 +21,7 @@ from labelgen.config import main
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue, Turn
 from labelgen.io.files import read, write
-from labelgen.labelling import parts
+from labelgen.labelling import shards
 from labelgen.labelling.annotator import Annotator
 from labelgen.labelling.backfill import Counts, InProcess, Job, backfill
 
@@ -43,7 +43,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_peace(exported: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output of a run that nothing stopped."""
     output = tmp_path_factory.mktemp("in_peace") / "out"
-    assert backfill(str(exported), str(logs), str(output), part=7) == Counts(60, 0, 4, 0)
+    assert backfill(str(exported), str(logs), str(output), shard_rows=7) == Counts(60, 0, 4, 0)
     return output
 
 
@@ -82,7 +82,7 @@ def test_rejected_rows_are_told_by_file_row_and_reason(logs: Path, in_peace: Pat
 def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")}
     with caplog.at_level("WARNING"):
-        assert backfill(str(exported), str(logs), str(in_peace), part=7) == Counts(0, 60, 4, 0)
+        assert backfill(str(exported), str(logs), str(in_peace), shard_rows=7) == Counts(0, 60, 4, 0)
     assert {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")} == before
     (told,) = [record.message for record in caplog.records if "rejected" in record.message]
     assert told.startswith("4 rows were rejected (93.75% accepted)")
@@ -92,13 +92,13 @@ def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, caplog: 
 def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tmp_path: Path) -> None:
     dialogues = [d for d in read(logs / "1.jsonl", lambda error: None) if d.id != "long"]
     write(dialogues[5:], tmp_path / "logs.jsonl")
-    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"), part=7)
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"), shard_rows=7)
     changed = dialogues[6].model_copy(deep=True)
     changed.turns[0].request = "something else"
     write([*dialogues[:6], changed, *dialogues[7:]], tmp_path / "logs.jsonl")
     (tmp_path / "moved").mkdir()
     (tmp_path / "logs.jsonl").rename(tmp_path / "moved" / "logs.jsonl")
-    counts = backfill(str(exported), str(tmp_path / "moved"), str(tmp_path / "out"), part=7)
+    counts = backfill(str(exported), str(tmp_path / "moved"), str(tmp_path / "out"), shard_rows=7)
     assert counts == Counts(5, 24, 1, 0), "rows that moved, in another file, are known"
     assert sorted(dialogue.id for dialogue in read(tmp_path / "out")) == sorted(dialogue.id for dialogue in dialogues)
     (file,) = (tmp_path / "out" / "_rejected").iterdir()
@@ -117,7 +117,7 @@ model = b.load(export)
 b.load = lambda *settings: model  # loaded once: it is the labelling that is killed
 
 def run():
-    b.backfill(export, logs, output, part=7)
+    b.backfill(export, logs, output, shard_rows=7)
 
 def attempt(after=0, prepare=lambda: None):
     child = os.fork()
@@ -161,7 +161,7 @@ assert ends.count(signal.SIGPROF) >= 12, ends
 assert len(set(parts)) >= 4, parts  # in various states of the output
 
 output = folder + "/steps"
-steps = ((os, "fsync", 1), (os, "replace", 1), (os, "fsync", 3), (os, "replace", 3), (os, "fsync", 1), (b, "read_unit", 2))
+steps = ((os, "fsync", 1), (os, "replace", 1), (os, "fsync", 3), (os, "replace", 3), (os, "fsync", 1), (b, "read_fragment", 2))
 for module, name, call in steps:
     assert attempt(prepare=die_in(module, name, call))[0] == signal.SIGKILL
 assert attempt()[0] == 0
@@ -189,9 +189,9 @@ def test_a_part_that_is_deleted_is_labelled_again(
     for part in sorted((tmp_path / "out").glob("*.parquet"))[1:3]:
         part.write_bytes(b"PAR1")
         with pytest.raises(ValueError, match=r"damaged .*delete it"):
-            backfill(str(exported), str(logs), str(tmp_path / "out"), part=7)
+            backfill(str(exported), str(logs), str(tmp_path / "out"), shard_rows=7)
         part.unlink()
-        assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7).labelled in (6, 7)
+        assert backfill(str(exported), str(logs), str(tmp_path / "out"), shard_rows=7).labelled in (6, 7)
     assert table(tmp_path / "out") == table(in_peace)
 
 
@@ -203,9 +203,9 @@ def test_the_usual_tools_read_the_output(in_peace: Path) -> None:
 def test_small_units_change_the_cut_alone(
     exported: Path, logs: Path, in_peace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "UNIT_BYTES", 5000)
-    monkeypatch.setattr(parts, "UNIT_ROWS", 10)
-    assert backfill(str(exported), str(logs), str(tmp_path / "out"), part=7) == Counts(60, 0, 4, 0)
+    monkeypatch.setattr(shards, "FRAGMENT_BYTES", 5000)
+    monkeypatch.setattr(shards, "FRAGMENT_ROWS", 10)
+    assert backfill(str(exported), str(logs), str(tmp_path / "out"), shard_rows=7) == Counts(60, 0, 4, 0)
     assert [dialogue.id for dialogue in read(tmp_path / "out")] == [dialogue.id for dialogue in read(in_peace)]
     assert len(list((tmp_path / "out").glob("*.parquet"))) > len(list(in_peace.glob("*.parquet")))
     texts = ["".join(sorted("".join(f.read_text() for f in output.glob("_rejected/*")))) for output in (in_peace, tmp_path / "out")]
@@ -215,10 +215,10 @@ def test_small_units_change_the_cut_alone(
 def test_object_stores(exported: Path, logs: Path, in_peace: Path) -> None:
     store = fsspec.filesystem("memory")
     store.put(f"{logs}/", "/bucket/logs/", recursive=True)
-    counts = backfill(str(exported), "memory://bucket/logs/*", "memory://bucket/out", part=7)
+    counts = backfill(str(exported), "memory://bucket/logs/*", "memory://bucket/out", shard_rows=7)
     assert counts == Counts(60, 0, 4, 0)
     assert [d.id for d in read("memory://bucket/out")] == [d.id for d in read(in_peace)]
-    assert backfill(str(exported), "memory://bucket/logs", "memory://bucket/out", part=7) == Counts(0, 60, 4, 0)
+    assert backfill(str(exported), "memory://bucket/logs", "memory://bucket/out", shard_rows=7) == Counts(0, 60, 4, 0)
     store.rm("/bucket", recursive=True)
 
 
@@ -304,7 +304,7 @@ def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Pat
         return real(self, probabilities, dialogue, *rest)
 
     monkeypatch.setattr("labelgen.tasks.intent.Intent.decode", stumbling)
-    assert backfill(str(exported), str(logs / "2.parquet"), str(tmp_path / "out"), InProcess(), part=7) == Counts(30, 0, 1, 0)
+    assert backfill(str(exported), str(logs / "2.parquet"), str(tmp_path / "out"), InProcess(), shard_rows=7) == Counts(30, 0, 1, 0)
     (file,) = (tmp_path / "out" / "_rejected").iterdir()
     row = json.loads(file.read_text("utf-8"))
     assert (row["row"], row["id"]) == (5, victim)
@@ -325,23 +325,23 @@ def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_p
         label(str(tmp_path / "out"), least_agreement=1.0)
     assert not list((tmp_path / "out").glob("*.parquet"))
     assert label(str(tmp_path / "out"), least_agreement=0.1).labelled == 60
-    assert label(str(tmp_path / "out"), least_agreement=1.0).before == 60, "nothing new, nothing to compare"
+    assert label(str(tmp_path / "out"), least_agreement=1.0).skipped == 60, "nothing new, nothing to compare"
     dialogues = list(read(logs, lambda error: None))
     write((d.model_copy(update={"id": f"new {d.id}"}) for d in dialogues), tmp_path / "later.jsonl")
     with pytest.raises(ValueError, match="changes too many labels"):
         backfill(str(exported), str(tmp_path / "later.jsonl"), str(tmp_path / "out"), precision="int8", least_agreement=1.0)
     assert not (tmp_path / "out" / "_passed.json").exists(), "the next run is judged anew"
-    with pytest.raises(ValueError, match="part 2000 there, 7 now"):
-        label(str(tmp_path / "out"), least_agreement=0.1, part=7)
+    with pytest.raises(ValueError, match="shard_rows 2000 there, 7 now"):
+        label(str(tmp_path / "out"), least_agreement=0.1, shard_rows=7)
     with pytest.raises(ValueError, match="a number from 0 to 1"):
         label(str(tmp_path / "out"), least_agreement="x")
-    with pytest.raises(ValueError, match="labels of two models do not go together"):
+    with pytest.raises(ValueError, match="would mix the labels of two models"):
         label(str(in_peace), least_agreement=0.1)
 
 
 def test_an_engine_that_labels_elsewhere_needs_no_device_here(exported: Path, logs: Path, tmp_path: Path) -> None:
     class Elsewhere(InProcess):
-        here = False
+        in_process = False
 
         def run(self, job: Job, annotator: Annotator, *rest: Any) -> Counts:
             assert (job.device, annotator.device.type) == ("cuda:7", "cpu")
@@ -355,10 +355,10 @@ def test_an_engine_that_labels_elsewhere_needs_no_device_here(exported: Path, lo
 def test_a_stopped_run_in_eight_bits_is_not_judged_again(
     exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label = partial(backfill, str(exported), str(logs), str(tmp_path), precision="int8", least_agreement=0.1, part=7)
+    label = partial(backfill, str(exported), str(logs), str(tmp_path), precision="int8", least_agreement=0.1, shard_rows=7)
     with monkeypatch.context() as patched:
         patched.setattr(
-            "labelgen.labelling.parts.Part.content", lambda self: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
+            "labelgen.labelling.shards.Shard.content", lambda self: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device"))
         )
         with pytest.raises(OSError, match="No space left"):
             label()
@@ -378,14 +378,14 @@ def test_what_was_refused_in_eight_bits_is_labelled_in_full_precision(exported: 
 @pytest.mark.parametrize("scheme", ["file://", "local://"])
 def test_a_uri_of_a_disk_is_a_disk(scheme: str, exported: Path, logs: Path, in_peace: Path, tmp_path: Path) -> None:
     """With its lock, and files that appear whole."""
-    counts = backfill(f"{scheme}{exported}", f"{scheme}{logs}", f"{scheme}{tmp_path}/out", part=7)
+    counts = backfill(f"{scheme}{exported}", f"{scheme}{logs}", f"{scheme}{tmp_path}/out", shard_rows=7)
     assert counts == Counts(60, 0, 4, 0)
     assert [d.id for d in read(tmp_path / "out")] == [d.id for d in read(in_peace)]
     assert (tmp_path / "out" / "_lock").exists() and list((tmp_path / "out" / "_rejected").iterdir())
 
 
 def test_a_part_ends_where_its_records_are_large(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labelgen.labelling.backfill.PART_CHARACTERS", 10_000)
+    monkeypatch.setattr("labelgen.labelling.backfill.SHARD_CHARACTERS", 10_000)
     large = (Dialogue(id=f"{k}", turns=[Turn(request="hello")], metadata={"trace": "x" * 4_000}) for k in range(9))
     write(large, tmp_path / "logs.jsonl")
     backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))

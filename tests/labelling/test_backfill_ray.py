@@ -18,7 +18,7 @@ ray = pytest.importorskip("ray")
 from labelgen.config import load_config, run  # noqa: E402
 from labelgen.corpora.simulated import Simulated  # noqa: E402
 from labelgen.io.files import write  # noqa: E402
-from labelgen.labelling import parts  # noqa: E402
+from labelgen.labelling import shards  # noqa: E402
 from labelgen.labelling.backfill import Counts, InProcess, backfill  # noqa: E402
 from labelgen.labelling.cluster import OnRay  # noqa: E402
 
@@ -44,7 +44,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(exported: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process writes."""
     output = tmp_path_factory.mktemp("wanted") / "out"
-    assert backfill(str(exported), str(logs), str(output), InProcess(), part=10) == Counts(200, 0, 6, 0)
+    assert backfill(str(exported), str(logs), str(output), InProcess(), shard_rows=10) == Counts(200, 0, 6, 0)
     return output
 
 
@@ -57,7 +57,7 @@ def cluster() -> Iterator[None]:
 
 
 def test_workers_write_what_one_process_writes(exported: Path, logs: Path, wanted: Path, tmp_path: Path, table: Table) -> None:
-    overrides = [f"export={exported}", f"input={logs}", f"output={tmp_path / 'out'}", "part=10", "backfill=ray", "ray.workers=2"]
+    overrides = [f"export={exported}", f"input={logs}", f"output={tmp_path / 'out'}", "shard_rows=10", "backfill=ray", "ray.workers=2"]
     assert run(load_config("backfill", *overrides)) == Counts(200, 0, 6, 0)
     assert table(tmp_path / "out") == table(wanted)
 
@@ -78,28 +78,28 @@ def test_a_lost_worker_loses_nothing(exported: Path, logs: Path, wanted: Path, t
 
     killer = threading.Thread(target=kill)
     killer.start()
-    counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), part=3)
+    counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), shard_rows=3)
     killer.join()
     assert killed, "a worker was killed"
-    assert counts.labelled + counts.before == 200
-    backfill(str(exported), str(logs), str(tmp_path / "alone"), part=3)
+    assert counts.labelled + counts.skipped == 200
+    backfill(str(exported), str(logs), str(tmp_path / "alone"), shard_rows=3)
     assert table(tmp_path / "out") == table(tmp_path / "alone")
 
 
 def test_what_one_engine_began_the_other_ends(
     exported: Path, logs: Path, wanted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
-    real: Any = parts.Output.save
+    real: Any = shards.Output.save
 
-    def stopping(self: parts.Output, name: str, content: bytes) -> None:
+    def stopping(self: shards.Output, name: str, content: bytes) -> None:
         if name.startswith("3-"):
             raise OSError("no space left on the device")
         real(self, name, content)
 
-    monkeypatch.setattr(parts.Output, "save", stopping)
+    monkeypatch.setattr(shards.Output, "save", stopping)
     with pytest.raises(OSError, match="no space"):
-        backfill(str(exported), str(logs), str(tmp_path / "out"), part=10)
+        backfill(str(exported), str(logs), str(tmp_path / "out"), shard_rows=10)
     monkeypatch.undo()
-    counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), part=10)
+    counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), shard_rows=10)
     assert counts == Counts(125, 75, 6, 0)
     assert table(tmp_path / "out") == table(wanted)
