@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # in a wheel; in a checkout
 WORST = 0.0  # objective of a failed job of a sweep: scores lie in [0, 1], higher is better
 
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # may steer a terminal
+
 log = logging.getLogger(__name__)
 
 
@@ -74,6 +76,19 @@ def run(config: DictConfig) -> Any:
         raise
 
 
+def printable(text: str) -> str:
+    """Escapes what could steer a terminal: control characters, marks of direction, bytes that are not UTF-8. Line ends and tabs stay."""
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    """Filter of log handlers: escapes the message. The package's own messages are single lines."""
+    message = printable(record.getMessage())
+    record.msg = message.replace("\n", "\\n") if record.name.startswith("labelgen") else message
+    record.args = None
+    return True
+
+
 def main() -> None:
     """The console command."""
     known = verbs()
@@ -110,6 +125,8 @@ def _job(config: DictConfig) -> float | None:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_make_printable)
     settings = HydraConfig.get()
     sweep = settings.mode == RunMode.MULTIRUN
     if sweep:
@@ -127,7 +144,7 @@ def _job(config: DictConfig) -> float | None:
             sys.exit(f"labelgen: {cause.full_key} is needed; give {cause.full_key}=...")
         mendable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
         if mendable and not os.environ.get("HYDRA_FULL_ERROR"):
-            sys.exit(f"labelgen: {cause}")
+            sys.exit(printable(f"labelgen: {cause}"))
         raise
     if status := getattr(result, "exit_status", 0):
         sys.exit(status)

@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 Outcome = Literal["success", "recovered", "failure"]
 Part = Literal["request", "response"]
+MAX_INT32 = 2**31 - 1  # offsets take 32 bits in Parquet
 PARTS: tuple[Part, Part] = ("request", "response")
 
 
@@ -114,8 +115,8 @@ class Label(Record):
     """The model's probability that `value` is right."""
     part: Part | None = None
     """With `start`, `end` and `text`: the span that the label is about."""
-    start: int | None = None
-    end: int | None = None
+    start: int | None = Field(default=None, ge=0, le=MAX_INT32)
+    end: int | None = Field(default=None, ge=0, le=MAX_INT32)
     text: str | None = None
     source: str
     """Fingerprint of the model, or name of the rule, that made the label."""

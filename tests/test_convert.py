@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
 from labelgen.corpora.sgd import SGD
 from labelgen.corpora.simulated import Simulated
+from labelgen.dialogue import Dialogue, Reject, Turn
+from labelgen.io.files import read
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])
@@ -31,6 +35,31 @@ def test_bad_rows_stand_aside_and_nothing_usable_is_an_error(tmp_path: Path) -> 
     assert not (tmp_path / "none.jsonl").exists()
     with pytest.raises(ValueError, match=r"ends in \.jsonl or \.parquet"):
         convert(Simulated(num_dialogues=1), str(tmp_path / "out.csv"))
+
+
+def test_a_label_beyond_the_columns_is_rejected_by_row_and_field(tmp_path: Path) -> None:
+    label = {"task": "slot", "value": "city", "turns": [0], "confidence": 1, "source": "rule", "start": 0, "end": 2**32}
+    lines = [{"id": "a", "turns": [{}]}, {"id": "b", "turns": [{}], "labels": [label]}, {"id": "c", "turns": [{}]}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    convert(Records(str(tmp_path / "in.jsonl")), str(tmp_path / "out.parquet"))
+    assert [dialogue.id for dialogue in read(tmp_path / "out.parquet")] == ["a", "c"]
+    (row,) = map(json.loads, (tmp_path / "out.parquet.rejected.jsonl").read_text("utf-8").splitlines())
+    assert (row["row"], row["id"], row["field"]) == (2, "b", "labels.0.end")
+    assert "2147483647" in row["problem"]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_what_arrow_refuses_is_rejected_by_id(tmp_path: Path) -> None:
+    """As from a corpus in somebody's Python that skips validation."""
+
+    class Unvalidated:
+        def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+            for name in ("a", "b", "c"):
+                yield Dialogue(id=name, turns=[Turn()]).model_copy(update={"user": 3 if name == "b" else None})
+
+    convert(Unvalidated(), str(tmp_path / "out.parquet"))
+    assert [dialogue.id for dialogue in read(tmp_path / "out.parquet")] == ["a", "c"]
+    assert '"id": "b"' in (tmp_path / "out.parquet.rejected.jsonl").read_text("utf-8")
 
 
 def test_a_corpus_is_never_overwritten_nor_joined_by_its_output(tmp_path: Path) -> None:

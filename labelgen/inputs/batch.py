@@ -139,7 +139,12 @@ class TextEncoder:
         return {**{text: self._kept[text] for text in texts if text in self._kept}, **self._encode(sorted(new))}
 
     def _encode(self, texts: list[str]) -> dict[str, Encoding]:
-        encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
+        try:
+            encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
+        except BaseException as error:  # a panic of the tokenizer is no Exception, and of no type that can be imported
+            if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+                raise
+            raise ValueError(f"the tokenizer fails on a text ({error})") from error
         arrays = (Encoding(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)
         return dict(zip(texts, arrays, strict=True))
 

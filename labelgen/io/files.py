@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
-from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow
+from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
 from labelgen.io.paths import RECORD_SUFFIXES, list_record_files, local_path
 from labelgen.io.rows import Position, Row, rows
 
+log = logging.getLogger(__name__)
 DUPLICATE_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
 RECENT_IDS = 50_000  # in a Python set, 80 bytes each; the others take 8 bytes each
 
@@ -136,45 +141,75 @@ class RejectedFile:
         self.count += 1
 
 
-def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000) -> int:
+def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000, reject: Reject | None = None) -> int:
     """Writes dialogues to a .jsonl or .parquet file and returns their number.
 
-    The file appears whole or not at all: it is written under another name, then renamed.
+    The file appears whole or not at all: it is written under another name, then renamed. `reject` takes what cannot be written (an
+    integer beyond the column's 32 bits, half a surrogate pair), numbered as it comes from 1; without it the first such dialogue raises.
+    ValueError where another process is writing the same file.
     """
     path = local_path(path)
     if path.suffix not in RECORD_SUFFIXES:
         raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        count = (_write_parquet if path.suffix == ".parquet" else _write_jsonl)(dialogues, partial, rows_per_group)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    aside = path.with_name(f".{path.name}.partial")  # one name, so that the next run replaces what a killed one left
+    with _reserved(aside, path) as file:
+        try:
+            if path.suffix == ".parquet":
+                count = _write_parquet(dialogues, file, path, rows_per_group, reject)
+            else:
+                count = _write_jsonl(dialogues, file, path, reject)
+            file.flush()
+            os.replace(aside, path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
     return count
 
 
-def _write_jsonl(dialogues: Iterable[Dialogue], path: Path, rows_per_group: int) -> int:
+@contextmanager
+def _reserved(aside: Path, path: Path) -> Iterator[BinaryIO]:
+    """The empty file `aside`, locked: the lock ends with the process, however it ends. ValueError where another process holds it."""
+    while True:
+        with aside.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{path}: another process is writing it; wait for it, or write to another file") from None
+            except OSError as error:
+                log.debug("%s: no locks on this file system (%s)", aside, error)
+            if aside.exists() and os.path.samestat(os.fstat(file.fileno()), aside.stat()):  # else another process has just renamed it
+                file.truncate(0)
+                file.seek(0)
+                yield file
+                return
+
+
+def _write_jsonl(dialogues: Iterable[Dialogue], file: BinaryIO, path: Path, reject: Reject | None) -> int:
     count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for dialogue in dialogues:
-            file.write(dialogue.model_dump_json(exclude_none=True, exclude_defaults=True) + "\n")
-            count += 1
+    for number, dialogue in enumerate(dialogues, 1):
+        try:
+            line = dialogue.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
+        except (TypeError, ValueError) as error:
+            problem = f"cannot be written as JSON ({error}); correct the value"
+            reject_or_raise(RecordError(str(path), number, dialogue.id, "record", problem), reject)
+            continue
+        file.write(line + b"\n")
+        count += 1
     return count
 
 
-def _write_parquet(dialogues: Iterable[Dialogue], path: Path, rows_per_group: int) -> int:
-    import pyarrow as pa
+def _write_parquet(dialogues: Iterable[Dialogue], file: BinaryIO, path: Path, rows_per_group: int, reject: Reject | None) -> int:
     import pyarrow.parquet as pq
 
-    count, rows, schema = 0, [], arrow_schema()
-    with pq.ParquetWriter(path, schema) as writer:
-        for dialogue in dialogues:
-            rows.append(to_arrow(dialogue))
-            count += 1
-            if len(rows) == rows_per_group:
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                rows = []
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    count, schema, numbered = 0, arrow_schema(), enumerate(dialogues, 1)
+    with pq.ParquetWriter(file, schema) as writer:
+        while group := [NumberedDialogue(number, dialogue) for number, dialogue in islice(numbered, rows_per_group)]:
+            for table in to_tables([to_arrow(row.dialogue) for row in group], schema, partial(_refuse_row, str(path), group, reject)):
+                writer.write_table(table)
+                count += table.num_rows
     return count
+
+
+def _refuse_row(path: str, group: Sequence[NumberedDialogue], reject: Reject | None, index: int, problem: str) -> None:
+    reject_or_raise(RecordError(path, group[index].row, group[index].dialogue.id, "record", problem), reject)

@@ -68,21 +68,31 @@ def list_files(path: str | os.PathLike[str], suffixes: Collection[str], remedy: 
     with naming_errors(path):
         root, rest = _split_pattern(UPath(path)) if "*" in str(path) else (UPath(path), "")
         named = sorted(root.glob(rest), key=str) if rest else [root] if root.exists() else []
-        found = (file for one in named for file in ((f for f in one.rglob("*") if f.is_file()) if one.is_dir() else [one]))
+        found = (file for one in named for file in ((f for f in one.rglob("*") if not f.is_dir()) if one.is_dir() else [one]))
         every = list({str(file): file for file in found}.values())  # a pattern may name a folder and what is in it
     if not named:
         raise ValueError(f"{path}: no such file or folder")
     if every == named and (wrong := next((file for file in every if file.suffix not in suffixes), None)):
         raise ValueError(f"{wrong}: {remedy}")
-    below = len(str(root).rstrip("/"))  # a hidden folder hides its files, unless it is named
+    below = 0 if str(root) == "." else len(str(root).rstrip("/"))  # a hidden folder hides its files, unless it is named
     visible = [file for file in every if not any(part.startswith((".", "_")) for part in str(file)[below:].split("/"))]
     candidates = [file for file in visible if not file.name.endswith(REJECTED_SUFFIX)]
     wanted = [file for file in candidates if file.suffix in suffixes]
     if wanted and (others := [file.name for file in candidates if file.suffix not in suffixes]):
         log.warning("%s: %d files are ignored, such as %s; %s", path, len(others), others[0], remedy)
+    for file in wanted:
+        refuse_special(file)
     if not wanted:
         raise ValueError(f"{path}: the folder holds {' and '.join(f'no {suffix}' for suffix in suffixes)} file")
     return sorted(wanted, key=str)
+
+
+def refuse_special(file: Path | UPath) -> None:
+    """ValueError where a path names no plain file: reading a pipe, a socket or a device may never end."""
+    with naming_errors(file):
+        special = file.exists() and not file.is_file() and not file.is_dir()
+    if special:
+        raise ValueError(f"{file}: a pipe, a socket or a device; write what it gives to a file, and name that")
 
 
 def _split_pattern(pattern: UPath) -> tuple[UPath, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelgen.dialogue import Dialogue, RecordError, Turn
+from labelgen.dialogue import Dialogue, Label, RecordError, Turn
 from labelgen.io.arrow import arrow_schema
 from labelgen.io.files import RejectedFile, read, write
 from labelgen.io.paths import list_files
@@ -110,6 +113,71 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, ending: str) -> N
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_next_run_replaces_what_a_killed_one_left(tmp_path: Path, ending: str) -> None:
+    def dying() -> Any:
+        yield Dialogue(id="a", turns=[Turn()])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    file = tmp_path / f"a.{ending}"
+    if not (child := os.fork()):
+        write(dying(), file, rows_per_group=1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [one.name for one in tmp_path.iterdir()] == [f".a.{ending}.partial"]
+    write([Dialogue(id="b", turns=[Turn()])], file)
+    assert [dialogue.id for dialogue in read(file)] == ["b"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_processes_never_write_one_file(tmp_path: Path) -> None:
+    def second() -> Any:
+        with pytest.raises(ValueError, match=r"a\.jsonl: another process is writing it"):
+            write([], tmp_path / "a.jsonl")
+        yield Dialogue(id="a", turns=[Turn()])
+
+    write(second(), tmp_path / "a.jsonl")
+    assert [dialogue.id for dialogue in read(tmp_path / "a.jsonl")] == ["a"]
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_cannot_be_written_is_named_and_the_rest_is_written(tmp_path: Path, ending: str) -> None:
+    """Such values come from code that skips validation."""
+    whole = [Dialogue(id=f"{k}", turns=[Turn(request="hi")]) for k in range(50)]
+    label = Label.model_construct(task="t", value="v", turns=[0], confidence=1.0, source="s", end=2**32)
+    unwritable: dict[str, Any] = {"labels": [label]} if ending == "parquet" else {"user": "\ud800"}
+    bad = [whole[0].model_copy(update={"id": name, **unwritable}) for name in ("x", "y")]
+    given = [*whole[:7], bad[0], *whole[7:], bad[1]]
+    with pytest.raises(RecordError, match=r"row 8, dialogue 'x', .*cannot be written"):
+        write(given, tmp_path / f"a.{ending}")
+    assert not list(tmp_path.iterdir())
+    errors: list[RecordError] = []
+    assert write(given, tmp_path / f"a.{ending}", rows_per_group=20, reject=errors.append) == 50
+    assert [(error.row, error.dialogue_id) for error in errors] == [(8, "x"), (52, "y")]
+    assert list(read(tmp_path / f"a.{ending}")) == whole
+
+
+def special_files(folder: Path) -> list[Path]:
+    """A pipe, a socket and a device, named like records."""
+    os.mkfifo(folder / "pipe.jsonl")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(folder / "socket.parquet"))
+    (folder / "device.jsonl").symlink_to("/dev/zero")
+    return [folder / name for name in ("pipe.jsonl", "socket.parquet", "device.jsonl")]
+
+
+def test_pipes_sockets_and_devices_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    for file in special_files(Path()):
+        for path in (file, Path(f"{file.stem}*"), Path()):
+            with pytest.raises(ValueError, match="a pipe, a socket or a device"):
+                list(read(path))
+        file.unlink()
+    os.mkfifo("pipe.ctl")
+    write([Dialogue(id="a", turns=[Turn()])], "a.jsonl")
+    assert len(list(read("."))) == 1, "a pipe of another name is none of our business"
+
+
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id")
     for path, told in ((tmp_path / "a.csv", "labelgen schema"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
@@ -175,6 +243,13 @@ def test_hidden_folders_hide_their_files_unless_named(tmp_path: Path) -> None:
         assert [file.parent.name for file in list_files(path, (".jsonl",), "")] == ["date=2026-11-23"], path
     assert len(list_files(tmp_path / "_temporary", (".jsonl",), "")) == 1
     assert len(list_files(tmp_path / "_temporary" / "0" / "a.jsonl", (".jsonl",), "")) == 1
+
+
+def test_hidden_files_of_the_working_directory_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (".a.jsonl", "_a.jsonl", "a.jsonl"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert [file.name for file in list_files(".", (".jsonl",), "")] == ["a.jsonl"]
 
 
 def test_a_pattern_that_names_a_folder_and_its_files_reads_them_once(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Backfill loses nothing and does nothing twice: killed anywhere and started again, its output is that of a run that was left in peace."""
 
+import base64
 import errno
 import json
+import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +27,7 @@ from labelgen.io.files import read, write
 from labelgen.labelling import shards
 from labelgen.labelling.annotator import Annotator
 from labelgen.labelling.backfill import Counts, InProcess, Job, backfill
+from labelgen.labelling.export import _fingerprint
 
 
 @pytest.fixture(scope="session")
@@ -309,6 +313,114 @@ def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Pat
     row = json.loads(file.read_text("utf-8"))
     assert (row["row"], row["id"]) == (5, victim)
     assert "over this" in row["problem"]
+
+
+def panicking(exported: Path, folder: Path, letter: str) -> Path:
+    """A copy of the export whose tokenizer panics on a letter: the trie of its normalizer is one entry short."""
+    copy = shutil.copytree(exported, folder)
+    trie = struct.pack("<255I", (ord(letter) ^ 0xFF) << 10, *[0] * 254)
+    charsmap = base64.b64encode(struct.pack("<I", len(trie)) + trie + b"a\0").decode()
+    tokenizer = json.loads((copy / "tokenizer.json").read_text("utf-8"))
+    tokenizer["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    (copy / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    config = json.loads((copy / "config.json").read_text("utf-8"))
+    config["fingerprint"] = _fingerprint(copy, config)
+    (copy / "config.json").write_text(json.dumps(config), "utf-8")
+    return copy
+
+
+def test_a_text_that_the_tokenizer_fails_on_is_rejected_by_id(exported: Path, logs: Path, tmp_path: Path) -> None:
+    export = panicking(exported, tmp_path / "export", "Q")
+    good = [d for d in read(logs / "2.parquet") if not any("Q" in f"{turn.request}{turn.response}" for turn in d.turns)]
+    bad = [Dialogue(id=f"bad {k}", turns=[Turn(request="fine"), Turn(response=f"Q {k}")]) for k in range(2)]
+    write([*good[:5], bad[0], *good[5:], bad[1]], tmp_path / "logs.jsonl")
+    for counts in (Counts(len(good), 0, 2, 0), Counts(0, len(good), 2, 0)):
+        assert backfill(str(export), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"), shard_rows=9) == counts
+    assert [dialogue.id for dialogue in read(tmp_path / "out")] == [dialogue.id for dialogue in good]
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert [(row["row"], row["id"]) for row in rows] == [(6, "bad 0"), (len(good) + 2, "bad 1")]
+    assert "tokenizer" in rows[0]["problem"]
+    with pytest.raises(ValueError, match="the tokenizer fails on a text"):
+        labelgen.load(export)(bad)
+
+
+def test_a_tokenizer_that_fails_on_any_text_rejects_no_row(
+    exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: Any, texts: Any) -> Any:
+        raise ValueError("no memory for tokens")
+
+    annotator = labelgen.load(exported)
+    monkeypatch.setattr("labelgen.inputs.batch.TextEncoder._encode", failing)
+    with pytest.raises(ValueError, match="no memory for tokens"):
+        list(annotator.stream(read(logs / "2.parquet"), lambda dialogue, error: None))
+
+
+def test_file_names_need_not_be_text(exported: Path, logs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    name = os.fsdecode(b"caf\xe9")
+    write(list(read(logs / "2.parquet"))[:2], folder / f"{name}.jsonl")
+    with (folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        file.write("broken\n")
+    assert backfill(str(exported), str(folder), str(tmp_path / "out")) == Counts(2, 0, 1, 0)
+    assert backfill(str(exported), str(folder / f"{name}.jsonl"), str(tmp_path / "out")) == Counts(0, 2, 1, 0)
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
+    assert json.loads(file.read_text("utf-8"))["source"] == str(folder / f"{name}.jsonl")
+
+
+def test_rejected_rows_of_input_that_is_gone_are_deleted(
+    exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "FRAGMENT_BYTES", 300)
+    label = partial(backfill, str(exported), output=str(tmp_path / "out"))
+    good = '{"id": "%s", "turns": [{"request": "hi"}]}\n'
+    for name in ("moved", "shorter", "kept"):
+        (tmp_path / f"{name}.jsonl").write_text(good % name + 40 * "broken line of a log\n", "utf-8")
+        label(input=str(tmp_path / f"{name}.jsonl"))
+    rejected = tmp_path / "out" / "_rejected"
+    assert len(list(rejected.iterdir())) == 9
+    (tmp_path / "moved.jsonl").unlink()
+    (tmp_path / "shorter.jsonl").write_text(good % "shorter" + "broken\n", "utf-8")
+    label(input=str(tmp_path / "shorter.jsonl"))
+    assert sorted(file.name.partition("-")[0] for file in rejected.iterdir()) == ["kept"] * 3 + ["shorter"]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_an_output_that_is_removed_during_the_run_is_an_error(
+    exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bool
+) -> None:
+    real, output = shards.Output.save, tmp_path / "out"
+
+    def removing(self: shards.Output, name: str, content: bytes) -> None:
+        real(self, name, content)
+        if name.endswith("04.parquet" if last else "01.parquet"):
+            shutil.rmtree(output)
+
+    monkeypatch.setattr(shards.Output, "save", removing)
+    with pytest.raises(FileNotFoundError, match="the output was removed during the run; run the same command again to resume"):
+        backfill(str(exported), str(logs / "2.parquet"), str(output), shard_rows=7)
+    assert not output.exists(), "no folder without its manifest is left"
+
+
+def test_what_could_steer_a_terminal_is_escaped(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    folder = tmp_path / "logs\x1b[2J"
+    folder.mkdir()
+    write([Dialogue(id="a", turns=[Turn(request="hi")])], folder / "a.jsonl")
+    (folder / "b\x1b[2J\nforged.txt").touch()
+    for source in (folder, folder / "none.jsonl"):
+        arguments = [f"export={exported}", f'input="{source}"', f"output={tmp_path / 'out'}"]
+        monkeypatch.setattr(sys, "argv", ["labelgen", "backfill", *arguments])
+        monkeypatch.chdir(tmp_path)
+        try:
+            main()
+        except SystemExit as end:
+            print(end.code)
+    shown = capfd.readouterr()
+    assert "b\\x1b[2J\\nforged.txt" in shown.out
+    assert "logs\\x1b[2J/none.jsonl: no such file" in shown.out
+    assert "\x1b" not in shown.out + shown.err
 
 
 def test_uris_and_patterns_are_read_everywhere(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
