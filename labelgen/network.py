@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelgen.dialogue import Label
 from labelgen.inputs.batch import Batch, TextEncoder
 from labelgen.metrics import Prediction
 from labelgen.model.encoder import Encoder
 from labelgen.model.losses import Loss
-from labelgen.tasks import Task
+from labelgen.tasks import Decoded, Task
 
 
 class Network(nn.Module):
@@ -26,14 +25,14 @@ class Network(nn.Module):
             raise ValueError(f"tasks: the key must be the task's name, but {wrong}")
         self.encoder = encoder
         self.tasks = dict(tasks)
-        self.heads = nn.ModuleDict({name: task.head(encoder.width) for name, task in tasks.items()})
+        self.heads = nn.ModuleDict({name: task.head(encoder.width, encoder.dialogue_encoder.dropout.p) for name, task in tasks.items()})
 
     def text_encoder(self) -> TextEncoder:
         """The tokenizer that belongs to the encoder."""
         return TextEncoder(self.encoder.tokenizer, self.encoder.max_tokens)
 
     def forward(self, batch: Batch, tokens: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits of each task, [T, K] or [M, K]. `tokens` [L, D]: states of the turn encoder, where they are known already."""
+        """Logits of each task, [rows, K]. `tokens` [L, D]: states of the turn encoder, where they are known already."""
         states = self.encoder(batch, tokens)
         return {name: head(states, batch) for name, head in self.heads.items()}
 
@@ -42,19 +41,21 @@ class Network(nn.Module):
         return {name: task.loss(logits[name], batch) for name, task in self.tasks.items()}
 
     def predict(self, logits: Mapping[str, Tensor], batch: Batch, source: str) -> list[dict[str, Prediction]]:
-        """Per dialogue of the batch, in its order: what each task says."""
-        rows = {"turn": batch.num_turns, "token": batch.num_tokens}
-        split = {
-            name: np.split(torch.softmax(logits[name].float(), 1).cpu().numpy(), np.cumsum(rows[task.level])[:-1])
-            for name, task in self.tasks.items()
-        }
+        """The predictions of each task for each dialogue of the batch, in its order; `source` is that of the labels.
+
+        A task's labels are decoded in the order of the tasks, so that one can read those before it.
+        """
+        rows = {name: self._probabilities(name, logits[name], batch) for name in self.tasks}
         predictions = []
         for b, (dialogue, utterances) in enumerate(zip(batch.dialogues, batch.encodings, strict=True)):
-            decoded: dict[str, list[Label]] = {}
-            said: dict[str, Prediction] = {}
+            decoded: dict[str, list[Decoded]] = {}
             for name, task in self.tasks.items():
-                labels = task.decode(split[name][b], dialogue, utterances, decoded)
-                decoded[name] = [label.model_copy(update={"source": source}) for label in labels]
-                said[name] = Prediction(decoded[name], split[name][b])
-            predictions.append(said)
+                decoded[name] = task.decode(rows[name][b], dialogue, utterances, decoded)
+            labels = {name: [item.label(name, source) for item in items] for name, items in decoded.items()}
+            predictions.append({name: Prediction(labels[name], rows[name][b]) for name in self.tasks})
         return predictions
+
+    def _probabilities(self, name: str, logits: Tensor, batch: Batch) -> list[np.ndarray]:
+        """Softmax of a task's logits, split into the rows of each dialogue."""
+        probabilities = torch.softmax(logits.float(), 1).cpu().numpy()
+        return np.split(probabilities, np.cumsum(self.tasks[name].rows(batch))[:-1])

@@ -106,50 +106,23 @@ for confidence, name, task, value in doubts[:5]:
 # %% [markdown]
 # ## A label type of your own
 #
-# A label type is a class with six short methods: which values there are, the target, the head, the
-# loss, the metrics, and the labels. Is a request polite? Annotators' answers are votes in the
+# A label type that classifies requests, responses or dialogues is a class with a name, its labels,
+# and one method: what the annotations say. Is a request polite? Annotators' answers are votes in the
 # record; a turn without a vote is not annotated, and then it counts nowhere.
 
 # %%
 from dataclasses import dataclass
 from typing import ClassVar
 
-from labelgen.dialogue import Label
-from labelgen.inputs.batch import IGNORE
-from labelgen.metrics import Accuracy, Compared, Figure
-from labelgen.model.losses import masked_cross_entropy
-from labelgen.tasks import ClassHead, Task, classes
+from labelgen.tasks import Classification
 
 
 @dataclass(frozen=True)
-class Politeness(Task):
+class Politeness(Classification):
     name: ClassVar[str] = "politeness"
-    score: ClassVar[str] = "accuracy"
-    labels: tuple[str, ...] = ("plain", "polite")
+    labels = ("plain", "polite")
 
-    def values(self, dialogue):
-        return [answer for answer in self._answers(dialogue) if answer]
-
-    def encode(self, dialogue, utterances):
-        return classes(self._answers(dialogue), self.labels, IGNORE)
-
-    def head(self, width):
-        return ClassHead(width, len(self.labels), "request")
-
-    def loss(self, logits, batch):
-        return masked_cross_entropy(logits, batch.targets[self.name])
-
-    def metrics(self):
-        return {"accuracy": Figure(Accuracy(), self._read)}
-
-    def decode(self, probabilities, dialogue, utterances, decoded):
-        best = enumerate(probabilities)
-        return [Label(task=self.name, value=self.labels[row.argmax()], turns=[t], confidence=row.max(), source="") for t, row in best]
-
-    def _read(self, dialogue, prediction):
-        return Compared([self.labels[k] for k in prediction.probabilities.argmax(1)], self._answers(dialogue))
-
-    def _answers(self, dialogue):
+    def annotated(self, dialogue):
         votes = [[vote.value for vote in turn.votes if vote.question == "politeness"] for turn in dialogue.turns]
         return [answers[0] if answers else None for answers in votes]
 

@@ -9,7 +9,7 @@ import pytest
 
 import labelgen
 from labelgen.dialogue import Dialogue, parse
-from labelgen.evaluation.baselines import BASELINES, Eager, Majority, frequencies, slot_values
+from labelgen.evaluation.baselines import BASELINES, Baselines
 from labelgen.evaluation.evaluate import score, short
 from labelgen.io.files import read
 from labelgen.tasks import Task
@@ -17,7 +17,7 @@ from labelgen.tasks.defect import Defect
 from labelgen.tasks.goal_evaluation import GoalEvaluation
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 from labelgen.tasks.intent import Intent
-from labelgen.tasks.slot import SlotTask
+from labelgen.tasks.slot import SlotTask, known_values
 from labelgen.training.data import fit_labels
 
 SMALL = (
@@ -113,7 +113,7 @@ def held_out() -> list[Dialogue]:
 
 
 def test_majority(training: list[Dialogue], tasks: dict[str, Task], held_out: list[Dialogue]) -> None:
-    figures = score(tasks, Majority(tasks, training).predict(held_out)).metrics
+    figures = score(tasks, Baselines("majority", tasks, training).predict(held_out)).metrics
     value = {name: figure.value for name, figure in figures.items()}
     assert value["intent/accuracy"] == 3 / 4
     assert value["intent/macro_f1"] == pytest.approx((2 * 3 / (2 * 3 + 1) + 0) / 2)
@@ -124,7 +124,7 @@ def test_majority(training: list[Dialogue], tasks: dict[str, Task], held_out: li
 
 
 def test_eager(training: list[Dialogue], tasks: dict[str, Task], held_out: list[Dialogue]) -> None:
-    figures = score(tasks, Eager(tasks, training).predict(held_out)).metrics
+    figures = score(tasks, Baselines("eager", tasks, training).predict(held_out)).metrics
     value = {name: figure.value for name, figure in figures.items()}
     assert value["defect/f1"] == pytest.approx(2 * 1 / (2 * 1 + 3))
     assert value["defect/ap"] == 1 / 4
@@ -138,10 +138,14 @@ def test_eager(training: list[Dialogue], tasks: dict[str, Task], held_out: list[
 
 
 def test_frequencies_are_over_what_is_labelled(training: list[Dialogue], tasks: dict[str, Task]) -> None:
-    assert frequencies(tasks["intent"], training).tolist() == [3 / 5, 1 / 5, 1 / 5]
-    assert frequencies(tasks["goal_evaluation"], training).tolist() == pytest.approx([2 / 3, 0, 1 / 3])
-    unlabelled = [dialogue.content() for dialogue in training]
-    assert frequencies(tasks["defect"], unlabelled).tolist() == [1 / 2, 1 / 2]
+    def frequencies(name: str, dialogues: list[Dialogue]) -> list[float]:
+        baseline = tasks[name].majority(dialogues)
+        assert baseline is not None
+        return baseline.guess(dialogues[0], {}).probabilities[0].tolist()
+
+    assert frequencies("intent", training) == [3 / 5, 1 / 5, 1 / 5]
+    assert frequencies("goal_evaluation", training) == pytest.approx([2 / 3, 0, 1 / 3])
+    assert frequencies("defect", [dialogue.content() for dialogue in training]) == [1 / 2, 1 / 2]
 
 
 def test_longest_known_value_wins_whatever_its_case() -> None:
@@ -150,7 +154,6 @@ def test_longest_known_value_wins_whatever_its_case() -> None:
         return parse({"id": text, "turns": [{"request": text, "request_slots": spans}]})
 
     training = [said("New York", ("city", "New York")), said("a new one", ("state", "new")), said("my york", ("name", "york"))]
-    assert slot_values(training) == {("new", "york"): "city", ("new",): "state", ("york",): "name"}
-    tasks = {"slot": fit_labels(SlotTask(), training)}
-    found = Eager(tasks, training).slots(said("NEW YORK, or York?"))
+    assert known_values(training) == {("new", "york"): "city", ("new",): "state", ("york",): "name"}
+    found = SlotTask().eager(training).guess(said("NEW YORK, or York?"), {}).decoded
     assert [(label.value, label.text) for label in found] == [("city", "NEW YORK"), ("name", "York")]

@@ -55,7 +55,8 @@ def main(export: str, root: str, split: str = "dev") -> None:
             changed = dict(said)
             for task, mask in ((intent, of_intent), (slot, of_slot)):
                 probabilities = restricted(said[task.name].probabilities, mask)
-                changed[task.name] = Prediction(task.decode(probabilities, dialogue, utterances, {}), probabilities)
+                labels = [item.label(task.name, annotator.source) for item in task.decode(probabilities, dialogue, utterances, {})]
+                changed[task.name] = Prediction(labels, probabilities)
             yield dialogue, changed
 
     pairs = list(annotator.predict(SGD(root, split).read()))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from labelgen.corpora import Corpus
 from labelgen.dialogue import Dialogue
-from labelgen.evaluation.baselines import BASELINES
+from labelgen.evaluation.baselines import BASELINES, Baselines
 from labelgen.io.files import RejectedFile
 from labelgen.labelling.export import load, task_classes
 from labelgen.metrics import Figure, Interval, Prediction, Result, bootstrap, selection_score
@@ -66,7 +66,7 @@ def evaluate(
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
     scores = score(own, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
     known = list(reference.read(lambda error: None)) if reference else []
-    trivial = {name: kind(own, known) for name, kind in BASELINES.items() if known}
+    trivial = {kind: Baselines(kind, own, known) for kind in BASELINES if known}
     baselines = {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
     told = {
         **scores.as_dict(),

@@ -305,11 +305,12 @@ def _try(network: Network, space: FeatureSpace) -> None:
 def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task:
     """A task by its dotted path: only labelgen.tasks.*, or a class that the caller gave."""
     target = str(spec.pop("_target_"))
-    if not all(isinstance(label, str) for label in spec["labels"]) or isinstance(spec["labels"], str):
+    labels = spec.pop("labels")
+    if not all(isinstance(label, str) for label in labels) or isinstance(labels, str):
         raise ValueError(f"the labels of task {name!r} are not a list of texts; export again")
-    "".join(spec["labels"]).encode()  # what cannot be written is an error now
+    "".join(labels).encode()  # what cannot be written is an error now
     if name in given:
-        return given[name](**spec)
+        return given[name](**spec).with_labels(labels)
     module, _, kind = target.rpartition(".")
     if not module.startswith("labelgen.tasks.") or not all(part.isidentifier() for part in target.split(".")):
         raise ValueError(
@@ -322,4 +323,4 @@ def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task
         raise ValueError(f"task {name!r} names {target}, which does not exist in this version") from None
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise ValueError(f"task {name!r} names {target}, which is no task")
-    return found(**spec)
+    return found(**spec).with_labels(labels)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor, nn
 
-from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encoding
+from labelgen.dialogue import Dialogue
 from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction, SpanF1
-from labelgen.model.losses import Loss, masked_cross_entropy
-from labelgen.tasks import ClassHead, Decoded, Task, classes
+from labelgen.tasks import Classification, Decoded, Earlier, Utterances
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 
 ANSWER = "goal_success"  # the question of the vote that holds a user's own answer, 1.0 or 0.0
@@ -28,7 +24,7 @@ def user_answer(dialogue: Dialogue) -> bool | None:
 
 
 @dataclass(frozen=True)
-class GoalEvaluation(Task):
+class GoalEvaluation(Classification):
     """Success, success after a failure, or failure; one class a goal, read at its last turn.
 
     Training reads the last turns of the annotated goals, labelling those of the goals that segmentation found.
@@ -37,23 +33,19 @@ class GoalEvaluation(Task):
     name: ClassVar[str] = "goal_evaluation"
     score: ClassVar[str] = "failure_f1"
 
-    labels: Sequence[str] = ("success", "recovered", "failure")
+    utterance: ClassVar = "response"
+    rare: ClassVar = "failure"
+    labels = ("success", "recovered", "failure")
 
-    def values(self, dialogue: Dialogue) -> Iterable[str]:
-        return (goal.outcome for goal in dialogue.goals or () if goal.outcome is not None)
+    def annotated(self, dialogue: Dialogue) -> list[str | None]:
+        """The outcomes, each at its goal's last turn.
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
-        """Where the outcome of a dialogue's only goal is unknown, the user's own answer stands in for it."""
+        Where the outcome of a dialogue's only goal is unknown, the user's own answer stands in for it.
+        """
         ends: dict[int, str | None] = {goal.turns[-1]: goal.outcome for goal in dialogue.goals or ()}
         if len(ends) == 1 and None in ends.values() and (reached := user_answer(dialogue)) is not None:
             ends = dict.fromkeys(ends, "success" if reached else "failure")
-        return classes((ends.get(t) for t in range(len(dialogue.turns))), self.labels, IGNORE)
-
-    def head(self, width: int) -> nn.Module:
-        return ClassHead(width, len(self.labels), "response")
-
-    def loss(self, logits: Tensor, batch: Batch) -> Loss:
-        return masked_cross_entropy(logits, batch.targets[self.name])
+        return [ends.get(t) for t in range(len(dialogue.turns))]
 
     def metrics(self) -> dict[str, Figure]:
         """First what a user gets: the failures among the labels that are written, which stand on predicted goals.
@@ -112,13 +104,10 @@ class GoalEvaluation(Task):
     def _scores_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         return Compared(self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist(), self._given_goals(dialogue))
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
         """One label for each goal that segmentation found; confidence given that the goal is right."""
-        labels = []
-        for goal in decoded.get(GoalSegmentation.name, ()):
-            row = probabilities[goal.turns[-1]]
-            labels.append(Label(task=self.name, value=self.labels[row.argmax()], turns=goal.turns, confidence=row.max(), source=""))
-        return labels
+        goals = earlier.get(GoalSegmentation.name, ())
+        return [self.most_probable(probabilities[goal.turns[-1]], goal.turns) for goal in goals]
 
 
 def _has_outcome(dialogue: Dialogue) -> bool:

@@ -16,13 +16,13 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from labelgen.dialogue import Dialogue, Label
-from labelgen.inputs.batch import IGNORE, Batch, Encoding, Group
+from labelgen.dialogue import Dialogue
+from labelgen.inputs.batch import IGNORE, Batch, Group
 from labelgen.metrics import BoundaryF1, Compared, Figure, PairwiseF1, Pk, Prediction, WindowDiff
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, marginal_cross_entropy
 from labelgen.model.packed import sizes
-from labelgen.tasks import Decoded, Task
+from labelgen.tasks import Baseline, Decoded, Earlier, Guess, Task, Utterances
 
 HYPOTHESES = 256  # of a search: all partitions of six turns are 203
 SUMS = 2**18  # numbers that a search adds up for a dialogue, about: hypotheses times the square of the turns
@@ -37,7 +37,7 @@ class PointerHead(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.new = nn.Linear(width, 1)
-        self.stay = nn.Linear(width, 1)  # added to the turn right before: most goals go on
+        self.stay = nn.Linear(width, 1)  # added to the turn right before: most goals continue
 
     def forward(self, states: States, batch: Batch) -> Float[Tensor, "T K"]:
         requests = states.request
@@ -86,14 +86,12 @@ class GoalSegmentation(Task):
 
     name: ClassVar[str] = "goal_segmentation"
     score: ClassVar[str] = "boundary_f1"
+    labels = ()  # a goal's value is its number
 
-    def values(self, dialogue: Dialogue) -> Iterable[str]:
-        return ()
-
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
         return np.array([IGNORE if goal is None else goal for goal in dialogue.goal_of_turns()], np.int64)
 
-    def head(self, width: int) -> nn.Module:
+    def head(self, width: int, dropout: float) -> nn.Module:
         return PointerHead(width)
 
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
@@ -114,11 +112,32 @@ class GoalSegmentation(Task):
                 predicted[turn] = int(label.value)
         return Compared(predicted, dialogue.goal_of_turns())
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
         """The goals of the most probable partition that `partition` finds, in the order of their first turns."""
         goals = partition(probabilities)
         found = enumerate(zip(turns_of(goals), confidences(probabilities, goals), strict=True))
-        return [Label(task=self.name, value=str(g), turns=turns.tolist(), confidence=c, source="") for g, (turns, c) in found]
+        return [Decoded(str(g), turns.tolist(), confidence) for g, (turns, confidence) in found]
+
+    def majority(self, dialogues: Iterable[Dialogue]) -> Baseline:
+        """One goal a dialogue."""
+        return Goals(self, opens=False)
+
+    def eager(self, dialogues: Iterable[Dialogue]) -> Baseline:
+        """A new goal each turn."""
+        return Goals(self, opens=True)
+
+
+@dataclass(frozen=True)
+class Goals(Baseline):
+    """Each turn opens a goal, or each but the first joins the turn before."""
+
+    task: GoalSegmentation
+    opens: bool
+
+    def guess(self, dialogue: Dialogue, earlier: Earlier) -> Guess:
+        turns = len(dialogue.turns)
+        rows = np.tile(np.eye(1, 1 + turns), (turns, 1)) if self.opens else np.eye(turns, 1 + turns)
+        return Guess(self.task.decode(rows, dialogue, [], earlier), rows)
 
 
 def partition(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:

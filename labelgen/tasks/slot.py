@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
-from labelgen.inputs.batch import IGNORE, Batch, Encoding
+from labelgen.inputs.batch import IGNORE, Batch
 from labelgen.metrics import Compared, Figure, Prediction, SpanF1
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
-from labelgen.tasks import Decoded, Task
+from labelgen.tasks import Baseline, Decoded, Earlier, Guess, Task, Utterances
+
+WORD = re.compile(r"\w+")
 
 
 class TokenHead(nn.Module):
     """Token states fused with the state of their utterance: [M, K]."""
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
         super().__init__()
         self.token = nn.Linear(width, width)
         self.utterance = nn.Linear(width, width, bias=False)
         self.activation = nn.GELU()
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(width, num_classes)
 
     def forward(self, states: States, batch: Batch) -> Float[Tensor, "M K"]:
@@ -36,7 +40,12 @@ class TokenHead(nn.Module):
         return logits
 
 
-Span = tuple[str, int | None, int | None]  # name, start, end
+class Span(NamedTuple):
+    """A slot and where it stands in its utterance, in code points."""
+
+    name: str
+    start: int | None
+    end: int | None
 
 
 @dataclass(frozen=True)
@@ -51,10 +60,12 @@ class SlotTask(Task):
     score: ClassVar[str] = "span_f1"
     level: ClassVar = "token"
 
+    labels: Sequence[str] = ()
+
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (slot.name for turn in dialogue.turns for part in PARTS for slot in marked(turn.slots(part)))
 
-    def encode(self, dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
+    def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
         place = {name: k for k, name in enumerate(self.labels)}
         rows = [np.zeros(0, np.int64)]
         annotated = (turn.slots(part) for turn in dialogue.turns for part in PARTS)
@@ -75,8 +86,8 @@ class SlotTask(Task):
             rows.append(row)
         return np.concatenate(rows)
 
-    def head(self, width: int) -> nn.Module:
-        return TokenHead(width, 1 + 2 * len(self.labels))
+    def head(self, width: int, dropout: float) -> nn.Module:
+        return TokenHead(width, 1 + 2 * len(self.labels), dropout)
 
     def loss(self, logits: Tensor, batch: Batch) -> Loss:
         return masked_cross_entropy(logits, batch.targets[self.name])
@@ -85,10 +96,11 @@ class SlotTask(Task):
         return {"span_f1": Figure(SpanF1(), self._spans), "value_f1": Figure(SpanF1(), self._values)}
 
     def _spans(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        gold: list[list[Span] | None] = [
-            None if slots is None else [(slot.name, slot.start, slot.end) for slot in marked(slots)] for *_, slots in _utterances(dialogue)
+        gold = [
+            None if slots is None else [Span(slot.name, slot.start, slot.end) for slot in marked(slots)]
+            for *_, slots in _utterances(dialogue)
         ]
-        return Compared([[(k.value, k.start, k.end) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
+        return Compared([[Span(k.value, k.start, k.end) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
 
     def _values(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         gold = [
@@ -97,7 +109,7 @@ class SlotTask(Task):
         ]
         return Compared([[(k.value, plain(k.text or "")) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
 
-    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Sequence[Encoding | None], decoded: Decoded) -> list[Label]:
+    def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
         """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent.
 
         Tokens that share characters (an emoji in several pieces) count as one, with the first one's probabilities: spans never overlap.
@@ -114,11 +126,63 @@ class SlotTask(Task):
             text = dialogue.turns[t].text(part) or ""
             for first, last, number, confidence in spans_of(rows):
                 a, b = int(spans[first, 0]), int(spans[last, 1])
-                value, words = self.labels[number], text[a:b]
-                labels.append(
-                    Label(task=self.name, value=value, turns=[t], confidence=confidence, part=part, start=a, end=b, text=words, source="")
-                )
+                labels.append(Decoded(self.labels[number], [t], confidence, part, a, b, text[a:b]))
         return labels
+
+    def majority(self, dialogues: Iterable[Dialogue]) -> Baseline:
+        """No slots."""
+        return KnownValues({})
+
+    def eager(self, dialogues: Iterable[Dialogue]) -> Baseline:
+        """Every slot value of these dialogues, wherever it stands."""
+        return KnownValues(known_values(dialogues))
+
+
+@dataclass(frozen=True)
+class KnownValues(Baseline):
+    """Marks known values: their words, casefolded -> the slot's name."""
+
+    names: Mapping[tuple[str, ...], str]
+
+    def guess(self, dialogue: Dialogue, earlier: Earlier) -> Guess:
+        found = [
+            Decoded(name, [t], 1.0, part, start, end, text[start:end])
+            for t, turn in enumerate(dialogue.turns)
+            for part in PARTS
+            if (text := turn.text(part))
+            for name, start, end in self.find(text)
+        ]
+        return Guess(found, np.zeros((0, 1)))
+
+    def find(self, text: str) -> Iterator[Span]:
+        """Known values in a text, from the left and the longest first, without overlap."""
+        words = list(WORD.finditer(text))
+        longest = max(map(len, self.names), default=0)
+        at = 0
+        while at < len(words):
+            sizes = range(min(longest, len(words) - at), 0, -1)
+            size = next((n for n in sizes if casefolded(words[at : at + n]) in self.names), 0)
+            if size:
+                piece = words[at : at + size]
+                yield Span(self.names[casefolded(piece)], piece[0].start(), piece[-1].end())
+            at += max(size, 1)
+
+
+def casefolded(words: Iterable[re.Match[str]]) -> tuple[str, ...]:
+    """The matched words without case."""
+    return tuple(word.group().casefold() for word in words)
+
+
+def known_values(dialogues: Iterable[Dialogue]) -> dict[tuple[str, ...], str]:
+    """The words of each marked slot value -> the most frequent name of the slot."""
+    names: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for dialogue in dialogues:
+        for turn in dialogue.turns:
+            for part in PARTS:
+                for slot in marked(turn.slots(part)):
+                    names[casefolded(WORD.finditer(slot.value or ""))][slot.name] += 1
+    names.pop((), None)
+    return {words: count.most_common(1)[0][0] for words, count in names.items()}
 
 
 def marked(slots: Sequence[Slot] | None) -> Iterator[Slot]:

@@ -6,7 +6,6 @@ import hashlib
 import heapq
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -226,7 +225,7 @@ def fit_labels(task: Task, dialogues: Sequence[Dialogue]) -> Task:
     """The task with its label space: as configured, else what the annotations hold, sorted."""
     if task.labels:
         return task
-    return replace(task, labels=tuple(sorted({value for dialogue in dialogues for value in task.values(dialogue)})))
+    return task.with_labels(sorted({value for dialogue in dialogues for value in task.values(dialogue)}))
 
 
 def annotated(task: Task, dialogue: Dialogue) -> bool:

@@ -93,5 +93,5 @@ class Labeler(Learner):
 
 
 def plain(task: Task) -> dict[str, Any]:
-    """A task's fields as JSON values."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(task).items()}
+    """A task's label space and fields as JSON values."""
+    return {**asdict(task), "labels": list(task.labels)}

@@ -154,6 +154,8 @@ CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a category less": lambda told: told["features"]["categorical"]["device_type"].pop(),
     "a label less": lambda told: told["tasks"]["intent"]["labels"].pop(),
     "labels are numbers": lambda told: told["tasks"]["defect"].update(labels=[0, 1]),
+    "labels in another order": lambda told: told["tasks"]["defect"]["labels"].reverse(),
+    "other labels": lambda told: told["tasks"]["goal_evaluation"].update(labels=["good", "recovered", "bad"]),
     "labels are one text": lambda told: told["tasks"]["defect"].update(labels="no"),
     "an unknown field": lambda told: told["tasks"]["defect"].update(kind="x"),
     "a task of another name": lambda told: told["tasks"].update(fault=told["tasks"].pop("defect")),

@@ -6,6 +6,7 @@ import pytest
 from labelgen.dialogue import Dialogue, Goal, Label, Turn, Vote
 from labelgen.inputs.batch import IGNORE
 from labelgen.metrics import Prediction
+from labelgen.tasks import Decoded
 from labelgen.tasks.goal_evaluation import GoalEvaluation
 
 TASK = GoalEvaluation()
@@ -21,10 +22,7 @@ def test_outcomes_stand_at_the_last_turns() -> None:
 
 
 def test_labels_are_read_at_decoded_ends() -> None:
-    said = [
-        Label(task="goal_segmentation", value=str(k), turns=turns, confidence=0.5, source="")
-        for k, turns in enumerate([[0], [1, 5], [2, 3, 4]])
-    ]
+    said = [Decoded(str(k), turns, 0.5) for k, turns in enumerate([[0], [1, 5], [2, 3, 4]])]
     labels = TASK.decode(ROWS, DIALOGUE, [], {"goal_segmentation": said})
     assert [(label.value, label.turns) for label in labels] == [("success", [0]), ("recovered", [1, 5]), ("failure", [2, 3, 4])]
     assert [label.confidence for label in labels] == [0.8, 0.6, 1.0]

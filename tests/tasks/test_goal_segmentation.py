@@ -218,7 +218,7 @@ def test_annotations_round_trip_through_encode() -> None:
 def test_the_head_scores_earlier_turns_of_its_dialogue_only(
     make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue]
 ) -> None:
-    encoder, head = make_encoder().eval(), TASK.head(32)
+    encoder, head = make_encoder().eval(), TASK.head(32, 0.0)
 
     def logits_of(batch: Batch) -> list[torch.Tensor]:
         return list(head(encoder(batch), batch).split(batch.num_turns))

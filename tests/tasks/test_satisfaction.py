@@ -56,7 +56,7 @@ def test_other_questions_and_words_are_no_ratings() -> None:
 def test_where_ratings_are_read() -> None:
     dialogue = rated((3.0,), (), (1.0, 2.0), whole=(5.0, 4.0))
     assert labelled(Satisfaction().encode(dialogue, [None] * 6)).tolist() == [True, False, True]
-    assert labelled(DialogueSatisfaction().encode(dialogue, [None] * 6)).tolist() == [False, False, True]
+    assert labelled(DialogueSatisfaction().encode(dialogue, [None] * 6)).tolist() == [True], "one row a dialogue"
     assert list(Satisfaction().values(dialogue)) == ["neutral", "dissatisfied"]
     assert list(DialogueSatisfaction().values(dialogue)) == ["satisfied"]
 
@@ -65,7 +65,7 @@ def test_figures_read_the_sign_of_the_mean() -> None:
     dialogue = rated((3.0, 4.0), (), (1.0, 3.0))
     rows = np.array([[0.1, 0.2, 0.7], [1.0, 0.0, 0.0], [0.2, 0.5, 0.3]])
     task = Satisfaction()
-    said = Prediction(task.decode(rows, dialogue, [None] * 6, {}), rows)
+    said = Prediction([item.label(task.name, "test") for item in task.decode(rows, dialogue, [None] * 6, {})], rows)
     assert [label.value for label in said.labels] == ["satisfied", "dissatisfied", "neutral"]
     figures = task.metrics()
     for figure in figures.values():
@@ -105,8 +105,10 @@ def test_what_nobody_rated_changes_neither_loss_nor_gradient(
 
 
 def test_unknown_targets_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"tasks\.satisfaction: .*mean, votes"):
+    with pytest.raises(ValueError, match=r"tasks\.satisfaction\.target=majority: .*mean, votes"):
         Satisfaction(target="majority")
+    with pytest.raises(ValueError, match=r"tasks\.satisfaction\.distance=far: .*ranked_probability"):
+        Satisfaction(distance="far")
 
 
 def test_ratings_off_the_scale_are_refused() -> None:

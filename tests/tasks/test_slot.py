@@ -163,7 +163,7 @@ def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() ->
     dialogue = Dialogue(id="a", turns=[Turn(request="to Oslo at", request_slots=slots, response="Fine.")])
     utterances = sides_of(dialogue, BYTES)
     probabilities = one_hot(TASK.encode(dialogue, utterances), TASK)
-    prediction = Prediction(TASK.decode(probabilities, dialogue, utterances, {}), probabilities)
+    prediction = Prediction([item.label("slot", "test") for item in TASK.decode(probabilities, dialogue, utterances, {})], probabilities)
     assert list(TASK.values(dialogue)) == ["city"]
     for figure in TASK.metrics().values():
         figure.observe(dialogue, prediction)
@@ -175,7 +175,8 @@ def test_values_are_compared_without_case_and_spacing() -> None:
     gold = Dialogue(id="a", turns=[Turn(request="NEW  York", request_slots=[Slot(name="city", start=0, end=9)])])
     other = Dialogue(id="a", turns=[Turn(request="new york!", request_slots=[Slot(name="city", start=0, end=8)])])
     utterances = sides_of(other, BYTES)
-    labels = TASK.decode(one_hot(TASK.encode(other, utterances), TASK), other, utterances, {})
+    found = TASK.decode(one_hot(TASK.encode(other, utterances), TASK), other, utterances, {})
+    labels = [item.label("slot", "test") for item in found]
     figures = TASK.metrics()
     for figure in figures.values():
         figure.observe(gold, Prediction(labels, None))

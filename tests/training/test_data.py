@@ -22,7 +22,7 @@ from labelgen.tasks.goal_evaluation import GoalEvaluation
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 from labelgen.tasks.intent import Intent
 from labelgen.tasks.slot import SlotTask
-from labelgen.training.data import Batches, DialogueData, annotated, deal, share, shorten, texts_of
+from labelgen.training.data import Batches, DialogueData, annotated, deal, fit_labels, share, shorten, texts_of
 
 TASKS: dict[str, Task] = {task.name: task for task in (GoalSegmentation(), GoalEvaluation(), Intent(), SlotTask(), Defect())}
 
@@ -193,7 +193,7 @@ def test_tasks_without_any_annotation_are_left_out(tmp_path: Path, caplog: pytes
 def test_annotated_means_something_to_learn(name: str) -> None:
     task = data_task = TASKS[name]
     if name in ("intent", "slot"):
-        task = type(data_task)(labels=tuple(sorted({value for dialogue in MANY for value in data_task.values(dialogue)})))
+        task = fit_labels(type(data_task)(), MANY)
     assert any(annotated(task, dialogue) for dialogue in MANY)
     assert not any(annotated(task, dialogue.content()) for dialogue in MANY)
 

@@ -146,7 +146,7 @@ def test_the_description_is_plain_and_whole(labeler: Labeler) -> None:
     assert list(told["tasks"]) == list(labeler.network.tasks)
     for name, spec in told["tasks"].items():
         task = labeler.network.tasks[name]
-        assert type(task)(labels=tuple(spec["labels"]), weight=spec["weight"]) == task
+        assert type(task)(weight=spec["weight"]).with_labels(spec["labels"]) == task
 
 
 def test_without_tasks_there_is_nothing_to_train(make_encoder: Callable[..., Encoder]) -> None:
