@@ -25,7 +25,7 @@ class Network(nn.Module):
             raise ValueError(f"tasks: the key must be the task's name, but {wrong}")
         self.encoder = encoder
         self.tasks = dict(tasks)
-        self.heads = nn.ModuleDict({name: task.head(encoder.width, encoder.dialogue_encoder.dropout.p) for name, task in tasks.items()})
+        self.heads = nn.ModuleDict({name: task.head(encoder.width, encoder.settings.dropout) for name, task in tasks.items()})
 
     def text_encoder(self) -> TextEncoder:
         """The tokenizer that belongs to the encoder."""

@@ -56,9 +56,9 @@ def features(dialogues: list[Dialogue]) -> FeatureSpace:
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, Any]:
-    """The constructor arguments in conf/encoder/tiny.yaml."""
-    settings = yaml.safe_load((CONF / "encoder" / "tiny.yaml").read_text("utf-8"))
-    return {key: value for key, value in settings.items() if not key.startswith("_")}
+    """The constructor arguments in conf/encoder/tiny.yaml, over those in base.yaml."""
+    base, own = (yaml.safe_load((CONF / "encoder" / f"{name}.yaml").read_text("utf-8")) for name in ("base", "tiny"))
+    return {key: value for key, value in {**base, **own}.items() if not key.startswith("_") and key != "defaults"}
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from labelgen.config import CONF, explain, load_config, run, verbs
 from labelgen.corpora.simulated import Simulated
 from labelgen.io import files
+from labelgen.model.encoder import EncoderSettings
 
 SUPPLIED = {  # what train gives to the `_partial_` objects of a group
     "encoder": {"features"},
@@ -25,6 +27,7 @@ SUPPLIED = {  # what train gives to the `_partial_` objects of a group
     "optimizer": {"params"},
     "trainer": {"default_root_dir", "callbacks", "logger", "plugins", "num_sanity_val_steps", "use_distributed_sampler"},
 }
+DATACLASSES = {"labelgen.model.encoder.Encoder": EncoderSettings}  # a target -> what its `**settings` are
 HYDRAS_OWN = {"_target_", "_partial_"}
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
@@ -49,8 +52,17 @@ def objects(node: Any, place: str, group: str) -> Iterator[Object]:
             yield from objects(value, f"{place}[{k}]", group)
 
 
+def read_option(file: Path) -> Any:
+    """A config file, over the other options of its group that its defaults name."""
+    tree = yaml.safe_load(file.read_text("utf-8"))
+    below = [name for name in tree.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    for name in below:
+        tree = {**read_option(file.with_name(f"{name}.yaml")), **tree}
+    return tree
+
+
 def in_files() -> list[Object]:
-    files = [(file, yaml.safe_load(file.read_text("utf-8"))) for file in sorted(CONF.rglob("*.yaml"))]
+    files = [(file, read_option(file)) for file in sorted(CONF.rglob("*.yaml"))]
     return [found for file, tree in files for found in objects(tree, str(file.relative_to(CONF)), file.parent.name)]
 
 
@@ -69,13 +81,15 @@ def command_of(experiment: Path) -> list[str]:
 def check(found: Object) -> None:
     """The keys are exactly the parameters of a target of ours, and among those of a third party's."""
     target = found.settings["_target_"]
-    parameters = inspect.signature(get_object(target)).parameters
+    parameters = {*inspect.signature(get_object(target)).parameters}
+    if target in DATACLASSES:  # takes its fields as keywords
+        parameters = parameters - {"settings"} | {field.name for field in fields(DATACLASSES[target])}
     keys = found.settings.keys() - HYDRAS_OWN
-    assert keys <= parameters.keys(), f"{found.place}: {target} does not take {sorted(keys - parameters.keys())}"
+    assert keys <= parameters, f"{found.place}: {target} does not take {sorted(keys - parameters)}"
     partial = found.settings.get("_partial_", False)
     supplied = SUPPLIED.get(found.group, set()) if partial else set()
     assert not keys & supplied, f"{found.place}: train gives {sorted(keys & supplied)}"
-    left_out = parameters.keys() - keys - supplied if target.startswith("labelgen.") else set()
+    left_out = parameters - keys - supplied if target.startswith("labelgen.") else set()
     assert not left_out, f"{found.place}: {target} has {sorted(left_out)} too; every parameter stands in the yaml"
 
 
@@ -86,7 +100,7 @@ def test_keys_are_parameters(found: Object) -> None:
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*/*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
 def test_an_option_is_one_object(file: Path) -> None:
-    tree = yaml.safe_load(file.read_text("utf-8"))
+    tree = read_option(file)
     if file.parent.name == "experiment":
         assert "# @package _global_" in file.read_text("utf-8")
         assert not list(objects(tree, file.name, "experiment")), "an experiment holds overrides alone"

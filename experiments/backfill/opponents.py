@@ -25,7 +25,8 @@ from transformers import (
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import TextEncoder, group_equal
 from labelgen.inputs.pretrained import known_config
-from labelgen.model.encoder import EMBEDDINGS, LAYER, Encoder, PackedBackbone, TurnEncoder
+from labelgen.model.backbones import EMBEDDINGS, LAYER, PackedBackbone
+from labelgen.model.encoder import Encoder, TurnEncoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

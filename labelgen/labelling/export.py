@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib import import_module
 from math import inf, isfinite, prod
 from pathlib import Path
@@ -30,7 +31,7 @@ from labelgen.inputs.batch import Collator
 from labelgen.inputs.features import FeatureSpace
 from labelgen.io.paths import local_path
 from labelgen.labelling.annotator import Annotator, Precision
-from labelgen.model.encoder import Encoder
+from labelgen.model.encoder import Encoder, EncoderSettings
 from labelgen.network import Network
 from labelgen.tasks import Task
 from labelgen.training.checkpoint import read_checkpoint
@@ -44,7 +45,6 @@ GROWTH = {"Replace": 2, "ByteLevel": 2, "Precompiled": 16}  # by a step of a tok
 MAX_GROWTH = 64  # the steps of XLM-RoBERTa have 32, most 2
 MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
 LARGEST = 2**20  # integer in an architecture; the largest vocabularies have 900,000 tokens
-SETTINGS = {"max_tokens", "frozen_layers", "dialogue_layers", "dialogue_heads", "dropout", "causal"}
 
 
 def export(checkpoint: str, output: str) -> None:
@@ -234,7 +234,7 @@ def _build(path: Path, told: Mapping[str, Any], tasks: dict[str, type[Task]]) ->
     if wrong := [name for name, (mean, deviation) in numerical.items() if not (isfinite(mean) and 0 < deviation < inf)]:
         raise ValueError(f"features.numerical: {wrong[0]} has no mean and deviation to standardise by; export again")
     space = FeatureSpace(told["features"]["categorical"], numerical, told["features"]["response"])
-    settings = {key: told["encoder"][key] for key in SETTINGS}
+    settings = {field.name: told["encoder"][field.name] for field in fields(EncoderSettings)}
     audio = told["encoder"].get("audio")  # a model without audio says nothing of it
     if not isinstance(audio, dict | None):
         raise ValueError("encoder.audio is not an architecture; a name would be looked up and read, which no export can ask for")

@@ -1,51 +1,62 @@
 """THE MODEL: tokens -> turn vectors -> dialogue states.
 
-    ids [L] -> TurnEncoder (RoBERTa or BERT, packed) -> token states [L, D] -> mean -> a vector for each distinct text [N, D]
-    -> laid out as the utterances of the turns [U, D], + utterance, + turn number, + FeatureEncoder -> DialogueEncoder -> states [U, D]
+    ids [L] -> TurnEncoder (a published Transformer) -> token states [L, D] -> mean -> a vector for each distinct text [N, D]
+    -> arranged as the utterances of the turns [U, D], + role, + turn number, + FeatureEncoder -> DialogueEncoder -> states [U, D]
 
-Each distinct text is encoded once. Sequences lie one after another without padding (batch.py has the legend), through the layers of
-packed.py. Where the model reads audio, the vector of a request's recording (audio_encoder.py) is added to its utterance.
+Each distinct text is encoded once. Sequences lie one after another without padding (see the legend in batch.py). The Transformer layers
+are in packed.py, the published models in backbones.py. Where the model reads audio, the vector of a request's recording
+(audio_encoder.py) is added to its utterance.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from labelgen.inputs.audio import Recordings
 from labelgen.inputs.batch import Audio, Batch, Group, chunks
 from labelgen.inputs.features import FIRST, FeatureSpace
-from labelgen.inputs.pretrained import Pretrained, byte_tokenizer, known_config, read_pretrained
+from labelgen.inputs.pretrained import Pretrained, byte_tokenizer, read_pretrained
 from labelgen.model.audio_encoder import AudioEncoder, SmallAudioConfig
+from labelgen.model.backbones import PACKED, HuggingFaceBackbone, PackedBackbone
 from labelgen.model.packed import PackedLayer, sinusoidal_positions, sizes
 
-PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
 TOKENS_AT_ONCE = 1024  # without gradients: more leaves the caches and faults in fresh pages (2,048: 8% slower, 4,096: 15%)
 TOKENS_AT_ONCE_GPU = 65_536  # there only memory is the limit: 0.4 GB of the widest states at width 384
-EMBEDDINGS = {  # our names -> those of Hugging Face's BERT and RoBERTa
-    "word_embeddings": "word_embeddings",
-    "position_embeddings": "position_embeddings",
-    "token_type_embeddings": "token_type_embeddings",
-    "embeddings_norm": "LayerNorm",
-}
-LAYER = {
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "up_projection": "intermediate.dense",
-    "down_projection": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
-}
-NEW = {"gamma": "weight", "beta": "bias"}
-OLD = re.compile(r"LayerNorm\.(gamma|beta)$")  # the first BERT checkpoints call them so
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What an encoder is, besides its backbone, tokenizer, features and audio. conf/encoder/base.yaml explains each setting.
+
+    Checkpoints and exports hold these fields. Raises ValueError where a rate is not in [0, 1).
+    """
+
+    max_tokens: int = 128
+    frozen_layers: int = 0
+    dialogue_layers: int = 3
+    dialogue_heads: int = 6
+    dropout: float = 0.1
+    backbone_dropout: float | None = 0.0
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("dropout", "backbone_dropout"):
+            rate = getattr(self, name)
+            if rate is not None and not 0.0 <= rate < 1.0:
+                raise ValueError(f"encoder.{name}={rate}: give a rate from 0 to less than 1")
+
+
+WEIGHTS_AGREE = ("backbone", "dialogue_layers", "dialogue_heads")  # of a description: where they differ, weights are not interchangeable
 
 
 class States(NamedTuple):
@@ -65,127 +76,16 @@ class States(NamedTuple):
         return rearrange(self.utterances, "(t two) d -> two t d", two=2)[1]
 
 
-class PackedBackbone(nn.Module):
-    """BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) over packed texts; takes the published weights."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        if (positions := config.get("position_embedding_type") or "absolute") != "absolute":
-            raise ValueError(f"the encoder's position_embedding_type is {positions!r}; only absolute positions are computed here")
-        width, epsilon = int(config["hidden_size"]), config.get("layer_norm_eps", 1e-12)
-        self.width = width
-        self.word_embeddings = nn.Embedding(config["vocab_size"], width)
-        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], width)
-        self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), width)
-        self.embeddings_norm = nn.LayerNorm(width, epsilon)
-        self.first_position = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa counts from there
-        self.layers = nn.ModuleList(
-            PackedLayer(
-                width,
-                config["num_attention_heads"],
-                config["intermediate_size"],
-                activation=config.get("hidden_act", "gelu"),
-                epsilon=epsilon,
-            )
-            for _ in range(config["num_hidden_layers"])
-        )
-        for table in (self.word_embeddings, self.position_embeddings, self.token_type_embeddings):
-            nn.init.normal_(table.weight, std=0.02)
-
-    @property
-    def max_length(self) -> int:
-        """Longest text in tokens."""
-        return self.position_embeddings.num_embeddings - self.first_position
-
-    def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
-        """Sum of word, position and kind embeddings, normalised."""
-        positions = torch.cat([torch.arange(length, device=ids.device).repeat(count) for count, length in groups])
-        embedded: Tensor = self.embeddings_norm(
-            self.word_embeddings(ids) + self.position_embeddings(positions + self.first_position) + self.token_type_embeddings.weight[0]
-        )
-        return embedded
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes the weights of a Hugging Face checkpoint, with or without its model prefix."""
-        ending = "embeddings.word_embeddings.weight"
-        prefix = next((key.removesuffix(ending) for key in weights if key.endswith(ending)), None)
-        if prefix is None:
-            raise ValueError(f"the checkpoint has no {ending}: not the weights of an encoder of the BERT or RoBERTa architecture")
-        source = {key.removeprefix(prefix): value for key, value in weights.items()}
-        source |= {OLD.sub(lambda end: f"LayerNorm.{NEW[end[1]]}", key): value for key, value in source.items() if OLD.search(key)}
-        state = {}
-        for key in self.state_dict():
-            owner, kind = key.rsplit(".", 1)
-            if owner in EMBEDDINGS:
-                state[key] = source[f"embeddings.{EMBEDDINGS[owner]}.{kind}"]
-                continue
-            _, number, part = owner.split(".")
-            theirs = f"encoder.layer.{number}."
-            if part == "query_key_value":
-                state[key] = torch.cat([source[f"{theirs}attention.self.{name}.{kind}"] for name in ("query", "key", "value")])
-            else:
-                state[key] = source[f"{theirs}{LAYER[part]}.{kind}"]
-        self.load_state_dict(state)
-
-
-class HuggingFaceBackbone(nn.Module):
-    """Any other Hugging Face encoder, run on groups of equal length; it is one indivisible layer."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        from transformers import AutoModel
-
-        known = known_config(config, ("input_ids",))
-        if known.is_encoder_decoder:
-            raise ValueError(f"{config['model_type']} is an encoder with a decoder; name an encoder alone")
-        for key, value in known.to_dict().items():
-            if "dropout" in key and isinstance(value, float):
-                setattr(known, key, 0.0)  # as in PackedBackbone; a frozen encoder must say the same each time
-        try:
-            self.model = AutoModel.from_config(known, trust_remote_code=False, attn_implementation="sdpa")
-        except ValueError:  # it has none
-            self.model = AutoModel.from_config(known, trust_remote_code=False, attn_implementation="eager")
-        for name, parameter in self.model.named_parameters():
-            if "pooler" in name:
-                parameter.requires_grad_(False)  # nothing reads it; distributed training waits for every gradient
-        self.width = int(known.hidden_size)
-        self.layers = nn.ModuleList([_WholeModel(self.model)])
-        self.max_length = int(getattr(known, "max_position_embeddings", None) or 512)
-
-    def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Tensor:
-        """Nothing yet: the one layer reads ids."""
-        return ids
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes a Hugging Face checkpoint's weights, with or without its model prefix."""
-        prefix = f"{self.model.base_model_prefix}."
-        own = self.model.state_dict()
-        state = {key.removeprefix(prefix): value for key, value in weights.items()}
-        self.model.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
-        missing = sorted(own.keys() - state.keys())
-        if [key for key in missing if "pooler" not in key]:
-            raise ValueError(f"the checkpoint lacks {missing[:3]}; is it of this architecture ({self.model.config.model_type})?")
-
-
-class _WholeModel(nn.Module):
-    """The layer of HuggingFaceBackbone; holds the model in a list, because its parent owns it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = [model]
-
-    def forward(self, ids: Tensor, groups: Sequence[Group]) -> Tensor:
-        parts = zip(groups, ids.split(sizes(groups)), strict=True)
-        outputs = (self.model[0](rearrange(part, "(n l) -> n l", n=group.count)).last_hidden_state for group, part in parts)
-        return torch.cat([rearrange(states, "n l d -> (n l) d") for states in outputs])
-
-
 class TurnEncoder(nn.Module):
-    """Texts -> states of their tokens. Its lowest `frozen_layers` layers (and the embeddings under them) do not learn."""
+    """Texts -> states of their tokens. Its lowest `frozen_layers` layers and the embeddings below them do not learn and drop nothing out.
 
-    def __init__(self, config: Mapping[str, Any], frozen_layers: int) -> None:
+    `config` is the backbone's config.json, `dropout` its rate (None: as published).
+    """
+
+    def __init__(self, config: Mapping[str, Any], frozen_layers: int, dropout: float | None = 0.0) -> None:
         super().__init__()
-        self.backbone = PackedBackbone(config) if config["model_type"] in PACKED else HuggingFaceBackbone(config)
+        packed = config["model_type"] in PACKED
+        self.backbone = PackedBackbone(config, dropout) if packed else HuggingFaceBackbone(config, dropout)
         if not 0 <= frozen_layers <= len(self.backbone.layers):
             raise ValueError(f"encoder.frozen_layers={frozen_layers}: the encoder has {len(self.backbone.layers)} layers")
         self.frozen_layers = frozen_layers
@@ -195,27 +95,36 @@ class TurnEncoder(nn.Module):
             self.backbone.requires_grad_(False)
             self.backbone.layers[frozen_layers:].requires_grad_(True)
 
+    def train(self, mode: bool = True) -> TurnEncoder:
+        """Frozen layers stay in evaluation mode: their states are the same each time, so that they can be kept."""
+        super().train(mode)
+        if self.frozen_layers:
+            self.backbone.eval()
+            self.backbone.layers[self.frozen_layers :].train(mode)
+        return self
+
     def frozen_states(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"] | Int[Tensor, " L"]:
-        """States after the frozen layers; they never change, so that they can be kept. HuggingFaceBackbone, not frozen: ids."""
+        """States after the embeddings and the frozen layers. A HuggingFaceBackbone that learns gives the ids."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_layers):
             x = self.backbone.embed(ids, groups)
             for layer in self.backbone.layers[: self.frozen_layers]:
                 x = layer(x, groups)
             return x
 
-    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], frozen_states: Tensor | None = None) -> Float[Tensor, "L D"]:
-        def encode(ids: Tensor, groups: Sequence[Group], frozen_states: Tensor | None) -> Tensor:
-            x = self.frozen_states(ids, groups) if frozen_states is None else frozen_states.to(self.dtype)
-            for layer in self.backbone.layers[self.frozen_layers :]:
-                x = layer(x, groups)
-            return x
+    def _encode(self, ids: Tensor, groups: Sequence[Group], frozen_states: Tensor | None) -> Tensor:
+        x = self.frozen_states(ids, groups) if frozen_states is None else frozen_states.to(self.dtype)
+        for layer in self.backbone.layers[self.frozen_layers :]:
+            x = layer(x, groups)
+        return x
 
+    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], frozen_states: Tensor | None = None) -> Float[Tensor, "L D"]:
+        """`frozen_states` [L, D]: the states after the frozen layers, where they are known already."""
         if torch.is_grad_enabled():
-            return encode(ids, groups, frozen_states)
+            return self._encode(ids, groups, frozen_states)
         pieces = list(chunks(groups, TOKENS_AT_ONCE if ids.device.type == "cpu" else TOKENS_AT_ONCE_GPU))
-        cut = [sum(sizes(piece)) for piece in pieces]
-        pieces_of_states = [None] * len(cut) if frozen_states is None else frozen_states.split(cut)
-        return torch.cat([encode(*piece) for piece in zip(ids.split(cut), pieces, pieces_of_states, strict=True)])
+        lengths = [sum(sizes(piece)) for piece in pieces]
+        states = [None] * len(lengths) if frozen_states is None else frozen_states.split(lengths)
+        return torch.cat([self._encode(*piece) for piece in zip(ids.split(lengths), pieces, states, strict=True)])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -229,11 +138,14 @@ class TurnEncoder(nn.Module):
 
 
 class FeatureEncoder(nn.Module):
-    """Categorical and numerical features -> one vector a turn. Starts at zero; a missing value has a vector of its own."""
+    """Categorical and numerical features of a turn -> what is added to its request and to its response. Starts at zero.
+
+    A missing value has a vector of its own. Features that are known with the response alone are not added to the request.
+    """
 
     def __init__(self, space: FeatureSpace, width: int) -> None:
         super().__init__()
-        self.of_response = [name in space.response for name in space.categorical]  # known with the response alone
+        self.of_response = [name in space.response for name in space.categorical]
         numerical_of_response = torch.tensor(2 * [float(name in space.response) for name in space.numerical])
         self.numerical_of_response: Tensor
         self.register_buffer("numerical_of_response", numerical_of_response, persistent=False)
@@ -243,18 +155,19 @@ class FeatureEncoder(nn.Module):
             nn.init.zeros_(module.weight)
 
     def forward(self, categorical: Int[Tensor, "T C"], numerical: Float[Tensor, "T F"]) -> Float[Tensor, "T 2 D"] | float:
-        """What is added to the request and to the response of each turn; 0.0 without features."""
+        """Standardised numbers are cut at 5 standard deviations. 0.0 without features."""
         if not self.categorical_embeddings and self.numerical_projection is None:
             return 0.0
-        early = late = torch.zeros((), device=categorical.device)
-        for table, column, is_late in zip(self.categorical_embeddings, categorical.unbind(1), self.of_response, strict=True):
-            early, late = (early, late + table(column)) if is_late else (early + table(column), late)
+        request = response = torch.zeros((), device=categorical.device)
+        for table, column, of_response in zip(self.categorical_embeddings, categorical.unbind(1), self.of_response, strict=True):
+            response = response + table(column)
+            request = request if of_response else request + table(column)
         if self.numerical_projection is not None:
-            present = torch.cat([numerical.nan_to_num(0.0).clamp(-5, 5), numerical.isnan().to(numerical.dtype)], dim=1)
-            present = present.to(self.numerical_projection.weight.dtype)
-            early = early + self.numerical_projection(present * (1 - self.numerical_of_response))
-            late = late + self.numerical_projection(present * self.numerical_of_response)
-        return torch.stack(torch.broadcast_tensors(early, early + late), dim=1)
+            values = torch.cat([numerical.nan_to_num(0.0).clamp(-5, 5), numerical.isnan().to(numerical.dtype)], dim=1)
+            values = values.to(self.numerical_projection.weight.dtype)
+            request = request + self.numerical_projection(values * (1 - self.numerical_of_response))
+            response = response + self.numerical_projection(values)
+        return torch.stack(torch.broadcast_tensors(request, response), dim=1)
 
 
 class DialogueEncoder(nn.Module):
@@ -276,35 +189,42 @@ class DialogueEncoder(nn.Module):
         nn.init.normal_(self.position_projection.weight, std=0.02)
 
     def arrange(self, texts: Float[Tensor, "N D"], utterances: Int[Tensor, " U"]) -> Float[Tensor, "U D"]:
-        """Lays the vectors of the distinct texts out as utterances of turns."""
+        """Arranges the vectors of the distinct texts as the utterances of the turns; text N is the missing utterance."""
         return torch.cat([self.input_norm(texts), self.missing_utterance])[utterances]
 
     def forward(self, utterances: Float[Tensor, "U D"], turns: Sequence[Group], features: Tensor | float = 0.0) -> Float[Tensor, "U D"]:
+        """`turns`: the groups of dialogues of equal length; `features` [T, 2, D]: what is added to each request and response."""
         numbers = torch.cat([torch.arange(length, device=utterances.device).repeat(count) for count, length in turns])
-        place = self.position_projection(sinusoidal_positions(numbers, utterances.shape[1]).to(utterances.dtype))
-        x = rearrange(utterances, "(t two) d -> t two d", two=2) + self.role_embeddings.weight + rearrange(place, "t d -> t 1 d") + features
+        positions = self.position_projection(sinusoidal_positions(numbers, utterances.shape[1]).to(utterances.dtype))
+        x = (
+            rearrange(utterances, "(t two) d -> t two d", two=2)
+            + self.role_embeddings.weight
+            + rearrange(positions, "t d -> t 1 d")
+            + features
+        )
         x = self.dropout(rearrange(x, "t two d -> (t two) d"))
         groups = [Group(count, 2 * length) for count, length in turns]
         for layer in self.layers:
             x = layer(x, groups)
-        out: Tensor = self.output_norm(x)
-        return out
+        states: Tensor = self.output_norm(x)
+        return states
 
 
 def read_tokenizer(own: str, path: str | None) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, by its text, or by its path where there is one."""
+    """The tokenizer in the file `path`, else the one whose tokenizer.json is the text `own`. ValueError where it is not one."""
     try:
         return Tokenizer.from_str(Path(path).read_text("utf-8") if path else own)
-    except Exception as error:  # what tokenizers raises has no type of its own
+    except Exception as error:  # tokenizers raises bare Exceptions
         raise ValueError(f"{path or 'tokenizer.json'}: not a tokenizer ({error})") from None
 
 
 class Encoder(nn.Module):
-    """Turn encoder, audio encoder, feature encoder and dialogue encoder in a row.
+    """The turn encoder, audio encoder, feature encoder and dialogue encoder, one after another.
 
-    `backbone` is a Hugging Face name, a folder, `package:NAME`, or a mapping (an architecture with random weights);
-    `tokenizer` the path of a tokenizer.json (null: the backbone's own; bytes for a mapping).
-    `audio` reads the recordings of requests: null (they are not read), `Small` settings, or a Hugging Face name or a folder.
+    `backbone` is a Hugging Face name, a folder, `package:NAME`, or a config.json as a mapping (random weights).
+    `tokenizer` is the path of a tokenizer.json; None takes the backbone's own, bytes for a mapping.
+    `audio` reads the recordings of requests: None (they are not read), a SmallAudioConfig, or a Hugging Face name or folder.
+    `settings` are the fields of EncoderSettings. Raises ValueError where the parts do not fit together.
     """
 
     def __init__(
@@ -312,61 +232,65 @@ class Encoder(nn.Module):
         backbone: str | Mapping[str, Any],
         features: FeatureSpace,
         tokenizer: str | None = None,
-        max_tokens: int = 128,
-        frozen_layers: int = 0,
-        dialogue_layers: int = 3,
-        dialogue_heads: int = 6,
-        dropout: float = 0.1,
-        causal: bool = False,
         audio: str | SmallAudioConfig | Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
         super().__init__()
+        self.settings = chosen = EncoderSettings(**settings)
         files = read_pretrained(backbone) if isinstance(backbone, str) else Pretrained(dict(backbone), byte_tokenizer(), None)
         self.config = files.config
         self.tokenizer = read_tokenizer(files.tokenizer, tokenizer)
-        self.turn_encoder = TurnEncoder(files.config, frozen_layers)
+        self.turn_encoder = TurnEncoder(files.config, chosen.frozen_layers, chosen.backbone_dropout)
         if files.weights is not None:
             self.turn_encoder.backbone.load(files.weights)
+        self._check_tokens()
+        self.feature_encoder = FeatureEncoder(features, self.width)
+        self.dialogue_encoder = DialogueEncoder(self.width, chosen.dialogue_layers, chosen.dialogue_heads, chosen.dropout, chosen.causal)
+        self.audio_encoder = None if audio is None else AudioEncoder(audio, self.width)
+
+    def _check_tokens(self) -> None:
         known = max(self.tokenizer.get_vocab().values(), default=-1) + 1
-        entries = int(files.config.get("vocab_size", known))  # an encoder of bytes or characters may have none
+        entries = int(self.config.get("vocab_size", known))  # an encoder of bytes or characters may have none
         if known > entries:
             raise ValueError(f"the tokenizer has {known} tokens, the encoder {entries}; name its own tokenizer")
-        if max_tokens > self.turn_encoder.backbone.max_length:
-            raise ValueError(f"encoder.max_tokens={max_tokens}: the encoder reads at most {self.turn_encoder.backbone.max_length}")
-        self.max_tokens = max_tokens
-        self.settings = {
-            "max_tokens": max_tokens,
-            "frozen_layers": frozen_layers,
-            "dialogue_layers": dialogue_layers,
-            "dialogue_heads": dialogue_heads,
-            "dropout": dropout,
-            "causal": causal,
-        }
-        self.feature_encoder = FeatureEncoder(features, self.width)
-        self.dialogue_encoder = DialogueEncoder(self.width, dialogue_layers, dialogue_heads, dropout, causal)
-        self.audio_encoder = None if audio is None else AudioEncoder(audio, self.width)
+        if self.max_tokens > (longest := self.turn_encoder.backbone.max_length):
+            raise ValueError(f"encoder.max_tokens={self.max_tokens}: the encoder reads at most {longest}")
 
     @property
     def width(self) -> int:
         """D."""
         return self.turn_encoder.width
 
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that are read."""
+        return self.settings.max_tokens
+
     def describe(self) -> dict[str, Any]:
-        """Plain values from which the architecture can be built again: `backbone` and settings."""
+        """Plain values from which the architecture can be built again: backbone, settings, and audio where it is read."""
         audio = {} if self.audio_encoder is None else {"audio": self.audio_encoder.describe()}
-        return json.loads(json.dumps({"backbone": self.config, **self.settings, **audio}))  # type: ignore[no-any-return]
+        return json.loads(json.dumps({"backbone": self.config, **asdict(self.settings), **audio}))  # type: ignore[no-any-return]
 
     def recordings(self) -> Recordings | None:
-        """What reads the requests' recordings; None: the model has no use for them."""
+        """What reads the requests' recordings; None where the model does not use them."""
         return None if self.audio_encoder is None else Recordings(self.audio_encoder.backbone.extractor)
 
-    def forward(self, batch: Batch, tokens: Float[Tensor, "L D"] | None = None) -> States:
-        """`tokens`: states of the turn encoder, where they are known already."""
+    def forward(self, batch: Batch, tokens: Float[Tensor, "L D"] | None = None, hidden: Bool[Tensor, " T"] | None = None) -> States:
+        """`tokens`: states of the turn encoder, where they are known already.
+
+        `hidden`: turns whose response the dialogue level does not see, nor the features that are known with it (pretraining).
+        """
         tokens = self.turn_encoder(batch.ids, batch.groups, batch.frozen_states) if tokens is None else tokens
-        utterances = self.dialogue_encoder.arrange(self.turn_encoder.pool(tokens, batch.groups), batch.utterances)
+        texts = self.turn_encoder.pool(tokens, batch.groups)
+        features = self.feature_encoder(batch.categorical, batch.numerical)
+        numbers = batch.utterances
+        if hidden is not None:
+            response = torch.stack([torch.zeros_like(hidden), hidden], dim=1)
+            numbers = numbers.masked_fill(rearrange(response, "t two -> (t two)"), len(texts))
+            features = torch.where(rearrange(response, "t two -> t two 1"), features[:, :1], features) if torch.is_tensor(features) else 0.0
+        utterances = self.dialogue_encoder.arrange(texts, numbers)
         if self.audio_encoder is not None:
             utterances = self._add_audio(self.audio_encoder, utterances, batch.audio)
-        features = self.feature_encoder(batch.categorical, batch.numerical)
         return States(tokens, self.dialogue_encoder(utterances, batch.turns, features))
 
     def _add_audio(self, encoder: AudioEncoder, utterances: Float[Tensor, "U D"], audio: Audio | None) -> Float[Tensor, "U D"]:
@@ -374,12 +298,15 @@ class Encoder(nn.Module):
         if audio is not None:
             return utterances.index_add(0, 2 * audio.turn, encoder(audio.frames, audio.groups).to(utterances.dtype))
         if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
-            nothing = torch.stack([parameter.sum() for parameter in encoder.parameters() if parameter.requires_grad]).sum()
-            return utterances + 0.0 * nothing.to(utterances.dtype)  # all ranks wait for every gradient
+            total = torch.stack([parameter.sum() for parameter in encoder.parameters() if parameter.requires_grad]).sum()
+            return utterances + 0.0 * total.to(utterances.dtype)  # all ranks wait for every gradient
         return utterances
 
     def parameter_depths(self) -> Iterator[tuple[nn.Parameter, int]]:
-        """Trainable turn-encoder parameters with their distance from the top: 0 the last layer, then 1, ...; published audio encoder: 0."""
+        """Pretrained parameters that learn, each with its distance from the top layer.
+
+        0 for the turn encoder's last layer, then 1, ...; 0 for a pretrained audio encoder.
+        """
         layers = self.turn_encoder.backbone.layers
         top = {id(p): len(layers) - 1 - k for k, layer in enumerate(layers) for p in layer.parameters()}
         for parameter in self.turn_encoder.parameters():

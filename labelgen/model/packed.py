@@ -1,7 +1,7 @@
-"""The Transformer layer that the encoders are made of, over packed sequences.
+"""The Transformer layer of all our encoders, over packed sequences.
 
-Sequences lie one after another without padding (batch.py has the legend): linear layers run over all items at once, attention runs once
-for each group of equal lengths, without a mask, so that the result is exact.
+Sequences lie one after another without padding (see the legend in batch.py). Linear layers run over all items at once. Attention runs
+once for each group of sequences of equal length, without a mask, so that it is exact.
 """
 
 from __future__ import annotations
@@ -27,18 +27,24 @@ def sizes(groups: Sequence[Group]) -> list[int]:
     return [count * length for count, length in groups]
 
 
-def packed_attention(query_key_value: Float[Tensor, "L E"], groups: Sequence[Group], num_heads: int, causal: bool) -> Float[Tensor, "L D"]:
-    """Attention within each sequence (Vaswani et al. 2017, eq. 1); E = 3 D. `split`, not slices: a slice's gradient is a full-size zero."""
+def packed_attention(
+    query_key_value: Float[Tensor, "L E"], groups: Sequence[Group], num_heads: int, causal: bool, dropout: float = 0.0
+) -> Float[Tensor, "L D"]:
+    """Attention within each sequence (Vaswani et al. 2017, eq. 1); E = 3 D. `dropout` is the rate for attention probabilities.
+
+    `split` instead of slices: the gradient of a slice is a zero tensor of full size.
+    """
     attended = []
     for (count, _), part in zip(groups, query_key_value.split(sizes(groups)), strict=True):
-        q, k, v = rearrange(part, "(n l) (three h d) -> three n h l d", n=count, three=3, h=num_heads)
-        attended.append(rearrange(F.scaled_dot_product_attention(q, k, v, is_causal=causal), "n h l d -> (n l) (h d)"))
+        query, key, value = rearrange(part, "(n l) (three h d) -> three n h l d", n=count, three=3, h=num_heads)
+        states = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=causal)
+        attended.append(rearrange(states, "n h l d -> (n l) (h d)"))
     return torch.cat(attended)
 
 
 def linear_into(layer: nn.Module, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
-    """`layer(x)`, written to the start of `memory`: a fresh block of megabytes costs more page faults than the sums take. No gradients."""
-    if type(layer) is not nn.Linear:  # wrapped or quantised: it knows better
+    """`layer(x)`, written to the start of `memory`: page faults of a fresh block of megabytes cost more than the sums. No gradients."""
+    if type(layer) is not nn.Linear:  # wrapped or quantised: it allocates its own output
         out: Tensor = layer(x)
         return out
     out = rearrange(memory[: len(x) * layer.out_features], "(l e) -> l e", l=len(x))
@@ -46,7 +52,10 @@ def linear_into(layer: nn.Module, x: Float[Tensor, "L D"], memory: Float[Tensor,
 
 
 class PackedLayer(nn.Module):
-    """One Transformer layer over packed sequences; norms after the sum (BERT) or before it (`norm_first`)."""
+    """One Transformer layer over packed sequences; its norms come after the residual sum (BERT) or before the sublayer (`norm_first`).
+
+    `dropout` is the rate on the output of both sublayers, `attention_dropout` that on attention probabilities.
+    """
 
     def __init__(
         self,
@@ -57,6 +66,7 @@ class PackedLayer(nn.Module):
         norm_first: bool = False,
         causal: bool = False,
         dropout: float = 0.0,
+        attention_dropout: float = 0.0,
         activation: str = "gelu",
         epsilon: float = 1e-12,
     ) -> None:
@@ -70,14 +80,14 @@ class PackedLayer(nn.Module):
         self.up_projection = nn.Linear(width, intermediate_size)
         self.down_projection = nn.Linear(intermediate_size, width)
         self.feed_forward_norm = nn.LayerNorm(width, epsilon)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.attention_dropout = nn.Dropout(dropout), attention_dropout
         self.activation, self.activate_in_place = ACTIVATIONS[activation], IN_PLACE[activation]
 
     def _attention(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
-        attended: Tensor = self.dropout(
-            self.attention_output(packed_attention(self.query_key_value(x), groups, self.num_heads, self.causal))
-        )
-        return attended
+        rate = self.attention_dropout if self.training else 0.0
+        attended = packed_attention(self.query_key_value(x), groups, self.num_heads, self.causal, rate)
+        output: Tensor = self.dropout(self.attention_output(attended))
+        return output
 
     def _feed_forward(self, x: Tensor) -> Tensor:
         output: Tensor = self.dropout(self.down_projection(self.activation(self.up_projection(x))))
@@ -87,25 +97,25 @@ class PackedLayer(nn.Module):
         if self.norm_first:
             x = x + self._attention(self.attention_norm(x), groups)
             return x + self._feed_forward(self.feed_forward_norm(x))
-        dropping = self.training and self.dropout.p
-        if x.device.type == "cpu" and not (torch.is_grad_enabled() or dropping or torch.is_autocast_enabled("cpu")):
+        drops = self.training and (self.dropout.p or self.attention_dropout)
+        if x.device.type == "cpu" and not (torch.is_grad_enabled() or drops or torch.is_autocast_enabled("cpu")):
             return self._infer(x, groups)
         x = self.attention_norm(x + self._attention(x, groups))
         output: Tensor = self.feed_forward_norm(x + self._feed_forward(x))
         return output
 
     def _infer(self, x: Tensor, groups: Sequence[Group]) -> Tensor:
-        """The same without gradients, in place: about 1.1 times as fast (experiments/encoder_throughput)."""
+        """The same without gradients and in place, about 1.1 times as fast (experiments/encoder_throughput)."""
         memory = x.new_empty(len(x) * max(self.query_key_value.out_features, self.up_projection.out_features))
         attended = packed_attention(linear_into(self.query_key_value, x, memory), groups, self.num_heads, self.causal)
         x = self.attention_norm(self.attention_output(attended).add_(x))
         wide = self.activate_in_place(linear_into(self.up_projection, x, memory))
-        out: Tensor = self.feed_forward_norm(self.down_projection(wide).add_(x))
-        return out
+        output: Tensor = self.feed_forward_norm(self.down_projection(wide).add_(x))
+        return output
 
 
 def sinusoidal_positions(positions: Int[Tensor, " T"], width: int) -> Float[Tensor, "T D"]:
-    """Position features without an upper bound (Vaswani et al. 2017, section 3.5)."""
+    """Position encodings without an upper bound (Vaswani et al. 2017, section 3.5)."""
     steps = torch.arange(width // 2, device=positions.device, dtype=torch.float32)
     angles = rearrange(positions.float(), "t -> t 1") * torch.exp(-9.21 * steps / (width // 2))  # 9.21 = ln 10,000
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -18,14 +18,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, EncodeTarget, Encoding
 from labelgen.metrics import Accuracy, AveragePrecision, selection_score
-from labelgen.model.encoder import Encoder, States
+from labelgen.model.encoder import Encoder
 from labelgen.model.losses import Loss, info_nce, masked_cross_entropy
 from labelgen.tasks import Task
 from labelgen.training.learner import Learner, MakeOptimizer
@@ -210,12 +209,8 @@ class Pretrainer(Learner):
         masked = batch.targets[MASKED]
         tokens = self.encoder.turn_encoder(batch.ids, batch.groups, batch.frozen_states)
         texts = self.encoder.turn_encoder.pool(tokens, batch.groups)
-        requests, responses = rearrange(batch.utterances, "(t two) -> two t", two=2)
-        nothing = torch.full_like(responses, len(texts))
-        seen = torch.stack([requests, torch.where(masked == 1, nothing, responses)], dim=1)
-        utterances = self.encoder.dialogue_encoder.arrange(texts, rearrange(seen, "t two -> (t two)"))
-        features = self.encoder.feature_encoder(batch.categorical, batch.numerical)
-        states = States(tokens, self.encoder.dialogue_encoder(utterances, batch.turns, features)).response
+        states = self.encoder(batch, tokens, hidden=masked == 1).response
+        responses = batch.utterances[1::2]
         candidates = torch.unique(responses[masked != IGNORE])  # sorted, one of each text: equal texts are no negatives of each other
         right = torch.searchsorted(candidates, responses[masked == 1])
         return self.swap_head(states), Selection(self.query(states[masked == 1]), self.key(texts[candidates]), right)

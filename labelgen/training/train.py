@@ -18,7 +18,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from labelgen import __version__
-from labelgen.model.encoder import Encoder
+from labelgen.model.encoder import WEIGHTS_AGREE, Encoder
 from labelgen.training.callbacks import DurableCheckpointIO, StopAtMaxSteps
 from labelgen.training.checkpoint import read_checkpoint
 from labelgen.training.data import DialogueData
@@ -28,7 +28,6 @@ from labelgen.training.resume import ResumePoint, find_resume_point, remove_chec
 
 log = logging.getLogger(__name__)
 TERMINATED = 128 + 15  # exit status of a process that SIGTERM ends
-ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads")  # what weights must agree on
 PACKAGES = ("torch", "pytorch-lightning", "transformers", "tokenizers", "numpy", "hydra-core")
 
 
@@ -153,7 +152,7 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder. The features' start at zero."""
     read = read_checkpoint(run)
     theirs, ours = read["labelgen"]["encoder"], encoder.describe()
-    other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
+    other = [key for key in WEIGHTS_AGREE if theirs[key] != ours[key]]
     if {"audio"} <= theirs.keys() & ours.keys() and theirs["audio"] != ours["audio"]:
         other.append("audio")
     if read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():

@@ -17,7 +17,8 @@ from labelgen.inputs.batch import Collator, Group, TextEncoder
 from labelgen.inputs.features import FIRST, Features, FeatureSpace
 from labelgen.inputs.pretrained import byte_tokenizer, read_pretrained
 from labelgen.model import encoder as encoder_module
-from labelgen.model.encoder import Encoder, HuggingFaceBackbone, PackedBackbone, TurnEncoder
+from labelgen.model.backbones import HuggingFaceBackbone, PackedBackbone
+from labelgen.model.encoder import Encoder, TurnEncoder
 from labelgen.model.packed import PackedLayer, sizes
 from labelgen.network import Network
 
@@ -194,7 +195,7 @@ def reference(encoder: Encoder, vectors: Tensor, features: Tensor) -> Tensor:
     angles = turn[:, None] * torch.exp(-9.21 * torch.arange(width // 2) / (width // 2))
     x = vectors + part.role_embeddings.weight.repeat(length // 2, 1) + part.position_projection(torch.cat([angles.sin(), angles.cos()], 1))
     x = x + rearrange(features, "t two d -> (t two) d")
-    hidden = torch.ones(length, length).triu(1).bool() if encoder.settings["causal"] else None
+    hidden = torch.ones(length, length).triu(1).bool() if encoder.settings.causal else None
     for layer in part.layers:
         assert isinstance(layer, PackedLayer)
         theirs = nn.TransformerEncoderLayer(width, layer.num_heads, 4 * width, 0.0, "gelu", 1e-5, batch_first=True, norm_first=True)
@@ -379,3 +380,17 @@ def test_heads_read_requests_and_responses(network: Network, collate: Collator, 
     assert torch.equal(states.request, states.utterances[0::2])
     assert torch.equal(states.response, states.utterances[1::2])
     assert sum(sizes(collate(dialogues[:3]).turns)) == len(states.request)
+
+
+LONGEST = {"max_position_embeddings": 20, "pad_token_id": 1}
+OFFSET = ["mpnet", "data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "xmod", "ibert", "esm"]
+
+
+@pytest.mark.parametrize(("kind", "longest"), [*((kind, 18) for kind in OFFSET), ("electra", 20), ("distilbert", 20), ("roberta", 18)])
+def test_texts_may_be_exactly_as_long_as_the_model_reads(kind: str, longest: int) -> None:
+    """RoBERTa and its descendants count positions from behind the padding's: 20 embeddings are enough for 18 tokens."""
+    turn = TurnEncoder({"model_type": kind, **SMALL, **LONGEST, "default_language": "en_XX", "languages": ["en_XX"]}, 0).eval()
+    assert turn.backbone.max_length == longest
+    assert turn(torch.full((longest,), 5), [Group(1, longest)]).isfinite().all()
+    with pytest.raises((IndexError, RuntimeError)):
+        turn(torch.full((longest + 1,), 5), [Group(1, longest + 1)])
