@@ -32,7 +32,10 @@ def figures(export: Path, dialogues: list[Dialogue], cache: Path) -> dict[str, f
     space = FeatureSpace(**annotator.info["features"])
     texts = network.text_encoder()
     tokens = texts(sorted({text for dialogue in dialogues for text in texts_of(dialogue)}))
-    collate = Collator(texts, space, {}, FrozenStates.of(network.encoder.turn_encoder, tokens, cache))
+    states = FrozenStates(network.encoder.turn_encoder, tokens, cache)
+    states.prepare(torch.device("cpu"))
+    states.open()
+    collate = Collator(texts, space, {}, states)
     figures = {f"{name}/{key}": figure for name, task in network.tasks.items() for key, figure in task.metrics().items()}
     for start in tqdm(range(0, len(dialogues), DIALOGUES_A_BATCH), desc=export.parent.name):
         batch = collate(dialogues[start : start + DIALOGUES_A_BATCH])

@@ -94,8 +94,11 @@ class Packed:
         config: Any = OmegaConf.to_container(load_config("train", *told, *overrides), resolve=True)
         parts = {name: instantiate(config["call"][name], _convert_="all") for name in ("encoder", "data", "model")}
         self.data = parts["data"](output=str(records.parent))
+        self.data.setup()
         self.encoder = parts["encoder"](features=self.data.features)
-        self.data.prepare(self.encoder)
+        self.data.attach(self.encoder)
+        self.data.prepare_data()
+        self.data.setup()
         self.data.trainer = SimpleNamespace(global_rank=0, world_size=1, current_epoch=0)  # type: ignore[assignment]
         self.labeler = parts["model"](encoder=self.encoder, tasks=self.data.tasks).train()
         groups = parameter_groups(self.labeler, self.encoder, self.labeler.lr, self.labeler.encoder_rate, self.labeler.layer_decay)

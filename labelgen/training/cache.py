@@ -8,9 +8,11 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,47 +20,81 @@ from tqdm import tqdm
 
 from labelgen.inputs.batch import Encoding, group_equal
 from labelgen.model.encoder import TurnEncoder
+from labelgen.training.durable import publish, seal, verify
 
 log = logging.getLogger(__name__)
 TOKENS_A_STEP = 2048
 
 
 class FrozenStates:
-    """texts -> states [L, D], float16, of the texts in the order given."""
+    """texts -> states [L, D] after the frozen layers, float16, of the texts in the order given.
 
-    def __init__(self, states: np.ndarray, rows: Mapping[str, slice]) -> None:
-        self.states, self.rows = states, rows
+    One process calls `prepare`, which computes what no sound file in `folder` holds; then every process calls `open`. Labelling computes
+    the states in float32: rounding moves those of MiniLM by up to 1.2e-3, at half the disk space (0.75 kB a token).
+    """
+
+    def __init__(self, turn_encoder: TurnEncoder, tokens: Mapping[str, Encoding], folder: Path) -> None:
+        """Reads and writes nothing. The file is named by the hash of the texts and of the frozen weights."""
+        texts = sorted(tokens, key=lambda text: (len(tokens[text].ids), text))
+        ends = np.cumsum([0, *(len(tokens[text].ids) for text in texts)])
+        self.rows = {text: slice(start, end) for text, (start, end) in zip(texts, pairwise(ends.tolist()), strict=True)}
+        self._ids = [tokens[text].ids for text in texts if len(tokens[text].ids)]
+        self._turn_encoder = turn_encoder
+        self.shape = int(ends[-1]), turn_encoder.width
+        self.path = folder / f"{fingerprint(turn_encoder, [tokens[text].ids for text in texts])}.npy"
+        self.states: np.ndarray | None = None
+
+    def prepare(self, device: torch.device) -> None:
+        """Computes the states on a device, unless a file holds them whose checksum is right. ValueError where the disk has no room."""
+        try:
+            return verify(self.path)
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            log.warning("%s: %s; computing it again", self.path, error)
+        folder, size = self.path.parent, 2 * self.shape[0] * self.shape[1]
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(self.path)
+        if shutil.disk_usage(folder).free < 1.1 * size:
+            raise ValueError(f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null")
+        frozen = self._turn_encoder.frozen_layers
+        log.info("computing the states after %d frozen layers on %s: %.2f GB into %s", frozen, device, size / 1e9, self.path)
+        home = next(self._turn_encoder.parameters()).device
+        try:
+            compute(self._turn_encoder.to(device), self._ids, self.path)
+        finally:
+            self._turn_encoder.to(home)
+
+    def open(self) -> None:
+        """Maps the file into memory. ValueError where it is missing or not whole, as when it was changed since `prepare`."""
+        try:
+            self.states = np.load(self.path, mmap_mode="r")
+        except (OSError, EOFError, ValueError) as error:
+            raise ValueError(f"{self.path}: not readable ({error}); delete it, the next start computes it again") from None
+        if self.states.shape != self.shape:
+            raise ValueError(f"{self.path}: holds {self.states.shape}, not {self.shape}; delete it, the next start computes it again")
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        return np.concatenate([np.zeros((0, self.states.shape[1]), self.states.dtype), *(self.states[self.rows[text]] for text in texts)])
+        """The states of texts, one after another."""
+        assert self.states is not None, "open() comes first"
+        return np.concatenate([np.zeros((0, self.shape[1]), self.states.dtype), *(self.states[self.rows[text]] for text in texts)])
 
-    @classmethod
-    def of(cls, turn: TurnEncoder, tokens: Mapping[str, Encoding], folder: Path) -> FrozenStates:
-        """Reads the states from `folder`, or computes and keeps them there, under a fingerprint of the texts and the frozen weights."""
-        order = sorted(tokens, key=lambda text: (len(tokens[text].ids), text))
-        ends = np.cumsum([0, *(len(tokens[text].ids) for text in order)])
-        rows = {text: slice(start, end) for text, (start, end) in zip(order, pairwise(ends.tolist()), strict=True)}
-        path = folder / f"{fingerprint(turn, [tokens[text].ids for text in order])}.npy"
-        if not path.exists():
-            size = int(ends[-1]) * turn.width * 2
-            folder.mkdir(parents=True, exist_ok=True)
-            _remove_stale(path)
-            if shutil.disk_usage(folder).free < 1.1 * size:
-                raise ValueError(
-                    f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null"
-                )
-            log.info("computing the states under %d frozen layers: %.2f GB into %s", turn.frozen_layers, size / 1e9, path)
-            compute(turn, [tokens[text].ids for text in order if len(tokens[text].ids)], path)
-        return cls(np.load(path, mmap_mode="r"), rows)
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what a worker process opens for itself or has no use for."""
+        return {**self.__dict__, "states": None, "_turn_encoder": None, "_ids": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.open()
 
 
-def fingerprint(turn: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
+def fingerprint(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
     """Hash of everything that the states depend on."""
-    digest = hashlib.sha256(f"frozen states 2, {turn.frozen_layers} layers".encode())
-    digest.update(json.dumps(turn.config, sort_keys=True, default=str).encode())
-    layers = turn.backbone.layers[turn.frozen_layers :]
+    digest = hashlib.sha256(f"frozen states 3, {turn_encoder.frozen_layers} layers".encode())
+    digest.update(json.dumps(turn_encoder.config, sort_keys=True, default=str).encode())
+    layers = turn_encoder.backbone.layers[turn_encoder.frozen_layers :]
     learning = {id(parameter) for parameter in layers.parameters()}
-    for name, parameter in turn.named_parameters():
+    for name, parameter in turn_encoder.named_parameters():
         if id(parameter) not in learning:
             digest.update(name.encode() + parameter.detach().cpu().float().numpy().tobytes())
     for row in ids:
@@ -67,33 +103,48 @@ def fingerprint(turn: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
 
 
 @torch.no_grad()
-def compute(turn: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
+def compute(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
     """Writes the states of texts, sorted by length, aside and renames them: a killed run leaves no half file under the name."""
     aside = _aside(path, os.getpid())
     total = sum(len(row) for row in ids)
-    states = np.lib.format.open_memmap(aside, "w+", np.float16, (total, turn.width))
-    was_training = turn.training
-    turn.eval()
-    device = next(turn.parameters()).device
+    was_training = turn_encoder.training
+    turn_encoder.eval()
     try:
-        done = start = 0
-        with tqdm(total=total, unit="token", unit_scale=True, desc="frozen layers") as bar:
-            while start < len(ids):
-                end = start + max(1, TOKENS_A_STEP // len(ids[start]))
-                piece = ids[start:end]
-                flat = torch.from_numpy(np.concatenate(piece).astype(np.int64)).to(device)
-                out = turn.frozen_states(flat, group_equal(len(row) for row in piece))
-                half = out.half()
-                if not half.isfinite().all():
-                    raise ValueError("the states under the frozen layers exceed 16 bits; set data.cache=null")
-                states[done : done + len(flat)] = half.cpu().numpy()
-                done, start = done + len(flat), end
-                bar.update(len(flat))
+        states = np.lib.format.open_memmap(aside, "w+", np.float16, (total, turn_encoder.width))
+        done = 0
+        for piece in _pieces(ids, total):
+            states[done : done + sum(map(len, piece))] = _half_states(turn_encoder, piece)
+            done += sum(map(len, piece))
         states.flush()
-        os.replace(aside, path)
+        with aside.open("r+b") as file:
+            seal(file)
+        publish(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-        turn.train(was_training)
+        turn_encoder.train(was_training)
+
+
+def _half_states(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> np.ndarray:
+    """The states of a few texts, [L, D] float16. ValueError where one does not fit into 16 bits."""
+    flat = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(next(turn_encoder.parameters()).device)
+    half = turn_encoder.frozen_states(flat, group_equal(len(row) for row in ids)).half()
+    if not half.isfinite().all():
+        raise ValueError("the states after the frozen layers exceed 16 bits; set data.cache=null")
+    return half.cpu().numpy()
+
+
+def _pieces(ids: Sequence[np.ndarray], total: int) -> Iterator[Sequence[np.ndarray]]:
+    """About TOKENS_A_STEP tokens at a time. Reports the progress: on a terminal as a bar, elsewhere as a line every tenth."""
+    start = done = 0
+    with tqdm(total=total, unit="token", unit_scale=True, desc="frozen layers", disable=not sys.stderr.isatty()) as bar:
+        while start < len(ids):
+            end = start + max(1, TOKENS_A_STEP // len(ids[start]))
+            piece = ids[start:end]
+            yield piece
+            start, before, done = end, done, done + sum(map(len, piece))
+            bar.update(done - before)
+            if bar.disable and 10 * done // total > 10 * before // total:
+                log.info("frozen layers: %d of %d tokens", done, total)
 
 
 def _aside(path: Path, process: int | str) -> Path:
@@ -102,7 +153,7 @@ def _aside(path: Path, process: int | str) -> Path:
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes what killed processes of this machine left beside `path`."""
+    """Removes what killed processes of this machine left in the folder of `path`."""
     for file in path.parent.glob(_aside(path, "*").name):
         number = file.suffix.removeprefix(".")
         if number.isdecimal() and not _alive(int(number)):

@@ -6,16 +6,19 @@ import hashlib
 import heapq
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from labelgen.corpora import Corpus, share
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import Batch, Collator, EncodeTarget, TextEncoder, labelled
-from labelgen.inputs.features import Features
+from labelgen.inputs.features import Features, FeatureSpace
 from labelgen.io.files import RejectedFile
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
@@ -29,25 +32,26 @@ def texts_of(dialogue: Dialogue) -> list[str]:
     return [text for turn in dialogue.turns for part in PARTS if (text := turn.text(part)) is not None]
 
 
-def deal(weights: Sequence[int], budget: int, order: Sequence[int], world: int = 1) -> list[list[int]]:
-    """Deals items in the given order to ceil(total / budget) hands, each to the lightest: equal weights, a number that never varies.
+def pack(weights: Sequence[int], budget: int, order: Sequence[int], world: int = 1) -> list[list[int]]:
+    """Packs items, in order, into ceil(total / budget) batches, each into the lightest: equal weights, a number that never varies.
 
-    The number is a multiple of `world`, so that each rank makes as many steps.
+    The number is a multiple of `world`, so that each rank makes as many steps. Returns the items of each batch. ValueError where there are
+    fewer items than ranks.
     """
     if len(weights) < world:
-        raise ValueError(f"{len(weights)} dialogues cannot be dealt to {world} processes; use fewer devices or more dialogues")
+        raise ValueError(f"{len(weights)} dialogues cannot be divided among {world} processes; use fewer devices or more dialogues")
     rounds = min(-(-sum(weights) // (budget * world)), len(weights) // world)
-    hands: list[list[int]] = [[] for _ in range(max(1, rounds) * world)]
-    heap = [(0, k) for k in range(len(hands))]
+    batches: list[list[int]] = [[] for _ in range(max(1, rounds) * world)]
+    heap = [(0, k) for k in range(len(batches))]
     for item in order:
         weight, k = heap[0]
-        hands[k].append(item)
+        batches[k].append(item)
         heapq.heapreplace(heap, (weight + max(weights[item], 1), k))
-    return hands
+    return batches
 
 
 class Augment(Protocol):
-    """Makes other records of dialogues, anew each epoch, and the targets that belong to them (pretraining).
+    """Makes other records of dialogues, new ones each epoch, and the targets that belong to them (pretraining).
 
     A dialogue's record depends on the dialogue and the epoch alone, so that any step can be resumed at; its texts are those of the corpus.
     """
@@ -60,8 +64,32 @@ class Augment(Protocol):
         """The record of a dialogue in an epoch; validation reads that of epoch 0."""
 
 
-class Batches:
-    """An iterable of batches. Epoch e is shuffled by (seed, e); after `load_state_dict` the saved epoch starts at the next batch."""
+class Position(TypedDict):
+    """Where training is: an epoch, and how many of its batches a rank has received."""
+
+    epoch: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class EpochRecords(Dataset[Dialogue]):
+    """The dialogues, or what `augment` makes of them in an epoch."""
+
+    dialogues: Sequence[Dialogue]
+    augment: Augment | None
+    epoch: int
+
+    def __getitem__(self, index: int) -> Dialogue:
+        dialogue = self.dialogues[index]
+        return dialogue if self.augment is None else self.augment(dialogue, self.epoch)
+
+
+class BatchLoader:
+    """An iterable of batches. Epoch e is shuffled by (seed, e); after `load_state_dict` the saved epoch continues after its position.
+
+    Each epoch is read by a DataLoader, whose workers prefetch. The batches of an epoch are known before it starts, and the position counts
+    what training has received: that resumes to the bit without torchdata's StatefulDataLoader, which keeps the state of each worker.
+    """
 
     def __init__(
         self,
@@ -75,46 +103,61 @@ class Batches:
         epoch: Callable[[], int] = lambda: 0,
         rank: int = 0,
         world: int = 1,
+        num_workers: int = 0,
     ) -> None:
         self.dialogues, self.tokens, self.collate, self.budget = dialogues, tokens, collate, budget
-        self.augment, self.seed, self.epoch, self.rank, self.world = augment, seed, epoch, rank, world
-        self._at = self._resume = {"epoch": 0, "batch": 0}
+        self.augment, self.seed, self.epoch, self.rank, self.world, self.num_workers = augment, seed, epoch, rank, world, num_workers
+        self._position = self._resume = Position(epoch=0, batch=0)
 
-    def hands(self, epoch: int) -> list[list[int]]:
+    def batches(self, epoch: int) -> list[list[int]]:
         """The dialogues of each batch of an epoch; without a seed in one fixed order, longest first."""
         if self.seed is None:
             order = np.argsort([-n for n in self.tokens], kind="stable")
         else:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dialogues))
-        return deal(self.tokens, self.budget, order.tolist(), self.world)[self.rank :: self.world]
+        return pack(self.tokens, self.budget, order.tolist(), self.world)[self.rank :: self.world]
 
     def __len__(self) -> int:
-        return len(self.hands(0))
+        return len(self.batches(0))
 
     def __iter__(self) -> Iterator[Batch]:
         epoch = self.epoch()
         start = self._resume["batch"] if self._resume["epoch"] == epoch else 0
-        for number, hand in enumerate(self.hands(epoch)[start:], start + 1):
-            self._at = {"epoch": epoch, "batch": number}
-            dialogues = [self.dialogues[k] for k in hand]
-            yield self.collate(dialogues if self.augment is None else [self.augment(dialogue, epoch) for dialogue in dialogues])
+        loader: DataLoader[Dialogue] = DataLoader(
+            EpochRecords(self.dialogues, self.augment, epoch),
+            batch_sampler=self.batches(epoch)[start:],
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+            generator=torch.Generator(),  # without one it would draw from the generator that training draws from
+        )
+        for number, batch in enumerate(loader, start + 1):
+            self._position = Position(epoch=epoch, batch=number)
+            yield batch
 
-    def state_dict(self) -> dict[str, int]:
-        """The running epoch and how many of its batches were handed out."""
-        return self._at
+    def state_dict(self) -> Position:
+        """The running epoch and how many of its batches were received."""
+        return self._position
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on after them."""
-        self._at = self._resume = state_dict
+    def load_state_dict(self, state_dict: Position) -> None:
+        """Continues after them."""
+        self._position = self._resume = state_dict
 
 
 class DialogueData(pl.LightningDataModule):
-    """Reads a corpus, keeps `valid_fraction` of its dialogues out of training, fits label spaces and features on the rest.
+    """Reads a corpus, holds out `valid_fraction` of its dialogues for validation, fits label spaces and features on the rest.
 
     `fraction` trains on a part of the training dialogues (a nested sequence: 3% is contained in 10%). `augment` is built from all
-    dialogues and makes what batches hold. Unusable records go to `output`/rejected.jsonl. Attributes: `train`, `valid` (dialogues),
-    `tasks` (with label spaces), `features` (a FeatureSpace).
+    dialogues and makes what batches hold. Unusable records go to OUTPUT/rejected.jsonl.
+
+    The model is built from what the data holds. `train` therefore calls `setup`, builds the model, and calls `attach`, before the trainer
+    calls `prepare_data` (in one process: the states of frozen layers) and `setup` again (in each: what collates). After the first `setup`:
+    `train`, `valid` (dialogues), `tasks` (with label spaces), `features` (a FeatureSpace).
     """
+
+    train: list[Dialogue]
+    valid: list[Dialogue]
+    tasks: dict[str, Task]
+    features: FeatureSpace
 
     def __init__(
         self,
@@ -127,33 +170,56 @@ class DialogueData(pl.LightningDataModule):
         fraction: float = 1.0,
         cache: str | Path | None = None,
         augment: Callable[[Sequence[Dialogue]], Augment] | None = None,
+        num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        rejected = RejectedFile(Path(output) / "rejected.jsonl")
-        dialogues = list(corpus.read(rejected))
+        self.corpus, self.configured_features, self.configured_tasks, self.output = corpus, features, tasks, Path(output)
+        self.batch_tokens, self.valid_fraction, self.fraction, self.cache = batch_tokens, valid_fraction, fraction, cache
+        self.make_augment, self.num_workers, self.seed = augment, num_workers, seed
+        self.augment: Augment | None = None
+        self._is_read = False
+        self._encoder: Encoder | None = None
+        self._texts: TextEncoder | None = None
+        self._states: FrozenStates | None = None
+        self._collator: Collator | None = None
+        self._lengths: dict[str, int] = {}
+        self._loader: BatchLoader | None = None
+        self._resume: Position | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the corpus once; where an encoder is attached, makes what collates. ValueError where there is no dialogue to train on."""
+        if not self._is_read:
+            self._read()
+            self._is_read = True
+        if self._encoder is not None and self._collator is None:
+            self._collator = self._make_collator(self._encoder)
+
+    def _read(self) -> None:
+        rejected = RejectedFile(self.output / "rejected.jsonl")
+        dialogues = list(self.corpus.read(rejected))
         if rejected.count:
             log.warning("%d records could not be used; reasons are in %s", rejected.count, rejected.path)
-        held_out = [share(dialogue.id, f"valid {seed}") < valid_fraction for dialogue in dialogues]
+        held_out = [share(dialogue.id, f"valid {self.seed}") < self.valid_fraction for dialogue in dialogues]
         self.valid = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if out]
         rest = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if not out]
-        self.train = [dialogue for dialogue in rest if share(dialogue.id, f"train {seed}") < fraction]
+        self.train = [dialogue for dialogue in rest if share(dialogue.id, f"train {self.seed}") < self.fraction]
         if not self.train:
             raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected ({rejected.path})")
-        fitted = {name: fit_labels(task, self.train) for name, task in tasks.items()}
+        self._fit()
+        self.augment = self.make_augment([*self.train, *self.valid]) if self.make_augment else None
+
+    def _fit(self) -> None:
+        """Label spaces and features, on the training dialogues; logs what is left out."""
+        fitted = {name: fit_labels(task, self.train) for name, task in self.configured_tasks.items()}
         self.tasks = {name: task for name, task in fitted.items() if any(annotated(task, dialogue) for dialogue in self.train)}
         if unlabelled := sorted(fitted.keys() - self.tasks.keys()):
             log.warning("left out, no training dialogue is annotated for it: %s", ", ".join(unlabelled))
-        self.features = features.fit(self.train)
+        self.features = self.configured_features.fit(self.train)
         used = [f"{name} ({len(values)} values)" for name, values in self.features.categorical.items()] + list(self.features.numerical)
-        never = {*features.categorical, *features.numerical} - self.features.categorical.keys() - self.features.numerical.keys()
-        log.info("features: %s%s", ", ".join(used) or "none", f"; not in the data: {', '.join(sorted(never))}" if never else "")
-        self.augment = augment([*self.train, *self.valid]) if augment else None
-        self.batch_tokens, self.cache, self.seed = batch_tokens, cache, seed
-        self._collator: Collator | None = None
-        self._lengths: dict[str, int] = {}
-        self._loader: Batches | None = None
-        self._resume: dict[str, int] = {}
+        named = {*self.configured_features.categorical, *self.configured_features.numerical}
+        unused = sorted(named - self.features.categorical.keys() - self.features.numerical.keys())
+        log.info("features: %s%s", ", ".join(used) or "none", f"; not in the data: {', '.join(unused)}" if unused else "")
 
     def fingerprint(self) -> dict[str, Any]:
         """What the model was trained and validated on: numbers of dialogues and hashes of the records, annotations included."""
@@ -164,54 +230,76 @@ class DialogueData(pl.LightningDataModule):
             "valid_sha256": _hash(self.valid),
         }
 
-    def prepare(self, encoder: Encoder) -> None:
-        """Tokenises all texts, reads the recordings, and computes the states under the layers that do not learn, once."""
-        texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
+    def attach(self, encoder: Encoder) -> None:
+        """Tokenises all texts for the encoder that is to be trained."""
+        self._encoder, self._collator = encoder, None
+        self._texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
         every = sorted({"", *(text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue))})  # "": of a batch of none
-        texts.keep(every)
-        tokens = texts(every)
+        self._texts.keep(every)
+        tokens = self._texts(every)
         self._lengths = {text: len(tokens[text].ids) for text in every}
-        states = (
-            FrozenStates.of(encoder.turn_encoder, tokens, Path(self.cache)) if encoder.turn_encoder.frozen_layers and self.cache else None
-        )
+        frozen = encoder.turn_encoder.frozen_layers and self.cache
+        self._states = FrozenStates(encoder.turn_encoder, tokens, Path(str(self.cache))) if frozen else None
+
+    def prepare_data(self) -> None:
+        """Computes the states of frozen layers on the trainer's device. Lightning calls it in one process a node, and the others wait."""
+        if self._states is not None:
+            self._states.prepare(self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
+
+    def _make_collator(self, encoder: Encoder) -> Collator:
+        assert self._texts is not None, "attach(encoder) comes first"
         encode: dict[str, EncodeTarget] = {name: task.encode for name, task in self.tasks.items()}
         if self.augment:
             encode |= self.augment.targets
         recordings = encoder.recordings()
         if recordings is not None:
             recordings.keep([*self.train, *self.valid])
-        self._collator = Collator(texts, self.features, encode, states, recordings)
+        if self._states is not None:
+            self._states.open()
+        return Collator(self._texts, self.features, encode, self._states, recordings)
 
     def collate(self, dialogues: Sequence[Dialogue]) -> Batch:
         """A batch as the model reads it."""
-        assert self._collator is not None, "prepare(encoder) comes first"
+        assert self._collator is not None, "attach(encoder) and setup() come first"
         return self._collator(dialogues)
 
-    def _batches(self, dialogues: list[Dialogue], **options: Any) -> Batches:
+    def _load(self, dialogues: Sequence[Dialogue], seed: int | None, epoch: Callable[[], int]) -> BatchLoader:
+        trainer = self.trainer
+        assert trainer is not None and self._collator is not None, "attach(encoder) and setup() come first"
         tokens = [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in dialogues]
-        return Batches(dialogues, tokens, self.collate, self.batch_tokens, augment=self.augment, **options)
+        return BatchLoader(
+            dialogues,
+            tokens,
+            self._collator,
+            self.batch_tokens,
+            augment=self.augment,
+            seed=seed,
+            epoch=epoch,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            num_workers=self.num_workers,
+        )
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> BatchLoader:
+        """Shuffled differently each epoch, dialogues cut to `batch_tokens`."""
         trainer = self.trainer
         assert trainer is not None
-        ranks = {"rank": trainer.global_rank, "world": trainer.world_size}
-        cut = [shorten(dialogue, self._lengths, self.batch_tokens) for dialogue in self.train]
-        self._loader = self._batches(cut, seed=self.seed, epoch=lambda: trainer.current_epoch, **ranks)
+        cut = [truncate(dialogue, self._lengths, self.batch_tokens) for dialogue in self.train]
+        self._loader = self._load(cut, self.seed, lambda: trainer.current_epoch)
         if self._resume:
             self._loader.load_state_dict(self._resume)
         return self._loader
 
-    def val_dataloader(self) -> Batches | list[Any]:
-        trainer = self.trainer
-        assert trainer is not None
-        return self._batches(self.valid, rank=trainer.global_rank, world=trainer.world_size) if self.valid else []
+    def val_dataloader(self) -> BatchLoader | list[Batch]:
+        """In one order, whole dialogues; empty where none is held out."""
+        return self._load(self.valid, None, lambda: 0) if self.valid else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training is. Lightning keeps the loader's state too, but gives it back when training has already asked for a batch."""
+        """Where training is. Lightning keeps the loader's state too, but restores it when training has already asked for a batch."""
         return dict(self._loader.state_dict()) if self._loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resume = state_dict
+        self._resume = Position(epoch=state_dict["epoch"], batch=state_dict["batch"]) if state_dict else None
 
 
 def _hash(dialogues: Sequence[Dialogue]) -> str:
@@ -235,8 +323,8 @@ def annotated(task: Task, dialogue: Dialogue) -> bool:
     return bool(labelled(task.encode(dialogue, [None] * (2 * len(dialogue.turns)))).any())
 
 
-def shorten(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:
-    """In training a dialogue longer than a batch is cut after the turns that fit (validation and labelling never cut)."""
+def truncate(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:
+    """The first turns of a dialogue that fit into a batch: training cuts a longer one, validation and labelling never do."""
     total = 0
     for t, turn in enumerate(dialogue.turns):
         total += sum(lengths[text] for part in PARTS if (text := turn.text(part)) is not None)

@@ -55,10 +55,11 @@ def train(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its advice would hide what is ours
     pl.seed_everything(seed, workers=True)
     module = data(output=output)
+    module.setup()
     network = encoder(features=module.features)
     if pretrained:
         load_encoder(network, Path(pretrained))
-    module.prepare(network)
+    module.attach(network)
     learner = model(encoder=network, tasks=module.tasks)
     metrics = MetricsLog(Path(output, "metrics.csv"))
     fitter = _build(trainer, output, usable(callbacks, bool(module.valid)), [metrics, *([logger] if logger else [])], bool(module.valid))

@@ -1,6 +1,8 @@
 """Cached states states: as computed, computed once, under the fingerprint of all they depend on, never half written."""
 
+import logging
 import os
+import pickle
 import platform
 import shutil
 import subprocess
@@ -24,7 +26,10 @@ HALF = {"rtol": 2e-3, "atol": 2e-3}  # states are kept in 16 bits
 
 
 def frozen_states(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> FrozenStates:
-    return FrozenStates.of(encoder.turn_encoder, collate.texts([text for dialogue in dialogues for text in texts_of(dialogue)]), folder)
+    states = FrozenStates(encoder.turn_encoder, collate.texts([text for dialogue in dialogues for text in texts_of(dialogue)]), folder)
+    states.prepare(torch.device("cpu"))
+    states.open()
+    return states
 
 
 def cached_batch(encoder: Encoder, collate: Collator, dialogues: list[Dialogue], folder: Path) -> Batch:
@@ -66,6 +71,7 @@ def test_a_second_run_computes_nothing(
     first = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
     monkeypatch.delattr(cache, "compute")
     again = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    assert first.states is not None and again.states is not None
     assert np.array_equal(first.states, again.states)
     assert first.rows == again.rows
 
@@ -144,6 +150,95 @@ def test_files_of_dead_processes_are_removed_and_no_others(
 def test_texts_without_any_token_have_no_states(make_encoder: Callable[..., Encoder], collate: Collator, tmp_path: Path) -> None:
     encoder = make_encoder(frozen_layers=1)
     tokens = dict(collate.texts(["yes"])) | {"": Encoding(np.zeros(0, np.int32), np.zeros((0, 2), np.int32))}
-    states = FrozenStates.of(encoder.turn_encoder, tokens, tmp_path)
+    states = FrozenStates(encoder.turn_encoder, tokens, tmp_path)
+    states.prepare(torch.device("cpu"))
+    states.open()
     assert states([""]).shape == (0, encoder.turn_encoder.width)
     assert len(states(["", "yes"])) == len(tokens["yes"].ids)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: flip(raw, 300), lambda raw: flip(raw, -5)]
+)
+def test_a_damaged_file_is_computed_again(
+    damage: Callable[[bytes], bytes],
+    make_encoder: Callable[..., Encoder],
+    collate: Collator,
+    dialogues: list[Dialogue],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    states = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    whole = states.path.read_bytes()
+    states.path.write_bytes(damage(whole))
+    frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    assert "computing it again" in caplog.text
+    assert states.path.read_bytes() == whole
+
+
+def flip(raw: bytes, position: int) -> bytes:
+    changed = bytearray(raw)
+    changed[position] ^= 1
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("size", [0, 200, 5000, None])
+def test_a_file_cut_after_it_was_verified_is_a_value_error(
+    size: int | None, make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    states = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    if size is None:
+        states.path.unlink()
+    else:
+        states.path.write_bytes(states.path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"\.npy: not readable .*delete it, the next start computes it again"):
+        states.open()
+
+
+def test_another_shape_is_a_value_error(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    states = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:1], tmp_path)
+    np.save(states.path, np.zeros((3, 2), np.float16))
+    with pytest.raises(ValueError, match=r"holds \(3, 2\)"):
+        states.open()
+
+
+def test_it_is_computed_where_it_is_asked_for_and_the_encoder_returns(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where: list[torch.device] = []
+    monkeypatch.setattr(cache, "compute", lambda turn, ids, path: where.append(next(turn.parameters()).device))
+    encoder = make_encoder(frozen_layers=1)
+    texts = collate.texts(texts_of(dialogues[0]))
+    states = FrozenStates(encoder.turn_encoder, texts, tmp_path)
+    monkeypatch.setattr(encoder.turn_encoder, "to", lambda device: where.append(device) or encoder.turn_encoder)
+    states.prepare(torch.device("meta"))
+    assert where == [torch.device("meta"), torch.device("cpu"), torch.device("cpu")], "there, computed, and home"
+
+
+def test_progress_on_no_terminal_is_a_few_lines(
+    make_encoder: Callable[..., Encoder],
+    collate: Collator,
+    dialogues: list[Dialogue],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache, "TOKENS_A_STEP", 1)
+    with caplog.at_level(logging.INFO):
+        frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    lines = [record.message for record in caplog.records if record.message.startswith("frozen layers: ")]
+    assert 5 <= len(lines) <= 10, "there are ten tenths, and a text may pass more than one"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_worker_opens_the_file_for_itself(
+    make_encoder: Callable[..., Encoder], collate: Collator, dialogues: list[Dialogue], tmp_path: Path
+) -> None:
+    states = frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
+    sent = pickle.dumps(states)
+    assert len(sent) < states.path.stat().st_size / 2
+    text = texts_of(dialogues[0])[0]
+    assert np.array_equal(pickle.loads(sent)([text]), states([text]))

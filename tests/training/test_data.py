@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from labelgen.tasks.goal_evaluation import GoalEvaluation
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 from labelgen.tasks.intent import Intent
 from labelgen.tasks.slot import SlotTask
-from labelgen.training.data import Batches, DialogueData, annotated, deal, fit_labels, share, shorten, texts_of
+from labelgen.training.data import BatchLoader, DialogueData, annotated, fit_labels, pack, share, texts_of, truncate
 
 TASKS: dict[str, Task] = {task.name: task for task in (GoalSegmentation(), GoalEvaluation(), Intent(), SlotTask(), Defect())}
 
@@ -43,7 +44,16 @@ class Given:
 
 def data(output: Path, dialogues: list[Dialogue], **changed: Any) -> DialogueData:
     settings: dict[str, Any] = {"features": Features(), "tasks": TASKS, "batch_tokens": 400, "valid_fraction": 0.25}
-    return DialogueData(**{"corpus": Given(dialogues), "output": output, **settings, **changed})
+    module = DialogueData(**{"corpus": Given(dialogues), "output": output, **settings, **changed})
+    module.setup()
+    return module
+
+
+def attach(module: DialogueData, encoder: Encoder) -> None:
+    """What train and the trainer do after the model is built."""
+    module.attach(encoder)
+    module.prepare_data()
+    module.setup("fit")
 
 
 def ids(dialogues: list[Dialogue]) -> list[str]:
@@ -77,27 +87,31 @@ def test_shares_are_numbers_below_one(identity: str, salt: str) -> None:
 
 
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=40), st.integers(1, 60), st.randoms(), st.integers(1, 3))
-def test_hands_weigh_alike_and_hold_each_item_once(weights: list[int], budget: int, random: Any, world: int) -> None:
+def test_batches_weigh_alike_and_hold_each_item_once(weights: list[int], budget: int, random: Any, world: int) -> None:
     order = list(range(len(weights)))
     random.shuffle(order)
-    hands = deal(weights, budget, order, world)
-    assert sorted(item for hand in hands for item in hand) == list(range(len(weights)))
-    assert all(hands)
-    assert len(hands) % world == 0
-    assert len(hands) == len(deal(weights, budget, sorted(order), world)), "as many in each order"
-    totals = [sum(max(weights[item], 1) for item in hand) for hand in hands]
-    assert max(totals) - min(totals) <= max(1, *weights), "no hand is lighter by more than an item"
+    packed = pack(weights, budget, order, world)
+    assert sorted(item for batch in packed for item in batch) == list(range(len(weights)))
+    assert all(packed)
+    assert len(packed) % world == 0
+    assert len(packed) == len(pack(weights, budget, sorted(order), world)), "as many in each order"
+    totals = [sum(max(weights[item], 1) for item in batch) for batch in packed]
+    assert max(totals) - min(totals) <= max(1, *weights), "no batch is lighter by more than an item"
 
 
 def test_fewer_dialogues_than_processes_are_refused() -> None:
-    with pytest.raises(ValueError, match="cannot be dealt to 3 processes"):
-        deal([1, 1], 10, [0, 1], 3)
+    with pytest.raises(ValueError, match="cannot be divided among 3 processes"):
+        pack([1, 1], 10, [0, 1], 3)
 
 
-def batches(**options: Any) -> Batches:
+def batches(**options: Any) -> BatchLoader:
     tokens = [sum(map(len, texts_of(dialogue))) for dialogue in MANY]
-    collate: Callable[..., Any] = lambda dialogues: tuple(dialogue.id for dialogue in dialogues)  # noqa: E731
-    return Batches(MANY, tokens, collate, 4_000, **options)
+    return BatchLoader(MANY, tokens, names, 4_000, **options)  # type: ignore[arg-type]
+
+
+def names(dialogues: list[Dialogue]) -> tuple[str, ...]:
+    """Stands in for a batch."""
+    return tuple(dialogue.id for dialogue in dialogues)
 
 
 def test_epochs_are_shuffled_and_as_long() -> None:
@@ -133,6 +147,43 @@ def test_any_batch_can_be_resumed_at() -> None:
         assert len(list(again)) == len(whole), "the next epoch is whole"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from 3.12 on Python warns of threads
+def test_workers_give_the_same_batches_and_prefetching_is_not_counted(tmp_path: Path, make_encoder: Callable[..., Encoder]) -> None:
+    found = []
+    for workers in (0, 2):
+        module = data(tmp_path, MANY, num_workers=workers, cache=tmp_path / "cache")
+        attach(module, make_encoder(frozen_layers=1))
+        module.trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1)  # type: ignore[assignment]
+        loader, before = module.train_dataloader(), torch.get_rng_state()
+        batches = [next(iter(loader)), *list(loader)]
+        assert torch.equal(torch.get_rng_state(), before), "training draws the same numbers"
+        found.append(batches)
+        for count, _ in enumerate(zip(loader, range(2), strict=False), 1):
+            assert module.state_dict() == {"epoch": 0, "batch": count}
+    assert len(found[0]) == len(found[1]) > 4
+    for one, other in zip(*found, strict=True):
+        assert [dialogue.id for dialogue in one.dialogues] == [dialogue.id for dialogue in other.dialogues]
+        for name in ("ids", "utterances", "token", "categorical", "frozen_states"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+        assert all(torch.equal(one.targets[name], other.targets[name]) for name in one.targets)
+
+
+def test_the_corpus_is_read_by_setup_and_once(tmp_path: Path) -> None:
+    reads = []
+
+    class Counted(Given):
+        def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
+            reads.append(1)
+            return super().read(reject)
+
+    module = DialogueData(Counted(MANY[:4]), Features(), TASKS, tmp_path, valid_fraction=0.0)
+    assert not reads
+    module.setup()
+    module.setup("fit")
+    assert len(reads) == 1
+    assert len(module.train) == 4
+
+
 def test_a_dialogue_longer_than_a_batch_is_cut_in_training(tmp_path: Path, make_encoder: Callable[..., Encoder]) -> None:
     long = Dialogue(
         id="long",
@@ -141,15 +192,15 @@ def test_a_dialogue_longer_than_a_batch_is_cut_in_training(tmp_path: Path, make_
         votes=[Vote(question="satisfaction", value=1.0)],
     )
     module = data(tmp_path, [long], valid_fraction=0.0, batch_tokens=100)
-    module.prepare(make_encoder())
+    attach(module, make_encoder())
     lengths = {text: len(text.encode()) + 2 for text in texts_of(long)}
-    cut = shorten(long, lengths, 100)
+    cut = truncate(long, lengths, 100)
     assert 1 <= len(cut.turns) < 50
     assert sum(lengths[text] for text in texts_of(cut)) <= 100 < sum(lengths[text] for text in texts_of(long)[: 2 * len(cut.turns) + 2])
     assert cut.goals == [Goal(turns=[0, 2], outcome="success"), Goal(turns=[1], outcome=None)], "its end was not seen"
     assert not cut.votes, "they speak of the whole dialogue"
     assert len(long.turns) == 50
-    assert shorten(cut, lengths, 100) is cut
+    assert truncate(cut, lengths, 100) is cut
     module.trainer = SimpleNamespace(current_epoch=0, global_rank=0, world_size=1)  # type: ignore[assignment]
     [batch] = list(module.train_dataloader())
     assert batch.num_turns == [len(cut.turns)]
@@ -157,12 +208,12 @@ def test_a_dialogue_longer_than_a_batch_is_cut_in_training(tmp_path: Path, make_
     [batch] = list(module.val_dataloader())
     assert batch.num_turns == [50], "validation has no gradients to keep: its figures are of whole dialogues"
     huge = Dialogue(id="one", turns=[Turn(request="x" * 500)])
-    assert shorten(huge, {"x" * 500: 502}, 100) is huge, "one turn at least"
+    assert truncate(huge, {"x" * 500: 502}, 100) is huge, "one turn at least"
 
 
 def test_a_batch_without_any_text_is_read_from_the_cache_too(tmp_path: Path, make_encoder: Callable[..., Encoder]) -> None:
     module = data(tmp_path, MANY[:6], valid_fraction=0.0, cache=tmp_path / "cache")
-    module.prepare(make_encoder(frozen_layers=1))
+    attach(module, make_encoder(frozen_layers=1))
     batch = module.collate([Dialogue(id="silent", turns=[Turn(), Turn()])])
     assert batch.frozen_states is not None
     assert len(batch.frozen_states) == len(batch.ids)

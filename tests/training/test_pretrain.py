@@ -20,7 +20,7 @@ from labelgen.labelling.export import export
 from labelgen.model.encoder import Encoder
 from labelgen.model.losses import info_nce
 from labelgen.training.checkpoint import read_checkpoint
-from labelgen.training.data import Batches, DialogueData
+from labelgen.training.data import BatchLoader, DialogueData
 from labelgen.training.learner import Learner
 from labelgen.training.pretrain import MASKED, SWAPPED, Pretrainer, ResponsePool, SwappedResponses, domains, swap_responses
 from labelgen.training.train import load_encoder
@@ -159,8 +159,8 @@ def test_targets_say_what_was_done(corpus: list[Dialogue]) -> None:
 def test_epochs_resume_at_any_batch(corpus: list[Dialogue]) -> None:
     examples = SwappedResponses(corpus, common=0.03)
 
-    def batches(epoch: int) -> Batches:
-        return Batches(corpus, [10] * len(corpus), list, 100, augment=examples, seed=3, epoch=lambda: epoch)  # type: ignore[arg-type]
+    def batches(epoch: int) -> BatchLoader:
+        return BatchLoader(corpus, [10] * len(corpus), list, 100, augment=examples, seed=3, epoch=lambda: epoch)  # type: ignore[arg-type]
 
     whole, broken_off = list(batches(1)), batches(1)
     for _, _ in zip(range(4), broken_off, strict=False):
@@ -332,6 +332,8 @@ def test_data_reads_no_annotations(tmp_path: Path) -> None:
         DialogueData(Simulated(num_dialogues=20, labelled=share), Features(), {}, tmp_path, augment=SwappedResponses)
         for share in (1.0, 0.0)
     )
+    for module in (whole, bare):
+        module.setup()
     assert whole.augment is not None
     assert bare.augment is not None
     assert [whole.augment(d, 1) for d in whole.train] == [bare.augment(d, 1) for d in bare.train]

@@ -346,8 +346,9 @@ def two_steps(folder: Path, encoder: Encoder, tasks: dict[str, Task], devices: i
     """Weights after two epochs of one global batch, and before."""
     corpus, budget = Records(str(folder / "logs.jsonl")), 10_000 // devices
     module = DialogueData(corpus, Features(), tasks, folder, batch_tokens=budget, valid_fraction=0.3)
+    module.setup()
     module.features = Features(("device_type", "locale"), ("recogniser_confidence", "understanding_confidence")).fit(module.train)
-    module.prepare(encoder)
+    module.attach(encoder)
     labeler = Labeler(encoder, tasks, partial(torch.optim.SGD), lr=0.5, encoder_rate=1.0)
     for part in labeler.modules():
         if isinstance(part, torch.nn.Dropout):
