@@ -72,10 +72,10 @@ class Labeler(Learner):
             for figure in figures.values():
                 figure.metric.reset()
             defined = {f"valid/{name}/{key}": result.value for key, result in results.items() if not math.isnan(result.value)}
-            self.log_dict(defined, batch_size=1)
+            self.log_dict(defined, batch_size=1, sync_dist=True)  # the same on all ranks, as Lightning cannot know
             scores[name] = results[self.network.tasks[name].score]
         self._report_scored(scores)
-        self.log("valid/score", selection_score(scores.values()), prog_bar=True, batch_size=1)
+        self.log("valid/score", selection_score(scores.values()), prog_bar=True, batch_size=1, sync_dist=True)
 
     def _report_scored(self, scores: Mapping[str, Result]) -> None:
         """Logs once which tasks valid/score is the mean of."""

@@ -246,5 +246,5 @@ class Pretrainer(Learner):
         defined = {name: result.value for name, result in results.items() if result.positives}
         if not defined:
             log.warning("validation: no response was swapped or hidden; valid/score is 0")
-        self.log_dict(defined, batch_size=1)
-        self.log("valid/score", selection_score(results.values()), prog_bar=True, batch_size=1)
+        self.log_dict(defined, batch_size=1, sync_dist=True)
+        self.log("valid/score", selection_score(results.values()), prog_bar=True, batch_size=1, sync_dist=True)
