@@ -110,6 +110,7 @@ def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: Resu
             warnings.filterwarnings("ignore", ".*exists and is not empty")  # a run resumes in its own folder
             warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint")  # they may be left out
             warnings.filterwarnings("ignore", ".*number of training batches")  # few steps are a user's choice
+            warnings.filterwarnings("ignore", ".*in eval mode at the start")  # frozen layers
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
             fitter.fit(learner, datamodule=module, ckpt_path=point.path if point else None, weights_only=True)
     except SIGTERMException:  # Lightning's, which would exit with 0
