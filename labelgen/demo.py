@@ -1,4 +1,4 @@
-"""Entry: everything once, on simulated dialogues and without network: write, train, export, label, evaluate, look."""
+"""Entry: the whole way once, on simulated dialogues and without network: write, train, export, label, evaluate, show."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from labelgen.io.files import read, write
 from labelgen.io.render import to_text
 from labelgen.labelling.backfill import backfill
 from labelgen.labelling.export import export
+from labelgen.tasks.goal_evaluation import GoalEvaluation
 
 WIDTH = 100  # cells; of a printed dialogue
-TURNS = range(3, 7)  # of the dialogues that are shown: enough to see something, few enough for a screen
+TURNS = range(3, 7)  # of the printed dialogues: they must fit a screen
 
 
 def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], shown: int = 2) -> float:
-    """Trains on `train` with `fit` (which reads OUTPUT/train.jsonl), and shows what comes of it on `test`; returns evaluate's mean figure.
+    """Trains on `train` with `fit` (which reads OUTPUT/train.jsonl), labels `test` and prints the result; returns evaluate's mean figure.
 
-    OUTPUT receives train.jsonl, test.jsonl (annotated), raw.jsonl (the test dialogues as they would be logged), the run, export/,
-    labelled/ and metrics.json. Each is replaced by the next demo; `shown` labelled dialogues are printed.
+    Writes train.jsonl, test.jsonl (annotated), raw.jsonl (the test dialogues as they would be logged), the run, export/, labelled/ and
+    metrics.json to the folder OUTPUT, in place of those of an earlier demo. `shown` labelled dialogues are printed.
     """
     folder = Path(output)
     say = Console(highlight=False)
@@ -65,15 +66,15 @@ def _worth_seeing(path: Path) -> Iterator[Dialogue]:
     """Short dialogues first: those of several goals that did not all go well, then those of several goals, then any."""
 
     def rank(dialogue: Dialogue) -> tuple[bool, bool, bool]:
-        outcomes = [label.value for label in dialogue.labels or () if label.task == "goal_evaluation"]
-        return len(dialogue.turns) not in TURNS, len(outcomes) < 2, set(outcomes) <= {"success"}
+        outcomes = [label.value for label in dialogue.labels or () if label.task == GoalEvaluation.name]
+        return len(dialogue.turns) not in TURNS, len(outcomes) < 2, set(outcomes) <= {GoalEvaluation.labels[0]}
 
     yield from sorted(read(path), key=rank)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Progress bars, results and warnings of labelgen's own: no log lines below a warning, nothing of what libraries warn of."""
+    """Hides log lines below a warning, and the warnings of libraries. Progress bars, results and our own warnings stay."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)  # not by logger: Lightning sets its own level when it is first imported
     try:

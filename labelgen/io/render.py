@@ -1,7 +1,8 @@
 """A dialogue and its labels, to look at: as text for a terminal and as HTML for notebooks and reports.
 
-Goals are brackets at the left margin, slots stand under their words, everything else stands beside its turn, each with its confidence.
-Logs are not trusted: control characters are made visible (a log must not steer the terminal) and HTML is escaped.
+Goals are brackets at the left margin, slots stand under their words, all other labels at their turns, each with its confidence
+(display.py has the places). Logs are not trusted: control characters are made visible, so that no log steers the terminal, and HTML is
+escaped.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
@@ -18,37 +19,13 @@ from zlib import crc32
 from rich.cells import cell_len, get_character_cell_size
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part
+from labelgen.io.display import BOLD, DIM, DISPLAYS, LINE, UNDERLINE, YELLOW, Display, annotations_as_labels
 
-ANNOTATION = "annotation"  # the source of labels that people made
 HUES = (210, 30, 145, 285, 0, 180, 55, 325)  # of goals, in order; the terminal has its own
 ANSI_GOALS = (34, 33, 32, 35, 36, 94, 93, 92, 95, 96)
-BOLD, DIM, UNDERLINE, RED, GREEN, YELLOW, CYAN = 1, 2, 4, 31, 32, 33, 36
-OUTCOMES = {"success": ("✓", GREEN, 145), "recovered": ("↻", YELLOW, 45), "failure": ("✗", RED, 0)}
 INDENT = 4  # cells before a turn's words
 JOINER = "\u200d"  # makes one emoji of two
 SPEAKERS: dict[Part, str] = {"request": "U", "response": "A"}
-
-
-def annotations_as_labels(dialogue: Dialogue) -> list[Label]:
-    """What people annotated, as labels of confidence 1; what they did not annotate gives none."""
-
-    def label(task: str, value: str, turns: list[int], **span: object) -> Label:
-        return Label.model_validate({"task": task, "value": value, "turns": turns, "confidence": 1.0, "source": ANNOTATION, **span})
-
-    labels = []
-    for number, goal in enumerate(dialogue.goals or ()):
-        labels.append(label("goal_segmentation", str(number), goal.turns))
-        if goal.outcome is not None:
-            labels.append(label("goal_evaluation", goal.outcome, goal.turns))
-    for t, turn in enumerate(dialogue.turns):
-        if turn.intent is not None:
-            labels.append(label("intent", turn.intent, [t]))
-        for part in PARTS:
-            slots = turn.slots(part) or ()
-            labels += [label("slot", s.name, [t], part=part, start=s.start, end=s.end, text=s.value) for s in slots]
-        if turn.defect is not None:
-            labels.append(label("defect", "defect" if turn.defect else "ok", [t]))
-    return labels
 
 
 # -- what is shown where ---------------------------------------------------------------------------------------------------------
@@ -68,12 +45,13 @@ class _Goal:
 
 @dataclass
 class _Scene:
-    """Labels by where they stand: goals in lanes, the rest by turn; `None` holds what belongs to no turn."""
+    """Labels by where they stand: goals in lanes, the others by turn."""
 
+    displays: Mapping[str, Display]
     goals: list[_Goal] = field(default_factory=list)
-    head: dict[int, list[Label]] = field(default_factory=lambda: defaultdict(list))  # intent, defect
-    slots: dict[tuple[int, Part], list[Label]] = field(default_factory=lambda: defaultdict(list))
-    other: dict[int | None, list[Label]] = field(default_factory=lambda: defaultdict(list))
+    tags: dict[int, list[Label]] = field(default_factory=lambda: defaultdict(list))
+    spans: dict[tuple[int, Part], list[Label]] = field(default_factory=lambda: defaultdict(list))
+    lines: dict[int | None, list[Label]] = field(default_factory=lambda: defaultdict(list))  # None: of no turn
 
     @property
     def num_lanes(self) -> int:
@@ -87,31 +65,39 @@ class _Scene:
                 lanes[goal.lane] = goal
         return lanes
 
+    def display(self, label: Label) -> Display:
+        return self.displays.get(label.task, LINE)
 
-def _arrange(dialogue: Dialogue, labels: Sequence[Label] | None) -> _Scene:
+    def marked(self, label: Label) -> str:
+        """The value after its sign, with the confidence."""
+        sign = self.display(label).mark(label.value).sign
+        return clean(f"{sign} {label.value} {_confidence(label)}" if sign else f"{label.value} {_confidence(label)}")
+
+
+def _arrange(dialogue: Dialogue, labels: Sequence[Label] | None, displays: Mapping[str, Display] | None) -> _Scene:
     if labels is None:
         labels = annotations_as_labels(dialogue) if dialogue.labels is None else dialogue.labels
-    scene = _Scene()
-    segments = [label for label in labels if label.task == "goal_segmentation" and label.turns]
-    owner: dict[tuple[int, ...], list[Label]] = {tuple(sorted(label.turns)): [] for label in segments}
+    scene = _Scene({**DISPLAYS, **(displays or {})})
+    goals = [label for label in labels if scene.display(label).place == "goal" and label.turns]
+    outcomes: dict[tuple[int, ...], list[Label]] = {tuple(sorted(label.turns)): [] for label in goals}
     for label in labels:
         key = tuple(sorted(label.turns))
-        if label.task == "goal_segmentation" and label.turns:
-            continue
-        if label.task == "goal_evaluation" and key in owner and label.value in OUTCOMES:
-            owner[key].append(label)
-        elif label.task in ("intent", "defect") and len(key) == 1:
-            scene.head[key[0]].append(label)
-        elif label.task == "slot" and len(key) == 1 and _fits(label, dialogue):
-            assert label.part is not None
-            scene.slots[key[0], label.part].append(label)
-        else:
-            scene.other[max(key) if key else None].append(label)
+        match (display := scene.display(label)).place:
+            case "goal" if label.turns:
+                pass
+            case "outcome" if key in outcomes and label.value in display.marks:
+                outcomes[key].append(label)
+            case "turn" if len(key) == 1:
+                scene.tags[key[0]].append(label)
+            case "span" if len(key) == 1 and label.part is not None and _fits(label, dialogue):
+                scene.spans[key[0], label.part].append(label)
+            case _:
+                scene.lines[max(key) if key else None].append(label)
     free: list[int] = []  # per lane the first turn at which it is free again
-    for number, label in enumerate(sorted(segments, key=lambda label: (min(label.turns), max(label.turns)))):
+    for number, label in enumerate(sorted(goals, key=lambda label: (min(label.turns), max(label.turns)))):
         lane = next((k for k, turn in enumerate(free) if turn <= min(label.turns)), len(free))
         free[lane : lane + 1] = [max(label.turns) + 1]
-        scene.goals.append(_Goal(label, number, lane, owner[tuple(sorted(label.turns))]))
+        scene.goals.append(_Goal(label, number, lane, outcomes[tuple(sorted(label.turns))]))
     return scene
 
 
@@ -137,14 +123,14 @@ def clean(text: str, lines: bool = False) -> str:
     return "\n".join(_UNSAFE.sub(_visible, line) for line in text.split("\n")) if lines else _UNSAFE.sub(_visible, text)
 
 
-def _sure(label: Label) -> str:
+def _confidence(label: Label) -> str:
     return f"{label.confidence:.2f}"
 
 
-def _generic(label: Label) -> str:
+def _line(label: Label) -> str:
     where = "" if label.part is None else f" [{label.part}]" if label.start is None else f" [{label.part} {label.start}:{label.end}]"
     text = f" “{label.text}”" if label.text else ""
-    return clean(f"{label.task}: {label.value} ({_sure(label)}){where}{text}")
+    return clean(f"{label.task}: {label.value} ({_confidence(label)}){where}{text}")
 
 
 def _title(dialogue: Dialogue) -> str:
@@ -155,12 +141,20 @@ def _title(dialogue: Dialogue) -> str:
 # -- text ------------------------------------------------------------------------------------------------------------------------
 
 
-def to_text(dialogue: Dialogue, labels: Sequence[Label] | None = None, color: bool = True, width: int = 100) -> str:
-    """The dialogue for a terminal of `width` cells. `labels`: the dialogue's own by default, or else its annotations.
+def to_text(
+    dialogue: Dialogue,
+    labels: Sequence[Label] | None = None,
+    color: bool = True,
+    width: int = 100,
+    displays: Mapping[str, Display] | None = None,
+) -> str:
+    """The dialogue for a terminal of `width` cells. `labels`: by default the dialogue's own, or else its annotations.
+
+    `displays`: how tasks of your own are drawn, by name.
 
     Goals that overlap stand in columns of their own, heavy at their turns and dotted between; a free column is used again.
     """
-    scene = _arrange(dialogue, labels)
+    scene = _arrange(dialogue, labels, displays)
     paint = _Paint(color)
     room = max(20, width - 2 * scene.num_lanes - INDENT)
     lines = [paint(_title(dialogue), BOLD)]
@@ -169,9 +163,9 @@ def to_text(dialogue: Dialogue, labels: Sequence[Label] | None = None, color: bo
         for k, line in enumerate(_turn_lines(dialogue, t, scene, paint, room)):
             lines.append(_margin(running, t, paint, first=k == 0) + line)
         for goal in [goal for goal in running if goal is not None and goal.last == t]:
-            lines.append(_margin(running, t, paint, ends=goal) + _verdict(goal, paint))
+            lines.append(_margin(running, t, paint, ends=goal) + _verdict(goal, scene, paint))
             running[goal.lane] = None
-    lines += [" " * INDENT + _generic(label) for label in scene.other[None]]
+    lines += [" " * INDENT + _line(label) for label in scene.lines[None]]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -199,28 +193,24 @@ def _ansi(goal: _Goal) -> int:
     return ANSI_GOALS[goal.number % len(ANSI_GOALS)]
 
 
-def _verdict(goal: _Goal, paint: _Paint) -> str:
-    marks = [paint(f"{OUTCOMES[o.value][0]} {o.value} {_sure(o)}", OUTCOMES[o.value][1]) for o in goal.outcomes]
-    return " · ".join([*marks, paint(clean(f"goal {goal.label.value} {_sure(goal.label)}"), _ansi(goal))])
+def _verdict(goal: _Goal, scene: _Scene, paint: _Paint) -> str:
+    marks = [paint(scene.marked(outcome), *scene.display(outcome).mark(outcome.value).codes) for outcome in goal.outcomes]
+    return " · ".join([*marks, paint(clean(f"goal {goal.label.value} {_confidence(goal.label)}"), _ansi(goal))])
 
 
 def _turn_lines(dialogue: Dialogue, t: int, scene: _Scene, paint: _Paint, room: int) -> list[str]:
     turn = dialogue.turns[t]
-    head = [paint(f"{t:>3}", DIM)]
-    for label in scene.head[t]:
-        words = clean(f"{label.value} {_sure(label)}")
-        defect = label.task == "defect"
-        codes = (CYAN,) if not defect else (DIM,) if label.value == "ok" else (BOLD, RED)
-        head.append(paint(f"✗ {words}" if defect and label.value != "ok" else words, *codes))
+    tags = [paint(scene.marked(label), *scene.display(label).mark(label.value).codes) for label in scene.tags[t]]
+    head = [paint(f"{t:>3}", DIM), *tags]
     lines = [" · ".join(head)]
     for part in PARTS:
         text = turn.text(part)
         if not text:
             lines.append(f"  {SPEAKERS[part]} " + paint("(missing)" if text is None else "(empty)", DIM))
             continue
-        body = _body(clean(text, lines=True), scene.slots[t, part], paint, room)
+        body = _body(clean(text, lines=True), scene.spans[t, part], paint, room)
         lines += [(f"  {SPEAKERS[part]} " if k == 0 else " " * INDENT) + line for k, line in enumerate(body)]
-    return lines + [" " * INDENT + paint(_generic(label), DIM) for label in scene.other[t]]
+    return lines + [" " * INDENT + paint(_line(label), DIM) for label in scene.lines[t]]
 
 
 def _body(text: str, slots: Sequence[Label], paint: _Paint, room: int) -> list[str]:
@@ -232,7 +222,7 @@ def _body(text: str, slots: Sequence[Label], paint: _Paint, room: int) -> list[s
         rows: list[str] = []
         for label in sorted(inside, key=lambda label: label.start or 0):
             left, right = max(start, label.start or 0), min(end, label.end or 0)
-            name = clean(f"{label.value} {_sure(label)}") if left == label.start else "…"
+            name = clean(f"{label.value} {_confidence(label)}") if left == label.start else "…"
             name += "‾" * (cell_len(text[left:right]) - cell_len(name))
             column = max(0, min(cell_len(text[start:left]), room - cell_len(name)))
             row = next((k for k, words in enumerate(rows) if cell_len(words) < column), len(rows))
@@ -274,17 +264,17 @@ def _wrap(text: str, room: int) -> list[tuple[int, int]]:
 # -- HTML ------------------------------------------------------------------------------------------------------------------------
 
 
-def to_html(dialogue: Dialogue, labels: Sequence[Label] | None = None) -> str:
-    """The same as a fragment of HTML that stands alone: inline styles that suit light and dark pages, no script. Hovering tells more."""
-    scene = _arrange(dialogue, labels)
+def to_html(dialogue: Dialogue, labels: Sequence[Label] | None = None, displays: Mapping[str, Display] | None = None) -> str:
+    """The same as a fragment of HTML that stands alone: inline styles that suit light and dark pages, no script. Hovering shows details."""
+    scene = _arrange(dialogue, labels, displays)
     rows = []
     for t in range(len(dialogue.turns)):
         running = scene.lanes(t)
         rows.append(_row(_bars(running, t), _turn_html(dialogue, t, scene)))
         for goal in [goal for goal in running if goal is not None and goal.last == t]:
-            rows.append(_row(_bars(running, t, goal), _verdict_html(goal)))
+            rows.append(_row(_bars(running, t, goal), _verdict_html(goal, scene)))
             running[goal.lane] = None
-    rows += [f"<div>{escape(_generic(label))}</div>" for label in scene.other[None]]
+    rows += [f"<div>{escape(_line(label))}</div>" for label in scene.lines[None]]
     title = f'<div style="font-weight:600;margin-bottom:4px">{escape(_title(dialogue))}</div>'
     return f'<div style="font:13px/1.5 system-ui,sans-serif;color:inherit;max-width:60em;margin:8px 0">{title}{"".join(rows)}</div>'
 
@@ -302,44 +292,43 @@ def _bars(lanes: Sequence[_Goal | None], t: int, ends: _Goal | None = None) -> s
             continue
         radius = "0 0 5px 5px" if goal is ends else "5px 5px 0 0" if t == goal.first and ends is None else "0"
         kind = "solid" if t in goal.turns else "dotted"
-        told = " · ".join([f"goal {goal.label.value}", _more(goal.label), *(f"{o.value} {_sure(o)}" for o in goal.outcomes)])
-        bars.append(f'<div title="{escape(clean(told))}" style="{style}{kind} {_hsl(_hue(goal))};border-radius:{radius}"></div>')
+        hover = " · ".join([f"goal {goal.label.value}", _details(goal.label), *(f"{o.value} {_confidence(o)}" for o in goal.outcomes)])
+        bars.append(f'<div title="{escape(clean(hover))}" style="{style}{kind} {_hsl(_hue(goal))};border-radius:{radius}"></div>')
     return "".join(bars)
 
 
-def _verdict_html(goal: _Goal) -> str:
-    marks = [_tag(f"{OUTCOMES[o.value][0]} {o.value} {_sure(o)}", OUTCOMES[o.value][2], _more(o)) for o in goal.outcomes]
-    return " ".join([*marks, _tag(f"goal {goal.label.value} {_sure(goal.label)}", _hue(goal), _more(goal.label))])
+def _verdict_html(goal: _Goal, scene: _Scene) -> str:
+    marks = [_tag(scene.marked(o), scene.display(o).mark(o.value).hue, _details(o)) for o in goal.outcomes]
+    return " ".join([*marks, _tag(f"goal {goal.label.value} {_confidence(goal.label)}", _hue(goal), _details(goal.label))])
 
 
 def _turn_html(dialogue: Dialogue, t: int, scene: _Scene) -> str:
     turn = dialogue.turns[t]
     head = [f'<span style="opacity:.6">{t}</span>']
-    for label in scene.head[t]:
-        hue = 210 if label.task == "intent" else 145 if label.value == "ok" else 0
-        mark = "✗ " if label.task == "defect" and label.value != "ok" else ""
-        head.append(_tag(f"{mark}{label.value} {_sure(label)}", hue, f"{label.task} · {_more(label)}"))
+    for label in scene.tags[t]:
+        hue = scene.display(label).mark(label.value).hue
+        head.append(_tag(scene.marked(label), hue, f"{label.task} · {_details(label)}"))
     lines = ["<div>" + " ".join(head) + "</div>"]
     for part in PARTS:
         text = turn.text(part)
         missing = f'<span style="opacity:.6">({"missing" if text is None else "empty"})</span>'
-        said = _marked(text, scene.slots[t, part]) if text else missing
+        words = _highlighted(text, scene.spans[t, part]) if text else missing
         speaker = f'<span title="{part}" style="flex:none;width:1.6em;opacity:.6">{SPEAKERS[part]}</span>'
-        body = f'<span dir="auto" style="flex:1;min-width:0;white-space:pre-wrap;overflow-wrap:anywhere">{said}</span>'
+        body = f'<span dir="auto" style="flex:1;min-width:0;white-space:pre-wrap;overflow-wrap:anywhere">{words}</span>'
         lines.append(f'<div style="display:flex">{speaker}{body}</div>')
-    return "".join(lines + [f'<div style="opacity:.8">{escape(_generic(label))}</div>' for label in scene.other[t]])
+    return "".join(lines + [f'<div style="opacity:.8">{escape(_line(label))}</div>' for label in scene.lines[t]])
 
 
-def _marked(text: str, slots: Sequence[Label]) -> str:
+def _highlighted(text: str, slots: Sequence[Label]) -> str:
     """The text with its slots highlighted; of slots that overlap, each keeps the words that none before it has taken."""
     parts, at = [], 0
     for label in sorted(slots, key=lambda label: label.start or 0):
         left, right = max(at, label.start or 0), max(at, label.end or 0)
         parts.append(escape(clean(text[at:left], lines=True)))
-        name = f'<span style="font-size:75%;opacity:.75"> {escape(clean(label.value))} {_sure(label)}</span>'
+        name = f'<span style="font-size:75%;opacity:.75"> {escape(clean(label.value))} {_confidence(label)}</span>'
         hue = crc32(label.value.encode("utf-8", "replace")) % 360
         style = f"background:hsla({hue},70%,50%,.22);border-bottom:2px solid {_hsl(hue)};border-radius:3px;padding:0 2px"
-        hover = escape(clean(f"slot {label.value}: {label.text or text[label.start : label.end]} · {_more(label)}"))
+        hover = escape(clean(f"slot {label.value}: {label.text or text[label.start : label.end]} · {_details(label)}"))
         parts.append(f'<span title="{hover}" style="{style}">{escape(clean(text[left:right], lines=True))}{name}</span>')
         at = right
     return "".join([*parts, escape(clean(text[at:], lines=True))])
@@ -350,7 +339,7 @@ def _tag(words: str, hue: int, hover: str) -> str:
     return f'<span title="{escape(clean(hover))}" style="{style}">{escape(clean(words))}</span>'
 
 
-def _more(label: Label) -> str:
+def _details(label: Label) -> str:
     return f"confidence {label.confidence:.3f} · from {label.source}"
 
 
@@ -370,14 +359,15 @@ class Shown:
     """Dialogues that display themselves: HTML in a notebook, text elsewhere."""
 
     dialogues: tuple[Dialogue, ...]
+    displays: Mapping[str, Display] | None = None
 
     def _repr_html_(self) -> str:
-        return "".join(map(to_html, self.dialogues))
+        return "".join(to_html(dialogue, displays=self.displays) for dialogue in self.dialogues)
 
     def __repr__(self) -> str:
-        return "\n\n".join(to_text(dialogue, color=sys.stdout.isatty()) for dialogue in self.dialogues)
+        return "\n\n".join(to_text(dialogue, color=sys.stdout.isatty(), displays=self.displays) for dialogue in self.dialogues)
 
 
-def show(dialogues: Dialogue | Iterable[Dialogue]) -> Shown:
-    """One dialogue or several, to be the last line of a notebook's cell."""
-    return Shown((dialogues,) if isinstance(dialogues, Dialogue) else tuple(dialogues))
+def show(dialogues: Dialogue | Iterable[Dialogue], displays: Mapping[str, Display] | None = None) -> Shown:
+    """One dialogue or several, as the last line of a notebook's cell. `displays`: how tasks of your own are drawn, by name."""
+    return Shown((dialogues,) if isinstance(dialogues, Dialogue) else tuple(dialogues), displays)

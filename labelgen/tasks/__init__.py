@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label, Part
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
+from labelgen.io.display import LINE, Display
 from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, MacroF1, Prediction
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
@@ -61,12 +62,13 @@ class Task(ABC):
     """A label type: how annotations become targets, how it is predicted, scored and written. Holds no weights and no data.
 
     Abstract are the five methods that differ between label types. What other parts of labelgen need to know of a task they ask the
-    task: its label space, the rows of its logits, its score, its trivial baselines.
+    task: its label space, the rows of its logits, its score, its trivial baselines, how its labels are drawn.
     """
 
     name: ClassVar[str]
     score: ClassVar[str]  # name of the figure by which models are selected
     level: ClassVar[Level] = "turn"  # what a row of the logits is about
+    display: ClassVar[Display] = LINE  # how its labels are drawn
 
     weight: float = 1.0  # of the loss
 

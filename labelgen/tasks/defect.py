@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from labelgen.dialogue import Dialogue
+from labelgen.io.display import DEFECT
 from labelgen.tasks import Classification
 
 
@@ -14,6 +15,7 @@ class Defect(Classification):
     """Two classes a response, from the record's `defect`."""
 
     name: ClassVar[str] = "defect"
+    display: ClassVar = DEFECT
     score: ClassVar[str] = "f1"
     utterance: ClassVar = "response"
     rare: ClassVar = "defect"

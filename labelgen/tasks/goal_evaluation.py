@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from labelgen.dialogue import Dialogue
+from labelgen.io.display import OUTCOME
 from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction, SpanF1
 from labelgen.tasks import Classification, Decoded, Earlier, Utterances
 from labelgen.tasks.goal_segmentation import GoalSegmentation
@@ -31,6 +32,7 @@ class GoalEvaluation(Classification):
     """
 
     name: ClassVar[str] = "goal_evaluation"
+    display: ClassVar = OUTCOME
     score: ClassVar[str] = "failure_f1"
 
     utterance: ClassVar = "response"

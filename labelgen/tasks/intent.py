@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from labelgen.dialogue import Dialogue
+from labelgen.io.display import INTENT
 from labelgen.tasks import Classification
 
 
@@ -15,6 +16,7 @@ class Intent(Classification):
     """One class a request, from the record's `intent`. The label space is learned where none is configured."""
 
     name: ClassVar[str] = "intent"
+    display: ClassVar = INTENT
 
     labels: Sequence[str] = ()
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
 from labelgen.inputs.batch import IGNORE, Batch
+from labelgen.io.display import SLOT
 from labelgen.metrics import Compared, Figure, Prediction, SpanF1
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
@@ -57,6 +58,7 @@ class SlotTask(Task):
     """
 
     name: ClassVar[str] = "slot"
+    display: ClassVar = SLOT
     score: ClassVar[str] = "span_f1"
     level: ClassVar = "token"
 
@@ -217,18 +219,18 @@ def _by_utterance(dialogue: Dialogue, labels: Sequence[Label]) -> list[list[Labe
 
 
 def best_tags(scores: np.ndarray) -> np.ndarray:
-    """Viterbi over log-probabilities [n, 1 + 2 k]: the best sequence in which a slot goes on only after itself. O(n k)."""
+    """Viterbi over log-probabilities [n, 1 + 2 k]: the best sequence in which a slot continues only after itself. O(n k)."""
     n, width = scores.shape
-    goes_on = np.arange(2, width, 2)
+    continues = np.arange(2, width, 2)
     back = np.zeros((n, width), np.int64)
     total = scores[0].copy()
-    total[goes_on] = -np.inf
+    total[continues] = -np.inf
     for i in range(1, n):
         back[i] = total.argmax()
         step = scores[i] + total.max()
-        begun, on = total[goes_on - 1], total[goes_on]
-        back[i, goes_on] = np.where(begun >= on, goes_on - 1, goes_on)
-        step[goes_on] = scores[i, goes_on] + np.maximum(begun, on)
+        begun, on = total[continues - 1], total[continues]
+        back[i, continues] = np.where(begun >= on, continues - 1, continues)
+        step[continues] = scores[i, continues] + np.maximum(begun, on)
         total = step
     tags = np.zeros(n, np.int64)
     tags[-1] = total.argmax()
@@ -244,9 +246,9 @@ def spans_of(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]
     tags = probabilities.argmax(1)
     if not tags.any():
         return
-    goes_on = (tags > 0) & (tags % 2 == 0)
+    continues = (tags > 0) & (tags % 2 == 0)
     before = np.append(0, tags[:-1])
-    if (goes_on & (before != tags) & (before != tags - 1)).any():  # else the best tags are the best sequence too
+    if (continues & (before != tags) & (before != tags - 1)).any():  # else the best tags are the best sequence too
         tags = best_tags(np.log(np.maximum(probabilities, 1e-30)))
     first = 0
     while first < len(tags):

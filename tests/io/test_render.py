@@ -12,7 +12,8 @@ from rich.cells import cell_len
 
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue, Goal, Label, Slot, Turn
-from labelgen.io.render import annotations_as_labels, clean, show, to_html, to_text
+from labelgen.io.display import DISPLAYS, LINE, Display, Mark, annotations_as_labels
+from labelgen.io.render import clean, show, to_html, to_text
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 VOID = {"br", "hr", "img"}
@@ -119,6 +120,42 @@ def test_labels_of_unknown_tasks_stand_at_their_last_turn() -> None:
     assert text.index("turn 1") < text.index("satisfaction: 4 (0.75)") < text.index("turn 2") < text.index("tone: rude (0.25)")
     assert "tone: rude (0.25) [response 0:1] “x”" in text
     assert "satisfaction: 4 (0.75)" in to_html(dialogue, labels)
+
+
+def test_a_task_of_ones_own_is_drawn_as_it_says() -> None:
+    dialogue = Dialogue(id="a", turns=[Turn(request="thanks a lot", response="x"), Turn(request="y")])
+    labels = [label("mood", "glad", [0], 0.5), label("word", "thanks", [0], 0.25, part="request", start=0, end=6)]
+    plain = to_text(dialogue, labels, color=False)
+    assert "mood: glad (0.50)" in plain
+    assert "word: thanks (0.25)" in plain
+    displays = {"mood": Display("turn", {"glad": Mark("☺", (1,), 90)}), "word": Display("span")}
+    drawn = to_text(dialogue, labels, color=False, displays=displays)
+    assert "0 · ☺ glad 0.50" in drawn
+    assert below(drawn, "thanks a lot").strip().startswith("thanks 0.25")
+    assert repr(show(dialogue.model_copy(update={"labels": labels}), displays)) == drawn
+    assert "☺ glad 0.50" in Fragment(to_html(dialogue, labels, displays)).text
+
+
+def test_values_that_stand_out_have_their_sign_and_colour() -> None:
+    dialogue = Dialogue(id="a", turns=[Turn(request="x")])
+    for value, sign, code in (("defect", "✗ ", "1;31"), ("ok", "", "2")):
+        assert f"\x1b[{code}m{sign}{value} 0.50\x1b[0m" in to_text(dialogue, [label("defect", value, [0])])
+    assert "\x1b[36mPlay 0.50\x1b[0m" in to_text(dialogue, [label("intent", "Play", [0])])
+
+
+def test_each_task_says_how_it_is_drawn() -> None:
+    from labelgen.tasks.defect import Defect  # torch, which drawing does not need
+    from labelgen.tasks.goal_evaluation import GoalEvaluation
+    from labelgen.tasks.goal_segmentation import GoalSegmentation
+    from labelgen.tasks.intent import Intent
+    from labelgen.tasks.satisfaction import Satisfaction
+    from labelgen.tasks.slot import SlotTask
+
+    tasks = (GoalSegmentation, GoalEvaluation, Intent, SlotTask, Defect, Satisfaction)
+    assert [DISPLAYS.get(task.name, LINE) for task in tasks] == [task.display for task in tasks]
+    assert DISPLAYS.keys() == {task.name for task in tasks[:5]}, "the tasks that have annotations in the record"
+    assert set(GoalEvaluation.display.marks) == set(GoalEvaluation.labels)
+    assert set(Defect.display.marks) == set(Defect.labels)
 
 
 # -- goals -----------------------------------------------------------------------------------------------------------------------
