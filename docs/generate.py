@@ -138,14 +138,31 @@ def corpora() -> dict[str, str]:
     for name, files in options.items():
         text = ast.get_docstring(ast.parse((PACKAGE / "corpora" / f"{name}.py").read_text("utf-8"))) or ""
         choices = [f"```yaml\n# corpus={file.stem}\n{file.read_text('utf-8')}```\n" for file in files]
-        heading = " and ".join(f"`corpus={file.stem}`" for file in files)
-        pages[f"corpora/{name}.md"] = "\n".join([f"# {heading}", "", markdown(text), "", "## Settings", "", *choices])
+        title = re.split(r"[,:;(]", first_comment(files[0]))[0].strip(" .")
+        use = "Choose it with " + " or ".join(f"`corpus={file.stem}`" for file in files) + "."
+        pages[f"corpora/{name}.md"] = "\n".join([f"# {title}", "", use, "", markdown(text), "", "## Settings", "", *choices])
     return pages
 
 
 def markdown(docstring: str) -> str:
-    """A docstring as Markdown: what looks like HTML outside of code is escaped."""
-    return re.sub(r"^(?! {4}).*$", lambda line: re.sub(r"<(?=[^`]*(?:`[^`]*`[^`]*)*$)", r"\\<", line[0]), docstring, flags=re.MULTILINE)
+    """A docstring as Markdown: outside of code, addresses become links and "<" is no HTML. Code is what is indented by four."""
+    lines: list[str] = []
+    for line in docstring.splitlines():
+        before = lines[-1] if lines else ""
+        if line.startswith("    ") and before and not before.startswith((" ", "- ")):
+            lines.append("")
+        lines.append(line if line.startswith("    ") else _plain(line))
+    return "\n".join(lines)
+
+
+def _plain(line: str) -> str:
+    parts = re.split(r"(`[^`]*`)", line)
+    for k, part in enumerate(parts[::2]):
+        text = part.replace("<", r"\<").replace(" -> ", " → ")
+        parts[2 * k] = re.sub(
+            r"(?<![\w/.])(?:https://)?((?:github\.com|huggingface\.co|arxiv\.org|platform\.openai\.com)/[\w./#-]*\w)", r"<https://\1>", text
+        )
+    return "".join(parts)
 
 
 # -- the settings ----------------------------------------------------------------------------------------------------------------
@@ -181,12 +198,18 @@ def first_comment(file: Path) -> str:
     return comments[0] if comments else ""
 
 
+def _with_command(comment: str) -> str:
+    """A comment whose end is a command, as Markdown."""
+    words, found, command = comment.partition("labelgen ")
+    return f"{markdown(words.rstrip())}\n\n```text\n{found}{command}\n```" if found else markdown(words)
+
+
 def _table(rows: list[Setting]) -> list[str]:
     if not rows:
         return []
     cells = [[f"`{row.key}`", f"`{row.default}`" if row.default else "", row.comment] for row in rows]
     lines = [[cell.replace("|", r"\|") for cell in line] for line in cells]
-    return ["| key | default | |", "|---|---|---|", *("| " + " | ".join(line) + " |" for line in lines), ""]
+    return ["| key | default | meaning |", "|---|---|---|", *("| " + " | ".join(line) + " |" for line in lines), ""]
 
 
 def settings() -> str:
@@ -200,12 +223,12 @@ def settings() -> str:
     ]
     for file in sorted(CONF.glob("*.yaml")):
         groups = re.findall(r"^  - (\w+)(@[\w.]+)?: (\w+)$", file.read_text("utf-8"), re.MULTILINE)
-        lines += [f"## labelgen {file.stem}", "", markdown(first_comment(file)), "", *_table(list(read_settings(file)))]
+        lines += [f"## labelgen {file.stem}", "", _with_command(first_comment(file)), "", *_table(list(read_settings(file)))]
         if groups:
             chosen = [f"[{group}{place}](#{group})`={option}`" for group, place, option in groups]
             lines += ["Groups and what is chosen by default: " + ", ".join(chosen) + ".", ""]
     for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
         lines += [f"## {group.name}", ""]
         for file in sorted(group.glob("*.yaml")):
-            lines += [f"### {group.name}={file.stem}", "", markdown(first_comment(file)), "", *_table(list(read_settings(file)))]
+            lines += [f"### {group.name}={file.stem}", "", _with_command(first_comment(file)), "", *_table(list(read_settings(file)))]
     return "\n".join(lines)

@@ -1,10 +1,10 @@
-"""labelgen: from raw conversation logs to ground truth.
+"""Labels for conversation logs: goals, outcomes, intents, slots and defects, each with a confidence.
 
-annotator = labelgen.load("export/")        # an exported model
-labelled = annotator(labelgen.read("logs.jsonl"))
-labelgen.show(labelled)                     # look at them
+    annotator = labelgen.load("export")                # an exported model
+    labelled = annotator(labelgen.read("logs.jsonl"))  # dialogues with labels
+    labelgen.show(labelled)                            # look at them
 
-Read dialogue.py for the records, model/encoder.py for the model, tasks/ for the label types; conf/ holds everything that can be varied.
+Start with dialogue.py, which has the records; then model/encoder.py, the model, and tasks/, the label types. conf/ holds all settings.
 """
 
 from __future__ import annotations

@@ -16,13 +16,13 @@
 # %% [markdown]
 # # First labels
 #
-# `pip install 'labelgen[minilm]'` is all that this notebook needs: no network, no data, no GPU.
+# This notebook needs only `pip install 'labelgen[minilm]'`: no network, no data, no GPU.
 #
-# An *export* is a folder with a trained model. If you have one, go on with
+# An *export* is a folder with a trained model. If you have one, load it with
 # `labelgen.load("FOLDER")`. Here we train a small one on simulated dialogues, in less than half a
-# minute: the pretrained text encoder is left as it is (`frozen_layers=6`), so that each text passes
-# through it once, and only what lies above learns. `labelgen demo` takes minutes, lets the upper
-# layers learn too, and is much better.
+# minute. The pretrained text encoder does not learn (`frozen_layers=6`), so each text passes
+# through it only once. `labelgen demo` lets its upper layers learn too. That takes minutes, and the
+# model is much better.
 
 # %%
 from pathlib import Path
@@ -49,8 +49,8 @@ annotator = labelgen.load(train("five", "corpus.num_dialogues=150"))
 # %% [markdown]
 # ## Label dialogues
 #
-# A dialogue is a list of turns, a turn is a request and its response. Anything may be missing.
-# `labelgen.read("logs.jsonl")` reads files.
+# A dialogue is a list of turns. A turn is a user's request and the assistant's response to it. Either
+# may be missing. `labelgen.read("logs.jsonl")` reads dialogues from a file.
 
 # %%
 mine = labelgen.parse(
@@ -66,9 +66,9 @@ mine = labelgen.parse(
 labelgen.show(annotator([mine]))
 
 # %% [markdown]
-# The simulated corpus knows the truth, and never lends the phrasings of its `test` split to
-# training. `content()` is a dialogue as it would be logged, without annotations: that is all that
-# the annotator reads. Goals are brackets; hover over a label to see more.
+# Simulated dialogues come with the true labels. The phrasings of the `test` split do not occur in
+# training. `content()` is the dialogue as it would be logged, without annotations; the annotator
+# reads nothing else. Goals are the bars at the left. Hover over a label to see more.
 
 # %%
 from labelgen.corpora.simulated import Simulated
@@ -80,8 +80,8 @@ labelgen.show(labelled[:2])
 # %% [markdown]
 # ## Confidences
 #
-# Every label says how sure the model is. It is the model's own probability: check it on a sample
-# before you rely on it.
+# Every label has a confidence. It is the model's own probability and is not calibrated: check it on a
+# sample before you rely on it.
 
 # %%
 from collections import defaultdict
@@ -96,7 +96,7 @@ for task, values in sure.items():
     print(f"{task:20}{len(values):8}{sum(values) / len(values):8.2f}{sum(value >= 0.9 for value in values) / len(values):8.0%}")
 
 # %% [markdown]
-# The labels to look at first are those that the model doubts:
+# Look first at the labels with the lowest confidence:
 
 # %%
 doubts = sorted((label.confidence, dialogue.id, label.task, label.value) for dialogue in labelled for label in dialogue.labels)
@@ -106,9 +106,10 @@ for confidence, name, task, value in doubts[:5]:
 # %% [markdown]
 # ## A label type of your own
 #
-# A label type that classifies requests, responses or dialogues is a class with a name, its labels,
-# and one method: what the annotations say. Is a request polite? Annotators' answers are votes in the
-# record; a turn without a vote is not annotated, and then it counts nowhere.
+# A label type that classifies requests, responses or dialogues is a class with a name, its labels, and
+# one method that reads the annotations. Our example: is a request polite? The answers of annotators
+# are votes in the record. A turn without a vote is not annotated; neither the loss nor the metrics
+# count it.
 
 # %%
 from dataclasses import dataclass
@@ -128,8 +129,8 @@ class Politeness(Classification):
 
 
 # %% [markdown]
-# Nobody has annotated the simulated dialogues, so let a rule play the annotator, and let it answer
-# for two requests of three.
+# The simulated dialogues have no such votes. Here a rule plays the annotator, for two requests of
+# three.
 
 # %%
 from labelgen.dialogue import Vote
@@ -147,9 +148,9 @@ annotated = [annotate(dialogue, number) for number, dialogue in enumerate(Simula
 labelgen.write(annotated, folder / "annotated.jsonl")
 
 # %% [markdown]
-# It is trained along with the five others, by its dotted path: `__main__.Politeness` here,
-# `my_package.my_module.Politeness` once it has moved to a file. An export never makes labelgen
-# import anything, so that `load` is given the class.
+# The new task is trained along with the five others. Its dotted path names it: `__main__.Politeness`
+# here, `my_package.my_module.Politeness` once it is in a file. Loading an export never imports code
+# that the export names, so we pass the class to `load`.
 
 # %%
 export = train("six", "corpus=jsonl", f"corpus.path={folder}/annotated.jsonl", "+tasks.politeness._target_=__main__.Politeness")
@@ -160,5 +161,5 @@ labelled = annotator([mine, *(dialogue.content() for dialogue in truth[:2])])
 labelgen.show(labelled)
 
 # %% [markdown]
-# Next: `labelgen backfill export=... input=... output=...` labels files of any length, `labelgen
+# Next: `labelgen backfill export=... input=... output=...` labels files of any size, and `labelgen
 # evaluate` compares an export with annotations.
