@@ -111,12 +111,15 @@ def _class(node: ast.ClassDef, source: list[str]) -> list[str]:
 
 
 def _fields(node: ast.ClassDef, source: list[str]) -> list[str]:
-    """The annotated fields of a record or dataclass, with the comments behind them."""
+    """The annotated fields of a record or dataclass, with the docstrings or the comments behind them."""
     lines = []
-    for field in node.body:
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and not field.target.id.startswith("_"):
-            comment = source[field.end_lineno - 1][field.end_col_offset :].partition("# ")[2]
-            lines.append(f"- `{ast.unparse(field)}`" + (f": {markdown(comment)}" if comment else ""))
+    for field, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name) or field.target.id.startswith("_"):
+            continue
+        meaning = source[field.end_lineno - 1][field.end_col_offset :].partition("# ")[2]
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant) and isinstance(following.value.value, str):
+            meaning = " ".join(following.value.value.split())
+        lines.append(f"- `{ast.unparse(field)}`" + (f": {markdown(meaning)}" if meaning else ""))
     return lines
 
 

@@ -221,6 +221,14 @@ def test_the_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 200
 
 
+def test_the_readmes_summary_repeats_its_results() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    summary, results = text.partition("\n## ")[0], text.partition("<!-- results -->")[2].partition("<!-- end of results -->")[0]
+    figures = re.findall(r"\.\d{3} \[[^]]+\]", summary)
+    assert len(figures) >= 3
+    assert not [figure for figure in figures if figure not in results]
+
+
 # -- the tree --------------------------------------------------------------------------------------------------------------------
 
 
