@@ -25,6 +25,11 @@ from sphinx.util.inventory import InventoryFile
 from labelgen import config, dialogue
 from labelgen.corpora.simulated import Simulated
 from labelgen.io import files
+from labelgen.tasks.defect import Defect
+from labelgen.tasks.goal_evaluation import GoalEvaluation
+from labelgen.tasks.goal_segmentation import GoalSegmentation
+from labelgen.tasks.intent import Intent
+from labelgen.tasks.slot import SlotTask
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -227,6 +232,17 @@ def test_the_readmes_summary_repeats_its_results() -> None:
     figures = re.findall(r"\.\d{3} \[[^]]+\]", summary)
     assert len(figures) >= 3
     assert not [figure for figure in figures if figure not in results]
+
+
+def test_the_readme_shows_what_a_demo_prints() -> None:
+    block = (ROOT / "README.md").read_text("utf-8").partition("<!-- demo -->")[2].partition("<!-- end of demo -->")[0]
+    headings = re.findall(r"rule\(\"(\d\. [^\"]+)\"", (ROOT / "labelgen" / "demo.py").read_text("utf-8"))
+    assert len(headings) >= 4
+    assert not [heading for heading in headings if f"\n{heading} ─" not in block], "see docs/restate.py"
+    tasks = [GoalSegmentation(), GoalEvaluation(), Intent(), SlotTask(), Defect()]
+    known = {f"{task.name}/{metric}" for task in tasks for metric in task.metrics()}
+    shown = set(re.findall(r"^│ (\w+/\w+)", block, re.MULTILINE))
+    assert shown and shown <= known, "see docs/restate.py"
 
 
 # -- the tree --------------------------------------------------------------------------------------------------------------------
