@@ -7,7 +7,7 @@ from itertools import chain
 
 from tqdm import tqdm
 
-from labelgen.corpora import Corpus, place
+from labelgen.corpora import Corpus, path_of
 from labelgen.io.files import RejectedFile, write
 from labelgen.io.paths import REJECTED_SUFFIX, check_output
 
@@ -20,7 +20,7 @@ def convert(corpus: Corpus, output: str) -> None:
     Unusable records go to OUTPUT.rejected.jsonl with the reason, and reading continues. ValueError where nothing is usable, or where the
     output is the corpus's own file or lies in its folder.
     """
-    check_output(output, place(corpus))
+    check_output(output, path_of(corpus))
     rejected = RejectedFile(f"{output}{REJECTED_SUFFIX}")
     dialogues = corpus.read(rejected)
     first = next(dialogues, None)

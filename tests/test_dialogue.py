@@ -1,4 +1,4 @@
-"""Records: what goes out comes back, in both formats, whatever people write; what cannot be used is told and does not stop the run."""
+"""Records: what goes out comes back, in both formats, whatever people write; what cannot be used is rejected and does not stop the run."""
 
 from __future__ import annotations
 
@@ -149,14 +149,14 @@ def test_written_lines_fit_the_published_schema(tmp_path_factory: pytest.TempPat
 
 @settings(max_examples=30, deadline=None)
 @given(record=dialogues(), other=dialogues())
-def test_content_and_fingerprint_ignore_what_people_and_models_said(record: Dialogue, other: Dialogue) -> None:
-    said = Label(task="intent", value="Banks/Transfer", turns=[0], confidence=0.5, source="model")
+def test_content_and_fingerprint_ignore_labels(record: Dialogue, other: Dialogue) -> None:
+    label = Label(task="intent", value="Banks/Transfer", turns=[0], confidence=0.5, source="model")
     goals = [Goal(turns=[0], outcome="failure")]
     content = record.content()
     logged = {name: getattr(content.turns[0], name) for name in ("request", "response", "timestamp", "categorical", "numerical", "audio")}
     changed = {name: getattr(other.turns[0], name) for name in Turn.model_fields.keys() - logged.keys()}
     turn = content.turns[0].model_copy(update={**changed, "votes": [Vote(question="q", value=1)]})
-    changed = {"labels": [said], "goals": goals, "turns": [turn, *content.turns[1:]], "votes": other.votes, "slices": ["rare"]}
+    changed = {"labels": [label], "goals": goals, "turns": [turn, *content.turns[1:]], "votes": other.votes, "slices": ["rare"]}
     labelled = content.model_copy(update=changed)
     assert labelled.content() == content == content.content()
     assert labelled.fingerprint() == record.fingerprint()
@@ -241,16 +241,16 @@ def test_offsets_count_code_points(text: str) -> None:
         ({"id": "a", "turns": [{}], "metadata": {"\udfff": 1}}, "metadata.\ufffd\ufffd\ufffd.[key]", "surrogate"),
     ],
 )
-def test_bad_rows_are_told_and_reading_goes_on(tmp_path: Path, row: dict[str, Any], field: str, remedy: str) -> None:
+def test_bad_rows_are_rejected_and_reading_continues(tmp_path: Path, row: dict[str, Any], field: str, remedy: str) -> None:
     file = tmp_path / "logs.jsonl"
     good = {"id": "good", "turns": [{"request": "hi"}]}
     file.write_text(f"{json.dumps(row)}\n\n{json.dumps(good)}\n", encoding="utf-8")
     rejected = RejectedFile(tmp_path / "rejected.jsonl")
     assert [dialogue.id for dialogue in read(file, rejected)] == ["good"]
-    (told,) = (json.loads(line) for line in rejected.path.read_text(encoding="utf-8").splitlines())
+    (rejection,) = (json.loads(line) for line in rejected.path.read_text(encoding="utf-8").splitlines())
     assert rejected.count == 1
-    assert (told["source"], told["row"], told["id"], told["field"]) == (str(file), 1, row.get("id"), field)
-    assert remedy in told["problem"]
+    assert (rejection["source"], rejection["row"], rejection["id"], rejection["field"]) == (str(file), 1, row.get("id"), field)
+    assert remedy in rejection["problem"]
     with pytest.raises(RecordError, match="row 1"):
         list(read(file))
 

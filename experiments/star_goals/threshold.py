@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 import labelgen
+from labelgen.corpora import hash_fraction
 from labelgen.corpora.star import STAR
 from labelgen.metrics import BoundaryF1, PairwiseF1, Prediction
-from labelgen.training.data import share
 
 TASK = "goal_segmentation"
 FOLDS = 3
@@ -56,7 +56,7 @@ def main() -> None:
     said: list[Prediction] = []
     for fold in range(FOLDS):
         annotator = labelgen.load(cell / f"fold{fold}" / "export")
-        held = [d for d in STAR(root=root, split="train", fold=fold).read() if share(d.id, "valid 0") < HELD_OUT]
+        held = [d for d in STAR(root=root, split="train", fold=fold).read() if hash_fraction(d.id, "valid 0") < HELD_OUT]
         for dialogue, (_, found) in zip(held, annotator.predict(d.content() for d in held), strict=True):
             gold.append(dialogue.goal_of_turns())
             said.append(found[TASK])

@@ -1,7 +1,7 @@
-"""Corpora: one file a format, each an iterator of dialogues over a folder as its publisher ships it.
+"""Corpora: one file per format. A corpus yields dialogues from the files that its publisher ships, or from your own logs.
 
-A corpus is a frozen dataclass whose fields are its yaml's keys (`conf/corpus/NAME.yaml`) and whose `read` streams records.
-Nothing here imports torch: records are read on machines that label nothing.
+A corpus is a frozen dataclass. Its fields are the keys of its yaml (`conf/corpus/NAME.yaml`), and `read` yields records.
+Nothing here imports torch: machines that label nothing can read records.
 """
 
 from __future__ import annotations
@@ -9,39 +9,57 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
+from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["Corpus", "Fold", "Raw", "convert_each", "in_fold", "place", "read_rows", "share"]
+from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, reject_or_raise
+
+__all__ = [
+    "Corpus",
+    "Exchange",
+    "Fold",
+    "Raw",
+    "convert_each",
+    "hash_fraction",
+    "in_fold",
+    "is_user",
+    "pair_utterances",
+    "parse_time",
+    "path_of",
+    "read_rows",
+]
 
 Raw = Mapping[str, Any]  # an object of a publisher's JSON
 Fold = Literal["all", "train", "test"]
+Utterance = TypeVar("Utterance")
+_TIME: TypeAdapter[datetime] = TypeAdapter(UTCDatetime)
 
 
 class Corpus(Protocol):
-    """What a corpus can do. A new one: this method, one yaml, one test."""
+    """A source of dialogues. A new corpus needs this method, one yaml and one test."""
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Dialogues, streamed in a stable order.
+        """Yields dialogues in a stable order.
 
-        `reject` takes what cannot be used and reading goes on; without it the first such dialogue raises its RecordError.
-        A corpus that is not there raises ValueError that says where to get it.
+        `reject` receives the RecordError of each dialogue that cannot be used, and reading continues. Without `reject` the first such
+        error is raised. ValueError: the corpus is not there; the message says where to get it.
         """
         ...
 
 
-def place(corpus: Corpus) -> str | None:
-    """The file or folder that a corpus reads: its `path` or `root`; None: it has neither, as where dialogues are made."""
+def path_of(corpus: Corpus) -> str | None:
+    """The file or folder that a corpus reads: its `path` or `root`. None: it has neither, as with simulated dialogues."""
     match corpus:
-        case object(path=str(where)) | object(root=str(where)):
-            return where
+        case object(path=str(path)) | object(root=str(path)):
+            return path
     return None
 
 
 def read_rows(file: Path, remedy: str) -> list[Any]:
-    """The list that a publisher's JSON file holds. ValueError, with the remedy, where it is another."""
+    """The list that a publisher's JSON file holds. ValueError, with the remedy: the file holds something else."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
@@ -52,22 +70,23 @@ def read_rows(file: Path, remedy: str) -> list[Any]:
 
 
 def convert_each(
-    rows: Iterable[Any], convert: Callable[[Any], Raw], name: Callable[[Any], str], source: str, reject: Reject | None
+    rows: Iterable[Any], convert: Callable[[Any], Raw], identify: Callable[[Any], str], source: str, reject: Reject | None
 ) -> Iterator[Dialogue]:
-    """A publisher's rows -> dialogues: `convert` makes the fields of the record, `name` its id.
+    """Converts a publisher's rows into dialogues. `convert` returns the fields of the record, `identify` its id.
 
-    Rows that are not in the publisher's format go to `reject`, with the row number (from 0) and the reason; without it the first raises.
+    Rows that are not in the publisher's format go to `reject`, with the row number (from 0) and the reason. Without `reject` the first
+    such row raises its RecordError.
     """
     for number, row in enumerate(rows):
         identity = None
         try:
             try:
-                identity = name(row)
+                identity = identify(row)
                 fields = {"id": identity, **convert(row)}
             except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
                 field = str(error.args[0]) if isinstance(error, KeyError) else "record"
-                told = f"not in the publisher's format ({type(error).__name__}: {error}); unpack the release again, or leave it out"
-                raise RecordError(source, number, identity, field, told) from error
+                problem = f"not in the publisher's format ({type(error).__name__}: {error}); unpack the release again, or leave it out"
+                raise RecordError(source, number, identity, field, problem) from error
             dialogue = parse(fields, source, number)
         except RecordError as error:
             reject_or_raise(error, reject)
@@ -75,15 +94,54 @@ def convert_each(
             yield dialogue
 
 
-def share(identity: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the id and the salt alone, so that splits survive reordering and growth of a corpus."""
+class Exchange(NamedTuple, Generic[Utterance]):
+    """An utterance of the user and the system's answer, which become one turn. Either may be missing."""
+
+    user: Utterance | None
+    system: Utterance | None
+
+
+def pair_utterances(utterances: Iterable[Utterance], by_user: Callable[[Utterance], bool]) -> list[Exchange[Utterance]]:
+    """Pairs each utterance of the user with the system's utterance right after it. An utterance without a partner stands alone."""
+    exchanges: list[Exchange[Utterance]] = []
+    for utterance in utterances:
+        if by_user(utterance):
+            exchanges.append(Exchange(utterance, None))
+        elif exchanges and exchanges[-1].system is None:
+            exchanges[-1] = exchanges[-1]._replace(system=utterance)
+        else:
+            exchanges.append(Exchange(None, utterance))
+    return exchanges
+
+
+def is_user(speaker: Any, user: str, system: str) -> bool:
+    """Whether a publisher's `speaker` is the user. ValueError: it is neither `user` nor `system`."""
+    if speaker not in (user, system):
+        raise ValueError(f"speaker {speaker!r} is neither {user} nor {system}")
+    return bool(speaker == user)
+
+
+def parse_time(value: Any) -> datetime:
+    """A time in UTC, from ISO 8601 or seconds since 1970. ValueError: it is neither."""
+    try:
+        return _TIME.validate_python(value)
+    except ValidationError:
+        remedy = "write ISO 8601 (2024-05-01T12:00:00Z) or seconds since 1970, or nothing where the time is not known"
+        raise ValueError(f"{value!r} is not a time; {remedy}") from None
+
+
+def hash_fraction(identity: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the id and the salt alone, so that splits survive when a corpus grows or is reordered."""
     return int.from_bytes(hashlib.blake2b(f"{salt}\0{identity}".encode(), digest_size=6).digest(), "big") / 2**48
 
 
 def in_fold(identity: str, split: Fold, fold: int) -> bool:
-    """For corpora without a published split: `test` is tenth `fold` (0 to 9) of the dialogues, by a hash of the id, `train` the rest."""
+    """Whether a dialogue is in `split`, for corpora without a published split.
+
+    `test` is one tenth of the dialogues, chosen by `fold` (0 to 9) and a hash of the id. `train` is the rest.
+    """
     if split not in ("all", "train", "test"):
         raise ValueError(f"split {split!r}: give all, train or test")
     if not isinstance(fold, int) or not 0 <= fold < 10:
         raise ValueError(f"fold {fold!r}: give 0 to 9, the tenth of the dialogues that is `test`")
-    return split == "all" or (int(10 * share(identity, "fold")) == fold) == (split == "test")
+    return split == "all" or (int(10 * hash_fraction(identity, "fold")) == fold) == (split == "test")

@@ -1,16 +1,16 @@
-"""ATIS (Hemphill et al. 1990), SNIPS (Coucke et al. 2018) and every folder laid out as theirs: single requests with intent and slots.
+"""ATIS (Hemphill et al. 1990), SNIPS (Coucke et al. 2018) and other folders in their layout: single requests with intent and slots.
 
-Where to get them: github.com/monologg/JointBERT, `data/atis` and `data/snips`, in the layout of Slot-Gated (Goo et al. 2018). ATIS is of
-the Linguistic Data Consortium (LDC93S5 and LDC94S19, their terms), SNIPS is CC0 1.0. `root` is the folder with `SPLIT/seq.in` (words),
-`SPLIT/seq.out` (a tag a word) and `SPLIT/label` (the intent), one request a line, for the splits train, dev and test.
+Where to get them: github.com/monologg/JointBERT, `data/atis` and `data/snips`, in the layout of Slot-Gated (Goo et al. 2018). ATIS belongs
+to the Linguistic Data Consortium (LDC93S5 and LDC94S19, their terms). SNIPS is CC0 1.0. `root` is the folder with `SPLIT/seq.in` (words),
+`SPLIT/seq.out` (one tag per word) and `SPLIT/label` (the intent), one request per line, for the splits train, dev and test.
 
-A request is a dialogue of one turn without a response; its words are joined by one space.
+Each request is a dialogue of one turn without a response. Its words are joined by single spaces.
 
 What is labelled, and by which rule:
 
-- Intent: the line of `label`, as it is (ATIS writes two intents of one request as one name, joined by "#").
-- Slots: B- starts a span and I- continues it. An I- that follows neither B- nor I- of the same name starts a span, as in conlleval,
-  the scorer that published figures are from (ATIS has no such tag).
+- Intent: the line of `label`, unchanged. ATIS joins two intents of one request by "#".
+- Slots: B- starts a span and I- continues it. An I- that follows neither B- nor I- of the same name starts a span. This is the rule of
+  conlleval, which scored the published figures. ATIS has no such tag.
 
 Not labelled: goals, outcomes, defects, rewrites and votes.
 """
@@ -29,7 +29,7 @@ FILES = ("seq.in", "seq.out", "label")
 
 
 class Request(NamedTuple):
-    """One line of each of the three files, from line `number`, counted from 0."""
+    """The same line of the three files. `number` counts from 0."""
 
     number: int
     words: str
@@ -45,9 +45,9 @@ class SlotFilling:
     split: str = "train"
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the requests in the publisher's order; ids are `atis:train/0`: the name of `root`, the split, the line from 0.
+        """Yields the requests in the publisher's order. Ids are `atis:train/0`: the name of `root`, the split, the line from 0.
 
-        Malformed lines go to `reject`; without it the first one raises RecordError. ValueError: the folder is not such a corpus.
+        Malformed lines go to `reject`; without it the first one raises RecordError. ValueError: the folder has another layout.
         """
         root = Path(self.root).resolve()
         requests = _requests(root / self.split)
@@ -57,21 +57,21 @@ class SlotFilling:
 
 
 def _requests(folder: Path) -> list[Request]:
-    """The lines of the three files, side by side; ValueError where they cannot be aligned."""
+    """The lines of the three files, aligned. ValueError: a file is missing, or the files differ in length."""
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         raise ValueError(
             f"{folder}: no {' and no '.join(missing)} there; get data/atis or data/snips of github.com/monologg/JointBERT "
             "and give that folder as `root`, train, dev or test as `split`"
         )
     lines = [_lines(folder / name) for name in FILES]
-    if len({len(of_file) for of_file in lines}) > 1:
-        counts = ", ".join(f"{name} {len(of_file)}" for name, of_file in zip(FILES, lines, strict=True))
-        raise ValueError(f"{folder}: the files differ in their number of lines ({counts}); they are read line by line, get them again")
+    if len({len(file_lines) for file_lines in lines}) > 1:
+        counts = ", ".join(f"{name} {len(file_lines)}" for name, file_lines in zip(FILES, lines, strict=True))
+        raise ValueError(f"{folder}: the files differ in their number of lines ({counts}); get them again")
     return [Request(number, *row) for number, row in enumerate(zip(*lines, strict=True))]
 
 
 def _lines(file: Path) -> list[str]:
-    """Lines end at line feeds alone (words may hold other characters that Python takes for line ends)."""
+    """Splits at line feeds alone: words may hold other characters that `splitlines` takes for line ends."""
     try:
         return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -79,7 +79,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def convert(request: Request) -> dict[str, Any]:
-    """One request -> the fields of our record, without the id. ValueError: a tag is missing, too many or unknown."""
+    """A request -> the fields of the record, without the id. ValueError: the tags do not fit the words, or something is missing."""
     words, tags = request.words.split(), request.tags.split()
     if len(words) != len(tags):
         raise ValueError(f"seq.in has {len(words)} words, seq.out {len(tags)} tags")
@@ -89,9 +89,9 @@ def convert(request: Request) -> dict[str, Any]:
 
 
 def spans(words: list[str], tags: list[str]) -> list[dict[str, Any]]:
-    """BIO tags of words -> slots in the words joined by one space."""
+    """Words and their BIO tags -> slots in the words joined by single spaces. ValueError: a tag is malformed."""
     found: list[dict[str, Any]] = []
-    running: str | None = None  # the slot that an I- would continue
+    running: str | None = None  # the slot that an I- continues
     start = 0
     for word, tag in zip(words, tags, strict=True):
         prefix, _, name = tag.partition("-")

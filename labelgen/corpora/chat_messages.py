@@ -1,25 +1,26 @@
-"""Users' own logs as chat `messages` (Hugging Face, OpenAI): JSONL or Parquet, one conversation a row -> dialogues.
+"""Your own logs as chat `messages` (Hugging Face, OpenAI), in JSONL or Parquet, one conversation per row.
 
 The format: huggingface.co/docs/trl/dataset_formats (conversational), platform.openai.com/docs/api-reference/chat. `path` is a file or a
-folder of them. A row has `messages`, a list of {role, content, tool_calls, tool_call_id, name}, or that list as JSON text.
+folder of files. A row has `messages`, a list of {role, content, tool_calls, tool_call_id, name}, or that list as JSON text.
 
-What becomes what:
+How a row becomes a dialogue:
 
-- Id: `id`, else `conversation_id`, else `session_id`, else `chat:` and a fingerprint of the messages: without ids the second of two equal
-  conversations is refused. User: `user_id`, else `user`. Time of the first turn: see below. Other columns stand in the metadata.
-- Turns: a message of `user` begins a turn, `assistant` is its response. Assistant messages around tool calls are one response, their
-  texts joined by a newline; other consecutive ones are turns without request, consecutive messages of `user` turns without response.
-- Content: text, or a list of parts whose texts are joined by a newline. It may be null: beside tool calls, beside `refusal` or beside
-  `audio` with a transcript, which then are the words.
-- Audio: the first part of the user's that names its recording by path or URI. Recordings within the row (base64) are left out.
-- Tool calls, also the older `function_call`: the turn's categorical feature `tool` (the names, each once, joined by "+"; missing without
-  a call) and its numerical feature `tool_calls` (how many, missing where the assistant said nothing).
-- Time: `timestamp`, `created_at` or `created` of the turn's first message, for the first turn else that of the row. ISO 8601 or seconds
+- Id: `id`, `conversation_id` or `session_id`, whichever comes first in this order; otherwise `chat:` and a fingerprint of the messages, so
+  that the second of two equal conversations without ids is rejected. User: `user_id` or `user`. Other columns go to the metadata.
+- Turns: a message of `user` begins a turn, and a message of `assistant` is its response. Assistant messages around tool calls are one
+  response, with their texts joined by a newline. Other consecutive messages of `assistant` are turns without a request, and consecutive
+  messages of `user` turns without a response.
+- Content: text, or a list of parts whose texts are joined by a newline. Content may be null with tool calls, or with `refusal` or the
+  transcript of `audio`, which are used instead.
+- Audio: the first part of a user's message that names a recording by path or URI. Recordings within the row (base64) are left out.
+- Tool calls, also the older `function_call`: the turn's categorical feature `tool` (the names, each once, joined by "+", missing without
+  a call) and its numerical feature `tool_calls` (their number, missing without a message of the assistant).
+- Time: `timestamp`, `created_at` or `created` of the turn's first message. The first turn may take that of the row. ISO 8601 or seconds
   since 1970.
-- `metadata["messages"]`: `system` (the prompt, also of role `developer`), `tool_calls` with arguments and results, `parts` that are no
-  text, and what else messages carry (`other`, with the message's index).
+- `metadata["messages"]`: `system` (the prompt, also of role `developer`), `tool_calls` with arguments and results, `parts` that are not
+  text, and all other fields of messages (`other`, with the index of the message).
 
-Not labelled: anything. Neither format defines feedback on a message; a `rating` or `feedback` stands in `other`. Licence: yours.
+Nothing is labelled. Neither format defines feedback on a message: a `rating` or `feedback` goes to `other`. Licence: yours.
 """
 
 from __future__ import annotations
@@ -32,9 +33,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime
+from labelgen.corpora import parse_time
+from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.files import read_files
 from labelgen.io.paths import RECORD_SUFFIXES, list_files
 from labelgen.io.rows import Row
@@ -49,24 +49,23 @@ READ = {
     "function_call",
     "tool_call_id",
     *TIMES,
-}  # of a message; the rest goes to `other`
-MOMENT: TypeAdapter[datetime] = TypeAdapter(UTCDatetime)
+}  # fields of a message that are read; the others go to `other`
 
 
 @dataclass(frozen=True)
 class ChatMessages:
-    """Conversations of the file or folder `path` (.jsonl, .parquet)."""
+    """The conversations of the file or folder `path` (.jsonl, .parquet)."""
 
     path: str
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues; bad rows and second uses of an id go to `reject` (without it the first one raises RecordError)."""
+        """Yields the dialogues. Unusable rows and repeated ids go to `reject`; without it the first one raises RecordError."""
         remedy = "give .jsonl or .parquet, one conversation a row, with `messages`"
         yield from read_files(list_files(self.path, RECORD_SUFFIXES, remedy), convert, reject)
 
 
 class FieldError(ValueError):
-    """What is wrong with one field of a row."""
+    """A field of a row cannot be used."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(problem)
@@ -74,20 +73,20 @@ class FieldError(ValueError):
 
 
 @dataclass
-class Talk:
-    """A conversation while its messages are read: the turns' fields, and what goes to the metadata."""
+class Conversation:
+    """A conversation while its messages are read: the fields of its turns, and its metadata."""
 
     turns: list[dict[str, Any]] = field(default_factory=list)
     metadata: dict[str, list[Any]] = field(default_factory=dict)
-    answered: bool = False  # has the assistant spoken in the last turn?
-    within_calls: bool = False  # was the message before a tool's, or one that called tools?
+    answered: bool = False  # the assistant has spoken in the last turn
+    within_calls: bool = False  # the message before called tools, or was a tool's
 
-    def note(self, name: str, what: Any) -> None:
-        """Adds to one list of the metadata."""
-        self.metadata.setdefault(name, []).append(what)
+    def note(self, name: str, value: Any) -> None:
+        """Appends the value to a list of the metadata."""
+        self.metadata.setdefault(name, []).append(value)
 
     def add(self, message: Row, where: str) -> None:
-        """Takes the next message; `where` is its place in the row. FieldError where it cannot be used."""
+        """Adds the next message. `where` is its path in the row. FieldError: it cannot be used."""
         role = message.get("role")
         if role in ("system", "developer"):
             self.note("system", self.text(message, where))
@@ -95,14 +94,14 @@ class Talk:
             self._begin(message, where)
             self.turns[-1]["request"] = self.text(message, where)
         elif role == "assistant":
-            self._answer(message, calls(message, where), where)
+            self._answer(message, tool_calls_of(message, where), where)
         elif role in ("tool", "function"):
             self._result(message, where)
         else:
             raise FieldError(f"{where}.role", f"{role!r} is none of system, developer, user, assistant, tool, function; map it to one")
 
     def _begin(self, message: Row, where: str) -> None:
-        self.turns.append({"timestamp": moment(message, where), "categorical": {}, "numerical": {}})
+        self.turns.append({"timestamp": time_of(message, where), "categorical": {}, "numerical": {}})
         self.answered = self.within_calls = False
 
     def _answer(self, message: Row, called: list[dict[str, Any]], where: str) -> None:
@@ -119,7 +118,7 @@ class Talk:
         self.answered, self.within_calls = True, bool(called)
 
     def _result(self, message: Row, where: str) -> None:
-        """A tool's result, beside its call: by id, else the first call of the tool (or of any) that has none."""
+        """Adds a tool's result to its call: by id, or else to the first call of that tool (or of any) without a result."""
         self.within_calls = True
         identity, name, result = message.get("tool_call_id"), message.get("name"), self.text(message, where)
         for call in self.metadata.get("tool_calls", ()):
@@ -129,7 +128,7 @@ class Talk:
         self.note("tool_calls", {"turn": max(len(self.turns) - 1, 0), "name": name, "id": identity, "result": result})  # the log is cut
 
     def text(self, message: Row, where: str) -> str | None:
-        """The words of a message; notes parts that are none, and takes the user's recording."""
+        """The text of a message. Takes the user's recording, and notes the other parts that are not text."""
         content = message.get("content")
         if content is None:
             audio = message.get("audio")
@@ -140,10 +139,10 @@ class Talk:
             raise FieldError(f"{where}.content", f"a {type(content).__name__}; give text, null or a list of parts")
         texts = []
         for k, part in enumerate(content):
-            words = part if isinstance(part, str) else words_of(part, f"{where}.content.{k}")
+            words = part if isinstance(part, str) else text_of_part(part, f"{where}.content.{k}")
             if words is not None:
                 texts.append(words)
-            elif (audio := recording(part)) and message.get("role") == "user" and "audio" not in self.turns[-1]:
+            elif (audio := recording_of(part)) and message.get("role") == "user" and "audio" not in self.turns[-1]:
                 self.turns[-1]["audio"] = audio
             else:
                 self.note("parts", {"message": int(where.rpartition(".")[2]), "type": str(part["type"])})
@@ -151,44 +150,48 @@ class Talk:
 
 
 def convert(row: Row, source: str, number: int) -> Row:
-    """A row -> the fields of our record. RecordError: which message cannot be used, and why."""
+    """A row -> the fields of the record. RecordError: a message cannot be used."""
     identity = next((str(row[name]) for name in IDS if row.get(name) is not None), None)
     try:
-        messages = messages_of(row)
-        talk = talk_of(messages)
-        if talk.turns[0]["timestamp"] is None:
-            talk.turns[0]["timestamp"] = moment(row, "")
-        metadata = {key: plain(value) for key, value in row.items() if key not in {"messages", *IDS, *USERS, *TIMES} and value is not None}
+        messages = messages_in(row)
+        conversation = read_messages(messages)
+        if conversation.turns[0]["timestamp"] is None:
+            conversation.turns[0]["timestamp"] = time_of(row, "")
+        metadata = {
+            key: as_json(value) for key, value in row.items() if key not in {"messages", *IDS, *USERS, *TIMES} and value is not None
+        }
         name = fingerprint(messages) if identity is None else identity
     except FieldError as error:
         raise RecordError(source, number, identity, error.name, str(error)) from None
     except RecursionError:
         raise RecordError(source, number, identity, "record", "nested too deep; leave the row out") from None
-    if talk.metadata:
-        system = {"system": "\n".join(text for text in talk.metadata["system"] if text)} if "system" in talk.metadata else {}
-        metadata["messages"] = {**talk.metadata, **system}
+    if conversation.metadata:
+        system = (
+            {"system": "\n".join(text for text in conversation.metadata["system"] if text)} if "system" in conversation.metadata else {}
+        )
+        metadata["messages"] = {**conversation.metadata, **system}
     user = next((str(row[name]) for name in USERS if row.get(name) is not None), None)
-    return {"id": name, "turns": talk.turns, "user": user, "metadata": metadata}
+    return {"id": name, "turns": conversation.turns, "user": user, "metadata": metadata}
 
 
-def talk_of(messages: list[Row]) -> Talk:
-    """Reads the messages in order. FieldError where one cannot be used, or none is a turn."""
-    talk = Talk()
+def read_messages(messages: list[Row]) -> Conversation:
+    """Reads the messages in order. FieldError: one cannot be used, or none is of the user or the assistant."""
+    conversation = Conversation()
     for k, message in enumerate(messages):
-        talk.add(message, f"messages.{k}")
-        if other := {key: plain(value) for key, value in message.items() if key not in READ and value is not None}:
-            talk.note("other", {"message": k, **other})
-    if not talk.turns:
+        conversation.add(message, f"messages.{k}")
+        if other := {key: as_json(value) for key, value in message.items() if key not in READ and value is not None}:
+            conversation.note("other", {"message": k, **other})
+    if not conversation.turns:
         raise FieldError("messages", "no message of user or assistant; leave the row out")
-    return talk
+    return conversation
 
 
-def messages_of(row: Row) -> list[Row]:
-    """The row's messages, as they are or as JSON text."""
+def messages_in(row: Row) -> list[Row]:
+    """The messages of a row. FieldError: there are none, or they have another form."""
     messages = row.get("messages")
     if messages is None:
         raise FieldError(
-            "messages", f"the row has none (but {', '.join(sorted(map(str, row))) or 'nothing'}); rename the column that holds them"
+            "messages", f"the row has none (it has {', '.join(sorted(map(str, row))) or 'nothing'}); rename the column that holds them"
         )
     if isinstance(messages, str):
         try:
@@ -200,7 +203,7 @@ def messages_of(row: Row) -> list[Row]:
     return messages
 
 
-def calls(message: Row, where: str) -> list[dict[str, Any]]:
+def tool_calls_of(message: Row, where: str) -> list[dict[str, Any]]:
     """The tool calls of an assistant's message: name, arguments, id."""
     listed = message.get("tool_calls") or ()
     if not isinstance(listed, list | tuple) or not all(isinstance(call, Mapping) for call in listed):
@@ -208,17 +211,17 @@ def calls(message: Row, where: str) -> list[dict[str, Any]]:
     found = [(call.get("function") or call.get("custom") or call, call.get("id")) for call in listed]
     if isinstance(old := message.get("function_call"), Mapping):
         found.append((old, None))
-    told = []
+    calls = []
     for called, identity in found:
         if not isinstance(called, Mapping) or not isinstance(called.get("name"), str):
             raise FieldError(f"{where}.tool_calls", "a call names no function; give {id, function: {name, arguments}}")
         given = called.get("arguments", called.get("input"))
-        told.append({"name": called["name"], "arguments": plain(given), **({"id": identity} if identity else {})})
-    return told
+        calls.append({"name": called["name"], "arguments": as_json(given), **({"id": identity} if identity else {})})
+    return calls
 
 
-def words_of(part: Any, where: str) -> str | None:
-    """The text of a part of a message; None: it is no text."""
+def text_of_part(part: Any, where: str) -> str | None:
+    """The text of a part of a message. None: the part is not text. FieldError: it has no type or no text."""
     if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
         raise FieldError(where, "a part without `type`; give {type: text, text: ...}")
     kind = part["type"]
@@ -230,42 +233,41 @@ def words_of(part: Any, where: str) -> str | None:
     return text
 
 
-def recording(part: Row) -> str | None:
-    """Path or URI of a part that is audio; None: it is not, or holds the sound itself."""
+def recording_of(part: Row) -> str | None:
+    """The path or URI of a part that is audio. None: it is not audio, or it holds the sound itself."""
     if "audio" not in part["type"]:
         return None
     for name in ("audio", "path", "url", "audio_url"):
-        where = part.get(name)
-        for place in (where.get("url"), where.get("path")) if isinstance(where, Mapping) else (where,):
-            if isinstance(place, str) and place and not place.startswith("data:"):
-                return place
+        value = part.get(name)
+        for location in (value.get("url"), value.get("path")) if isinstance(value, Mapping) else (value,):
+            if isinstance(location, str) and location and not location.startswith("data:"):
+                return location
     return None
 
 
-def moment(holder: Row, where: str) -> datetime | None:
-    """The time of a message or row."""
+def time_of(holder: Row, where: str) -> datetime | None:
+    """The time of a message or row. FieldError: it is not a time."""
     for name in TIMES:
         if (value := holder.get(name)) is not None:
             try:
-                return MOMENT.validate_python(value)
-            except ValidationError:
-                problem = f"{value!r} is no time; write ISO 8601 (2024-05-01T12:00:00Z), seconds since 1970, or null"
-                raise FieldError(f"{where}.{name}".lstrip("."), problem) from None
+                return parse_time(value)
+            except ValueError as error:
+                raise FieldError(f"{where}.{name}".lstrip("."), str(error)) from None
     return None
 
 
 def fingerprint(messages: list[Row]) -> str:
-    """An id for a conversation that has none: equal messages, equal id."""
-    text = json.dumps(plain(messages), sort_keys=True)
+    """An id for a conversation that has none. Equal messages give equal ids."""
+    text = json.dumps(as_json(messages), sort_keys=True)
     return f"chat:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it: times as ISO 8601, bytes by their number, NaN and infinity as null, anything else strange as its text."""
+def as_json(value: Any) -> Any:
+    """A value as JSON: times as ISO 8601, bytes as their number, NaN and infinity as null, other types as their text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items() if inner is not None}
+        return {str(key): as_json(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
+        return [as_json(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):

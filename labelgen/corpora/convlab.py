@@ -1,21 +1,20 @@
 """ConvLab-3's unified format (Zhu et al. 2023, https://arxiv.org/abs/2211.17148): one of its data sets -> dialogues.
 
 Where to get it: github.com/ConvLab/ConvLab-3, `data/unified_datasets/NAME/data.zip` (MultiWOZ, SGD, Taskmaster, CrossWOZ, KVRET, ... in
-one format; the code is Apache-2.0, each data set has its own licence, in its README.md). `root` is data.zip, or the folder that holds it
-or its unpacked `dialogues.json` and `ontology.json`. Any data set that was converted to the format reads the same. One file is held in
-memory.
+one format). The code is Apache-2.0. Each data set has its own licence, in its README.md. `root` is data.zip, or the folder that holds it
+or its unpacked `dialogues.json` and `ontology.json`. Any other data set in this format can be read too. A file is read into memory whole.
 
-A user's utterance and the system's answer to it are one turn.
+A user's utterance and the system's answer to it are one turn. An utterance without a partner stands alone.
 
 What is labelled, and by which rule:
 
-- Whether a speaker is annotated, ontology.json says: it lists the dialogue acts that the user and the system use. Of a speaker without
-  any, no slots and no intents are known. Of one with some, a turn without acts carries no slots, and no known intent.
-- Slots: the spans of the non-categorical acts, in requests and responses, named `domain-slot`: the format defines slots within domains,
-  and a hotel's name is not a restaurant's. A span that several acts share is one slot. Values without a span, categorical ones among
-  them, are no spans and are not labelled; neither can be located without guessing.
-- Intent: `domain/intent` of the user's acts, where all of them agree (an act without a domain: the intent alone). "inform" and "request"
-  in one turn, or two domains, are ambiguous: unknown.
+- ontology.json decides whether a speaker is annotated: it lists the dialogue acts of the user and of the system. For a speaker without
+  acts, slots and intents are not annotated. For a speaker with acts, an utterance without acts has no slots, and its intent is not known.
+- Slots: the spans of the non-categorical acts, in requests and responses, named `domain-slot`. The format defines slots within domains: a
+  hotel's name is not a restaurant's. A span that several acts share is one slot. Values without a span, such as all categorical values,
+  are not labelled: locating them would be guessing.
+- Intent: `domain/intent` of the user's acts where they all agree, or the intent alone for an act without a domain. "inform" and "request"
+  in one turn, or two domains, are ambiguous: the intent is not known.
 - `metadata`: `dataset`, `domains`, the user's `goal` as published, and the last `state` and `booked` where there are any.
 
 Not labelled: goals and outcomes (the format says which domains a dialogue visits, not which turn serves which), defects, votes.
@@ -27,20 +26,20 @@ import ast
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labelgen.corpora import Raw, convert_each
+from labelgen.corpora import Raw, convert_each, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Reject
 
 WHERE = "github.com/ConvLab/ConvLab-3 has data/unified_datasets/NAME/data.zip; give it, or the folder with dialogues.json, as `root`"
 KINDS = ("categorical", "non-categorical", "binary")
 
 
-class Annotated(NamedTuple):
+class AnnotatedSpeakers(NamedTuple):
     """Whose dialogue acts a data set has."""
 
     user: bool
@@ -49,7 +48,7 @@ class Annotated(NamedTuple):
 
 @dataclass(frozen=True)
 class ConvLab:
-    """One split (train, validation, test, or what else the data set has) of the data set at `root`."""
+    """One split (train, validation, test, or another one that the data set has) of the data set at `root`."""
 
     root: str
     split: str = "train"
@@ -66,13 +65,13 @@ class ConvLab:
         splits = {str(row.get("data_split")) for row in rows if isinstance(row, dict)}
         if self.split not in splits:
             raise ValueError(f"{source}: no split {self.split!r}; there are {', '.join(sorted(splits)) or 'no dialogues'}")
-        known = annotated(load(Path(self.root), "ontology.json"), self.root)
+        annotated = annotated_speakers(load(Path(self.root), "ontology.json"), self.root)
         wanted = [row for row in rows if not isinstance(row, dict) or str(row.get("data_split")) == self.split]
-        yield from convert_each(wanted, partial(convert, known=known), lambda row: str(row["dialogue_id"]), source, reject)
+        yield from convert_each(wanted, partial(convert, annotated=annotated), lambda row: str(row["dialogue_id"]), source, reject)
 
 
 def load(root: Path, name: str) -> Any:
-    """A JSON file of the data set. ValueError where there is none or it cannot be read."""
+    """The content of a JSON file of the data set. ValueError: there is no such file, or it cannot be read."""
     try:
         return json.loads(find(root, name).decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RecursionError) as error:
@@ -80,7 +79,7 @@ def load(root: Path, name: str) -> Any:
 
 
 def find(root: Path, name: str) -> bytes:
-    """The file as it is in the folder, in its folder `data`, or in data.zip."""
+    """The bytes of a file in the folder, in its folder `data`, or in data.zip. ValueError: there is no such file."""
     for file in (root / name, root / "data" / name):
         if file.is_file():
             return file.read_bytes()
@@ -94,45 +93,42 @@ def find(root: Path, name: str) -> bytes:
     raise ValueError(f"{packed}: no data/{name} in it; {WHERE}")
 
 
-def annotated(ontology: Any, root: str) -> Annotated:
-    """Whose acts the ontology lists. ValueError where it is not in the format."""
+def annotated_speakers(ontology: Any, root: str) -> AnnotatedSpeakers:
+    """Whose acts the ontology lists. ValueError: it is not in the format."""
     try:
         acts = [ast.literal_eval(act) if isinstance(act, str) else act for kind in KINDS for act in ontology["dialogue_acts"][kind]]
-        return Annotated(any(act["user"] for act in acts), any(act["system"] for act in acts))
+        return AnnotatedSpeakers(any(act["user"] for act in acts), any(act["system"] for act in acts))
     except (KeyError, TypeError, ValueError, SyntaxError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{root}, ontology.json: not in the unified format of ConvLab-3 ({told}); unpack the release again") from None
+        problem = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{root}, ontology.json: not in the unified format of ConvLab-3 ({problem}); unpack the release again") from None
 
 
-def convert(raw: Raw, known: Annotated) -> dict[str, Any]:
-    """One published dialogue -> the fields of our record, without the id. KeyError, TypeError, ... where it is not in the format."""
-    turns: list[dict[str, Any]] = []
-    for said in raw["turns"]:
-        if said["speaker"] == "user":
-            turns.append({"request": said["utterance"]})
-            if known.user:
-                turns[-1] |= {"request_slots": spans(said), "intent": intent(said)}
-        elif said["speaker"] == "system":
-            if not turns or "response" in turns[-1]:
-                turns.append({})
-            turns[-1]["response"] = said["utterance"]
-            if known.system:
-                turns[-1]["response_slots"] = spans(said)
-        else:
-            raise ValueError(f"speaker {said['speaker']!r} is neither user nor system")
+def convert(raw: Raw, annotated: AnnotatedSpeakers) -> dict[str, Any]:
+    """A published dialogue -> the fields of the record, without the id. KeyError, TypeError, ...: not in the format."""
+    exchanges = pair_utterances(raw["turns"], lambda utterance: is_user(utterance["speaker"], "user", "system"))
+    turns = [_turn(user, system, annotated) for user, system in exchanges]
     metadata = {key: raw[key] for key in ("dataset", "domains", "goal") if raw.get(key)}
     metadata |= {key: found for key in ("state", "booked") if (found := last(raw["turns"], key))}
     return {"turns": turns, "metadata": metadata}
 
 
-def last(turns: Iterable[Raw], key: str) -> Any:
-    """What the last turn that has the key says of it."""
-    return next((turn[key] for turn in reversed(list(turns)) if turn.get(key)), None)
+def _turn(user: Raw | None, system: Raw | None, annotated: AnnotatedSpeakers) -> dict[str, Any]:
+    turn: dict[str, Any] = {"request": user and user["utterance"], "response": system and system["utterance"]}
+    if user is not None and annotated.user:
+        turn |= {"request_slots": spans(user), "intent": intent(user)}
+    if system is not None and annotated.system:
+        turn["response_slots"] = spans(system)
+    return turn
 
 
-def spans(said: Raw) -> list[dict[str, Any]]:
-    """The slots of one utterance, in the order of its words."""
-    acts = [act for act in said["dialogue_acts"]["non-categorical"] if act.get("start") is not None]
+def last(turns: Sequence[Raw], key: str) -> Any:
+    """The value of the key in the last turn that has one."""
+    return next((turn[key] for turn in reversed(turns) if turn.get(key)), None)
+
+
+def spans(utterance: Raw) -> list[dict[str, Any]]:
+    """The slots of an utterance, in order."""
+    acts = [act for act in utterance["dialogue_acts"]["non-categorical"] if act.get("start") is not None]
     found = {
         (act["start"], act["end"], name): {"name": name, "start": act["start"], "end": act["end"], "value": act["value"]}
         for act in acts
@@ -141,8 +137,8 @@ def spans(said: Raw) -> list[dict[str, Any]]:
     return [found[key] for key in sorted(found)]
 
 
-def intent(said: Raw) -> str | None:
-    """What all acts of a user's utterance agree on; None: nothing."""
-    acts = said["dialogue_acts"]
+def intent(utterance: Raw) -> str | None:
+    """The intent that all acts of a user's utterance share. None: they share none."""
+    acts = utterance["dialogue_acts"]
     names = {"/".join(part for part in (act["domain"], act["intent"]) if part) for kind in KINDS for act in acts[kind]}
     return names.pop() if len(names) == 1 else None

@@ -1,17 +1,17 @@
-"""DSTC10 track 2 (Kim et al. 2021, https://arxiv.org/abs/2109.13489): spoken dialogues, as a recogniser wrote them down.
+"""DSTC10 track 2 (Kim et al. 2021, https://arxiv.org/abs/2109.13489): spoken dialogues, as a recogniser transcribed them.
 
 Where to get it: github.com/alexa/alexa-with-dstc10-track2-dataset, licence Apache-2.0. `root` is `task1/data` or `task2/data` of the
 clone, with `SPLIT/logs.json` for the splits val and test.
 
-A user's words and the answer to them are one turn; one without a partner stands alone. An instance is a dialogue up to some request, so
-one dialogue comes several times: an instance that another one continues, or that came before, is left out.
+A user's utterance and the answer to it are one turn. An utterance without a partner stands alone. A published instance is a dialogue up to
+some request, so the same dialogue appears several times. Instances that another one continues, and duplicates, are left out.
 
 What is logged:
 
 - Request: the recogniser's best hypothesis.
-- `numerical["recogniser_confidence"]`: its share of the n best (10 at most), the softmax over the published log scores. It says how sure
-  the choice among them is, not whether the words are right. Missing where the best hypothesis is not among those listed.
-- `numerical["recogniser_alternatives"]`: how many other hypotheses are listed.
+- `numerical["recogniser_confidence"]`: its probability among the n best (at most 10), by a softmax over the published log scores. It says
+  how clear the choice among them is, not whether the words are right. It is missing where the best hypothesis is not listed.
+- `numerical["recogniser_alternatives"]`: the number of other hypotheses that are listed.
 
 Not labelled: intents, slots, goals, outcomes, defects, rewrites and votes.
 """
@@ -24,14 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labelgen.corpora import Raw, convert_each, read_rows
+from labelgen.corpora import Raw, convert_each, is_user, pair_utterances, read_rows
 from labelgen.dialogue import Dialogue, Reject
 
 SOURCE = "github.com/alexa/alexa-with-dstc10-track2-dataset (Apache-2.0)"
 
 
 class Instance(NamedTuple):
-    """A dialogue up to some request, and its place in the file, from 0."""
+    """A dialogue up to some request, and its position in the file, from 0."""
 
     number: int
     turns: Sequence[Raw]
@@ -45,7 +45,7 @@ class DSTC10:
     split: str = "val"
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues in the publisher's order; ids are `dstc10:SPLIT/0`, by the place of the instance in the file.
+        """Yields the dialogues in the publisher's order. Ids are `dstc10:SPLIT/0`, by the position of the instance in the file.
 
         Malformed instances go to `reject`; without it the first one raises RecordError. ValueError: the folder is not the corpus.
         """
@@ -57,7 +57,7 @@ class DSTC10:
 
 
 def longest(rows: Sequence[Any]) -> list[Instance]:
-    """The instances that no other one continues, each once; malformed ones are kept, to be told."""
+    """The instances that no other one continues, each once. Malformed ones are kept, so that `convert` rejects them."""
     keys = [tuple(map(_words, row)) if isinstance(row, list) else () for row in rows]
     seen = {key[:length] for key in keys for length in range(1, len(key))}
     kept = []
@@ -73,22 +73,18 @@ def _words(turn: Any) -> str:
 
 
 def convert(instance: Instance) -> dict[str, Any]:
-    """One instance -> the fields of our record, without the id. KeyError, TypeError, ...: not in the publisher's format."""
-    turns: list[dict[str, Any]] = []
-    for said in instance.turns:
-        if said["speaker"] == "U":
-            turns.append({"request": said["text"], "numerical": recognised(said["text"], said.get("nbest") or ())})
-        elif said["speaker"] != "S":
-            raise ValueError(f"speaker {said['speaker']!r} is neither U nor S")
-        elif turns and "response" not in turns[-1]:
-            turns[-1]["response"] = said["text"]
-        else:
-            turns.append({"response": said["text"]})
-    return {"turns": turns}
+    """An instance -> the fields of the record, without the id. KeyError, TypeError, ...: not in the publisher's format."""
+    exchanges = pair_utterances(instance.turns, lambda utterance: is_user(utterance["speaker"], "U", "S"))
+    return {"turns": [_turn(user, system) for user, system in exchanges]}
+
+
+def _turn(user: Raw | None, system: Raw | None) -> dict[str, Any]:
+    turn: dict[str, Any] = {"response": system and system["text"]}
+    return turn if user is None else turn | {"request": user["text"], "numerical": recognised(user["text"], user.get("nbest") or ())}
 
 
 def recognised(text: str, nbest: Sequence[Raw]) -> dict[str, float | None]:
-    """What the recogniser says of its hypothesis `text`: its probability among the `nbest`, and how many others there are."""
+    """The probability of the hypothesis `text` among the `nbest`, and the number of the others."""
     if not nbest:
         return {"recogniser_confidence": None, "recogniser_alternatives": None}
     best = max(hypothesis["score"] for hypothesis in nbest)

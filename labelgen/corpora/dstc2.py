@@ -2,23 +2,23 @@
 
 Where to get it: github.com/simplc/WCN-BERT makes the files from the challenge's release, github.com/matthen/dstc (no licence stated), by
 `helpers/process_dstc2_data.py` with the options of its README: pruned at 0.001, normalised, without nulls. `root` is the folder with the
-files train, valid and test, a request a line: what the system did before it, the network, the semantics that annotators gave.
+files train, valid and test. Each line is a request: the system's acts before it, the confusion network, the annotated semantics.
 
     <cls>:-1:0:1 request:0:0:2 area:1:0:3 \\t<=>\\t <s>:1:1.0 north:2:0.9 nor:2:0.05 please:3:0.4 </s>:4:1.0 \\t<=>\\t inform-area-north
 
-The lines do not say where a dialogue begins: one begins where the system welcomes the user. Requests whose network was empty are not in
-the files, so a system's acts may follow a request that they did not answer. Acts are words ("request area"), not sentences; they are
-the response of the turn before, and the welcome is a turn without a request.
+The lines do not mark where a dialogue begins. It begins where the system welcomes the user. Requests with an empty network are not in the
+files, so the system's acts may follow a request that they did not answer. Acts are words ("request area"), not sentences. They are the
+response of the turn before. The welcome is a turn without a request.
 
 What is logged:
 
-- Request: the best word of each position of the network ("north" above), but none where it is likelier that nothing was said, which has
-  what is left to 1 (as at "please"). Marks of the sentence's ends are no words. The recogniser may have heard nothing: "".
-- `numerical["recogniser_confidence"]`: the mean posterior of these words; missing where there are none.
-- `numerical["recogniser_alternatives"]`: how many other words their positions hold, on average; missing where there are none.
+- Request: the best word of each position of the network ("north" above). A position has no word where silence is more probable: silence has
+  the probability that the words leave (as at "please"). Sentence boundaries are not words. An empty request means that nothing was heard.
+- `numerical["recogniser_confidence"]`: the mean posterior of these words. Missing where there are none.
+- `numerical["recogniser_alternatives"]`: the mean number of other words at their positions. Missing where there are none.
 
 What is labelled: `request_acts`, the user's acts as published (`inform-area-north`, `request-phone`, `bye`; the annotators heard the
-user). Acts are not slots: they have no spans, and none of the words may hold a value that the recogniser lost. Not labelled: intents,
+user). Acts are not slots: they have no spans, and the recogniser may have lost their values. Not labelled: intents,
 slots, goals, outcomes, defects, rewrites and votes.
 """
 
@@ -40,21 +40,21 @@ NO_WORDS = ("<s>", "</s>", "!null")
 
 
 class Line(NamedTuple):
-    """A line of the file, and its number from 1."""
+    """A line of the file. `number` counts from 1."""
 
     number: int
     text: str
 
 
 class Session(NamedTuple):
-    """The lines of one dialogue, and its place in the file, from 0."""
+    """The lines of a dialogue, and its position in the file, from 0."""
 
     number: int
     lines: list[Line]
 
 
-class Heard(NamedTuple):
-    """The best word of one position of a network, its posterior, and how many others there are."""
+class Hypothesis(NamedTuple):
+    """The best word at a position of a network, its posterior, and the number of other words there."""
 
     word: str
     posterior: float
@@ -69,9 +69,9 @@ class DSTC2:
     split: str = "train"
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues in the publisher's order; ids are `dstc2:SPLIT/0`, by their place in the file.
+        """Yields the dialogues in the publisher's order. Ids are `dstc2:SPLIT/0`, by their position in the file.
 
-        Dialogues with a malformed line go to `reject`; without it the first one raises RecordError. ValueError: the folder is not such.
+        Dialogues with a malformed line go to `reject`; without it the first one raises RecordError. ValueError: no such file.
         """
         file = Path(self.root) / self.split
         if not file.is_file():
@@ -87,7 +87,7 @@ class DSTC2:
 
 
 def sessions(text: str) -> list[Session]:
-    """The file's lines, cut where the system welcomes the user."""
+    """The lines of the file, by dialogue: a new one begins where the system welcomes the user."""
     found: list[Session] = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -98,7 +98,7 @@ def sessions(text: str) -> list[Session]:
 
 
 def convert(session: Session) -> dict[str, Any]:
-    """One dialogue -> the fields of our record, without the id. ValueError: a line is not in the format."""
+    """A dialogue -> the fields of the record, without the id. ValueError: a line is not in the format."""
     turns: list[dict[str, Any]] = []
     for line in session.lines:
         try:
@@ -106,10 +106,10 @@ def convert(session: Session) -> dict[str, Any]:
             heard = best_words(network)
         except ValueError as error:
             raise ValueError(f"line {line.number}: {error}") from None
-        if done := acts(system):
+        if system_acts := acts(system):
             if not turns:
                 turns.append({})
-            turns[-1]["response"] = done
+            turns[-1]["response"] = system_acts
         numerical = {
             "recogniser_confidence": fmean(word.posterior for word in heard) if heard else None,
             "recogniser_alternatives": fmean(word.others for word in heard) if heard else None,
@@ -125,19 +125,19 @@ def acts(system: str) -> str:
     return " ".join(word for word in words if word != "<cls>")
 
 
-def best_words(network: str) -> list[Heard]:
-    """`word:position:posterior ...` -> the best path. ValueError: an item is not of this form."""
+def best_words(network: str) -> list[Hypothesis]:
+    """The best path through a network `word:position:posterior ...`. ValueError: an item has another form."""
     positions: defaultdict[int, list[tuple[float, str]]] = defaultdict(list)
     for item in network.split():
         word, position, score = item.rsplit(":", 2)
         posterior = float(score)
-        if not 0 <= posterior <= 1.001:  # a sum of rounded numbers may be a little more than 1
-            raise ValueError(f"{item!r} has no probability")
+        if not 0 <= posterior <= 1.001:  # rounding may add a little to 1
+            raise ValueError(f"{item!r}: {score} is not a probability")
         positions[int(position)].append((posterior, word))
     best = []
     for arcs in positions.values():
         posterior, word = max(arcs, key=lambda arc: arc[0])
-        nothing = 1 - sum(other for other, _ in arcs)
-        if word not in NO_WORDS and posterior >= nothing:
-            best.append(Heard(word, posterior, len(arcs) - 1))
+        silence = 1 - sum(other for other, _ in arcs)
+        if word not in NO_WORDS and posterior >= silence:
+            best.append(Hypothesis(word, posterior, len(arcs) - 1))
     return best

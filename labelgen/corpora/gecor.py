@@ -1,17 +1,17 @@
-"""GECOR (Quan et al. 2019, https://arxiv.org/abs/1909.12086): CamRest676's dialogues, with requests made complete.
+"""GECOR (Quan et al. 2019, https://arxiv.org/abs/1909.12086): CamRest676's dialogues, with rewritten requests.
 
-Where to get it: github.com/terryqj0107/GECOR; its README puts the annotations under CC BY 4.0. `root` is the clone, with
-`CamRest676_for_coreference_and_ellipsis_resolution/CamRest676_annotated.json`, or the folder that this file is in. The dialogues are
-those of CamRest676 (Wen et al. 2016). There is no published split.
+Where to get it: github.com/terryqj0107/GECOR. Its README puts the annotations under CC BY 4.0. `root` is the clone, with
+`CamRest676_for_coreference_and_ellipsis_resolution/CamRest676_annotated.json`, or the folder that holds this file. The dialogues are
+those of CamRest676 (Wen et al. 2016). No split is published.
 
-The publisher's turn is ours: what the user wrote, and the system's answer.
+The publisher's turns are kept: what the user wrote, and the system's answer.
 
 What is labelled, and by which rule:
 
-- Rewrites: one a request, the complete version. A request that needs none is its own rewrite. The annotators also mended spelling, so
+- Rewrites: one per request, the complete version. A request that needs none is its own rewrite. The annotators also corrected spelling, so
   a rewrite that differs does not prove that the request depended on its context.
-- Paraphrases: `ellipsis`, the version that leaves words out, and `coreference`, the one that refers to them, where the annotators wrote
-  one. One of them is often the request; all of them mean what the rewrite says.
+- Paraphrases: `ellipsis`, the version that leaves words out, and `coreference`, the version that refers to them, where the annotators
+  wrote one. Often one of them is the request. All of them mean the same as the rewrite.
 
 Not labelled: intents, slots (the publisher's have no spans), goals, outcomes, defects and votes.
 """
@@ -31,14 +31,14 @@ FOLDER, FILE = "CamRest676_for_coreference_and_ellipsis_resolution", "CamRest676
 
 @dataclass(frozen=True)
 class GECOR:
-    """The corpus below `root`; `test` is tenth `fold` of the dialogues, `train` the rest."""
+    """The corpus below `root`. `split` and `fold`: see `labelgen.corpora.in_fold`."""
 
     root: str
     split: Fold = "all"
     fold: int = 0
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues in the publisher's order; ids are `gecor:0`.
+        """Yields the dialogues in the publisher's order. Ids are `gecor:0`.
 
         Malformed dialogues go to `reject`; without it the first one raises RecordError. ValueError: the folder is not the corpus.
         """
@@ -52,7 +52,7 @@ class GECOR:
 
 
 def convert(raw: Raw) -> dict[str, Any]:
-    """One published dialogue -> the fields of our record, without the id. KeyError, TypeError, ...: not in the publisher's format."""
+    """A published dialogue -> the fields of the record, without the id. KeyError, TypeError, ...: not in the publisher's format."""
     return {"turns": [_turn(published["usr"], published["sys"]["sent"]) for published in raw["dial"]]}
 
 

@@ -1,4 +1,4 @@
-"""Users' own logs in labelgen's record: a .jsonl or .parquet file, or a folder of them. `labelgen schema` prints the record."""
+"""Your own logs in labelgen's record: a .jsonl or .parquet file, or a folder of them. `labelgen schema` prints the record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from labelgen.io import files
 
 @dataclass(frozen=True)
 class Records:
-    """Dialogues of the file or folder `path`; the format follows from each file's ending. `split` and `fold`: see `in_fold`."""
+    """Dialogues of the file or folder `path`. The suffix of a file says its format. `split` and `fold`: see `labelgen.corpora.in_fold`."""
 
     path: str
     split: Fold = "all"

@@ -3,22 +3,23 @@
 Where to get it: github.com/google-research-datasets/dstc8-schema-guided-dialogue, licence CC BY-SA 4.0. `root` is the clone, with
 `train/schema.json` and `SPLIT/schema.json`, `SPLIT/dialogues_*.json` for the splits train, dev and test.
 
-A user's utterance and the system's answer to it are one turn. The corpus alternates; a system's utterance without a user's before
-it becomes a turn without a request, a user's without an answer a turn without a response.
+A user's utterance and the system's answer to it are one turn. The speakers alternate. If they do not, an utterance without a partner
+becomes a turn without a request or without a response.
 
 What is labelled, and by which rule:
 
 - Intent: the active intent of the user's frame, as domain and intent without the service's version (`Restaurants/FindRestaurants`),
   so that it carries over services. "NONE": no frame has an active intent (closings, refused offers).
-- Goals: a goal starts at the request whose active (service, intent), NONE aside, differs from the running one. Where two frames
-  are active, the turn belongs to the new goal. NONE turns inherit. Goals never interleave here, and a return is a new goal.
-- Outcome: for a transactional intent the last of NOTIFY_SUCCESS and NOTIFY_FAILURE that the goal's service gave within the goal, for
-  a search the last of OFFER and NOTIFY_FAILURE. Success after an earlier failure is `recovered`; without any of these: unknown.
+- Goals: a goal starts at a request whose active (service, intent), NONE aside, differs from that of the running goal. Where two frames
+  are active, the turn belongs to the new goal. NONE turns belong to the running goal. Goals do not interleave, and a return is a new goal.
+- Outcome: for a transactional intent, the last of NOTIFY_SUCCESS and NOTIFY_FAILURE that the goal's service gave within the goal; for
+  a search, the last of OFFER and NOTIFY_FAILURE. Success after an earlier failure is `recovered`. Without any of these acts the outcome
+  is not known.
 - Slots, non-categorical: the publisher's spans, in requests and responses.
-- Slots, categorical: the publisher marks no span. A value that the user informs is located at its first literal occurrence, case
-  ignored (`categorical=True`); about half occur, "four people" for "4" does not and carries no label. A digit may be found within a
-  longer number (1.6% of the located), and such a span may overlap another; responses have no categorical slots. Score them apart.
-- `categorical["service"]`: the service that the assistant's answer acts for, as its log would hold it (a feature, not a label).
+- Slots, categorical: the publisher marks no span. A value that the user informs is located at its first literal occurrence, ignoring case
+  (`categorical=True`). About half of the values occur. "four people" for "4" does not and has no label. A digit may be found within a
+  longer number (1.6% of those located), and such a span may overlap another. Responses have no categorical slots. Score them separately.
+- `categorical["service"]`: the service that the assistant's answer acts for. It is a feature, not a label: a log would hold it.
 - `normalised`: the canonical value, where an act gives one for the words of the span.
 - Dialogue acts of requests and responses: the publisher's (`INFORM`, `REQUEST`, ...), each once, over all frames.
 - Retry: the request states the running intent again right after a NOTIFY_FAILURE.
@@ -32,13 +33,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from labelgen.corpora import Raw, convert_each
+from labelgen.corpora import Exchange, Raw, convert_each, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, reject_or_raise
 
 NONE = "NONE"
@@ -46,7 +47,7 @@ FAILURE = "NOTIFY_FAILURE"
 
 
 class Intent(NamedTuple):
-    """An intent as the publisher names it: the service with its version."""
+    """An intent under the publisher's names: the service with its version."""
 
     service: str
     name: str
@@ -55,16 +56,9 @@ class Intent(NamedTuple):
         return f"{re.sub(r'_[0-9]+$', '', self.service)}/{self.name}"
 
 
-class Exchange(NamedTuple):
-    """A user's utterance and the system's answer, as published; either may be missing."""
-
-    user: Raw | None
-    system: Raw | None
-
-
 @dataclass
-class Run:
-    """A goal while it is being found: its intent and its turns."""
+class GoalSpan:
+    """A goal: its intent and its turns."""
 
     intent: Intent
     turns: list[int]
@@ -78,7 +72,7 @@ class SGD:
     split: str = "train"
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues in the publisher's order; ids are `sgd:SPLIT/1_00000`.
+        """Yields the dialogues in the publisher's order. Ids are `sgd:SPLIT/1_00000`.
 
         Malformed dialogues go to `reject`; without it the first one raises RecordError. ValueError: the folder is not the corpus.
         """
@@ -113,7 +107,7 @@ def _schema(folder: Path) -> list[dict[str, Any]]:
 
 
 def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
-    """The dialogues of one file; a file that is no JSON list is one rejected record."""
+    """The dialogues of a file. A file that does not hold a JSON list counts as one rejected record."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(rows, list):
@@ -121,80 +115,64 @@ def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
         problem = f"a JSON {type(rows).__name__}, not a list of dialogues"
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         problem = f"not UTF-8 JSON ({error})"
-    failure = RecordError(str(file), 0, None, "file", f"{problem}; unpack the release again")
-    reject_or_raise(failure, reject)
+    reject_or_raise(RecordError(str(file), 0, None, "file", f"{problem}; unpack the release again"), reject)
     return []
 
 
 def convert(raw: Raw, seen: set[str], transactional: Mapping[Intent, bool]) -> dict[str, Any]:
-    """One published dialogue -> the fields of our record, without the id.
+    """A published dialogue -> the fields of the record, without the id.
 
-    `seen`: services of train's schema; `transactional`: per intent of the split's schema whether it acts or only searches.
-    Raises KeyError, TypeError, ... where the dialogue is not in the publisher's format.
+    `seen`: the services of train's schema. `transactional`: for each intent of the split's schema, whether it acts or only searches.
+    Raises KeyError, TypeError, ... if the dialogue is not in the publisher's format.
     """
-    exchanges = pair(raw["turns"])
+    exchanges = pair_utterances(raw["turns"], lambda turn: is_user(turn["speaker"], "USER", "SYSTEM"))
     active = [active_intents(exchange.user) for exchange in exchanges]
-    runs, owner = find_goals(active)
-    retries = find_retries(runs, exchanges)
+    goals = find_goals(active)
+    if unknown := [goal.intent for goal in goals if goal.intent not in transactional]:
+        raise ValueError(f"the split's schema.json has no {unknown[0]}")
+    goal_of_turn = {turn: goal for goal in goals for turn in goal.turns}
+    retries = find_retries(goals, exchanges)
     turns = []
-    for number, (exchange, intents, run) in enumerate(zip(exchanges, active, owner, strict=True)):
+    for number, (exchange, intents) in enumerate(zip(exchanges, active, strict=True)):
+        goal = goal_of_turn.get(number)
         turns.append({
             "request": exchange.user and exchange.user["utterance"],
             "response": exchange.system and exchange.system["utterance"],
-            "intent": None if intents is None else str(run.intent) if intents and run else NONE,
+            "intent": None if intents is None else str(goal.intent) if intents and goal else NONE,
             "request_acts": find_acts(exchange.user), "response_acts": find_acts(exchange.system),
             "retry": None if intents is None else number in retries,
             "request_slots": find_slots(exchange.user, categorical=True),
             "response_slots": find_slots(exchange.system, categorical=False),
             "categorical": served(exchange.system),
         })  # fmt: skip
-    if unknown := [run.intent for run in runs if run.intent not in transactional]:
-        raise ValueError(f"the split's schema.json has no {unknown[0]}")
-    goals = [{"turns": run.turns, "name": str(run.intent), "outcome": outcome(run, exchanges, transactional[run.intent])} for run in runs]
+    outcomes = [outcome(goal, exchanges, transactional[goal.intent]) for goal in goals]
+    named = [{"turns": goal.turns, "name": str(goal.intent), "outcome": found} for goal, found in zip(goals, outcomes, strict=True)]
     unseen = [service not in seen for service in raw["services"]]
     return {
         "turns": turns,
-        "goals": None if all(intents is None for intents in active) else goals,
+        "goals": None if all(intents is None for intents in active) else named,
         "slices": ["seen" if not any(unseen) else "unseen" if all(unseen) else "mixed"],
         "metadata": {"services": list(raw["services"])},
     }
 
 
-def pair(turns: Iterable[Raw]) -> list[Exchange]:
-    """Published turns -> exchanges; a turn whose partner is missing stands alone."""
-    exchanges: list[Exchange] = []
-    for turn in turns:
-        if turn["speaker"] == "USER":
-            exchanges.append(Exchange(turn, None))
-        elif turn["speaker"] != "SYSTEM":
-            raise ValueError(f"speaker {turn['speaker']!r} is neither USER nor SYSTEM")
-        elif exchanges and exchanges[-1].system is None:
-            exchanges[-1] = exchanges[-1]._replace(system=turn)
-        else:
-            exchanges.append(Exchange(None, turn))
-    return exchanges
-
-
 def active_intents(user: Raw | None) -> list[Intent] | None:
-    """The intents that are active in a user's turn, NONE aside; None: not annotated."""
+    """The intents that are active in a user's turn, NONE aside. None: not annotated."""
     frames = (user or {}).get("frames") or []
     states = [(frame["service"], frame["state"]["active_intent"]) for frame in frames if "state" in frame]
     return [Intent(service, name) for service, name in states if name != NONE] if states else None
 
 
-def find_goals(active: Iterable[list[Intent] | None]) -> tuple[list[Run], list[Run | None]]:
-    """Per turn its active intents -> the goals in order, and per turn its goal (None before the first)."""
-    runs: list[Run] = []
-    owner: list[Run | None] = []
+def find_goals(active: Iterable[list[Intent] | None]) -> list[GoalSpan]:
+    """The active intents of each turn -> the goals, in order. Turns before the first intent have no goal."""
+    goals: list[GoalSpan] = []
     for turn, intents in enumerate(active):
-        running = runs[-1].intent if runs else None
-        fresh = [intent for intent in intents or () if intent != running]
-        if fresh:
-            runs.append(Run(fresh[0], []))
-        if runs:
-            runs[-1].turns.append(turn)
-        owner.append(runs[-1] if runs else None)
-    return runs, owner
+        running = goals[-1].intent if goals else None
+        if new := [intent for intent in intents or () if intent != running]:
+            goals.append(GoalSpan(new[0], []))
+        if goals:
+            goals[-1].turns.append(turn)
+    return goals
 
 
 def _acts(turn: Raw | None, service: str) -> set[str]:
@@ -202,42 +180,45 @@ def _acts(turn: Raw | None, service: str) -> set[str]:
     return {action["act"] for frame in frames if frame["service"] == service for action in frame.get("actions") or ()}
 
 
-def outcome(run: Run, exchanges: list[Exchange], transactional: bool) -> Outcome | None:
-    """What the system's acts say of a goal; None: it says nothing."""
+def outcome(goal: GoalSpan, exchanges: Sequence[Exchange[Raw]], transactional: bool) -> Outcome | None:
+    """The outcome that the system's acts report. None: they report none."""
     success = "NOTIFY_SUCCESS" if transactional else "OFFER"
-    told = [act for turn in run.turns for act in (success, FAILURE) if act in _acts(exchanges[turn].system, run.intent.service)]
-    if not told:
+    reported = [act for turn in goal.turns for act in (success, FAILURE) if act in _acts(exchanges[turn].system, goal.intent.service)]
+    if not reported:
         return None
-    if told[-1] == FAILURE:
+    if reported[-1] == FAILURE:
         return "failure"
-    return "recovered" if FAILURE in told else "success"
+    return "recovered" if FAILURE in reported else "success"
 
 
 def find_acts(turn: Raw | None) -> list[str] | None:
-    """The dialogue acts of one utterance, each once, in order; None: not annotated."""
+    """The dialogue acts of an utterance, each once, in order. None: not annotated."""
     frames = [frame for frame in (turn or {}).get("frames") or () if "actions" in frame]
     return list(dict.fromkeys(action["act"] for frame in frames for action in frame["actions"])) if frames else None
 
 
-def find_retries(runs: list[Run], exchanges: list[Exchange]) -> set[int]:
-    """Turns whose request states the running intent again after the system said that it failed."""
+def find_retries(goals: Iterable[GoalSpan], exchanges: Sequence[Exchange[Raw]]) -> set[int]:
+    """Turns whose request states the running intent again after the system reported a failure."""
     return {
         turn
-        for run in runs
-        for turn in run.turns[1:]
-        if "INFORM_INTENT" in _acts(exchanges[turn].user, run.intent.service)
-        and FAILURE in _acts(exchanges[turn - 1].system, run.intent.service)
+        for goal in goals
+        for turn in goal.turns[1:]
+        if "INFORM_INTENT" in _acts(exchanges[turn].user, goal.intent.service)
+        and FAILURE in _acts(exchanges[turn - 1].system, goal.intent.service)
     }
 
 
 def served(system: Raw | None) -> dict[str, str]:
-    """The service of the answer's first frame, as a feature."""
+    """The feature `service`: that of the answer's first frame."""
     frames = (system or {}).get("frames") or []
     return {"service": frames[0]["service"]} if frames else {}
 
 
 def find_slots(turn: Raw | None, categorical: bool) -> list[dict[str, Any]] | None:
-    """The slots of one utterance: the publisher's spans, and with `categorical` the informed values found in it; None: not annotated."""
+    """The slots of an utterance: the publisher's spans and, with `categorical`, the informed values that its text holds.
+
+    None: not annotated.
+    """
     frames = (turn or {}).get("frames") or []
     if turn is None or not any("slots" in frame for frame in frames):
         return None
@@ -268,7 +249,7 @@ def _canonical(actions: Iterable[Raw], slot: str, words: str) -> str | None:
 
 
 def _located(text: str, informs: Iterable[Raw]) -> Iterator[dict[str, Any]]:
-    """Values that occur in the text, at their first occurrence, case ignored."""
+    """The slots whose values occur in the text, each at its first occurrence, ignoring case."""
     for action in informs:
         for value in action["values"]:
             match = re.search(re.escape(value), text, re.IGNORECASE)

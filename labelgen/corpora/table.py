@@ -1,23 +1,23 @@
-"""A flat table of users' own logs, CSV or Parquet: `columns` says which column holds what -> dialogues.
+"""Your own logs as a flat table, CSV or Parquet. `columns` says which column holds what.
 
-`path` is a file or a folder of them, read in the order of their names as one table, streamed. CSV: commas, UTF-8, the column names in the
-first line. Columns that are not named are ignored. `columns` maps what a record needs to the table's names:
+`path` is a file or a folder of files, which are streamed in the order of their names as one table. CSV files have commas, UTF-8, and the
+column names in the first line. Columns that are not named are ignored. `columns` maps the fields of a record to columns of the table:
 
-- A row a turn: `dialogue` (the id), and any of `request`, `response`, `timestamp`, `intent`, `defect`, `audio`, `user`.
-- A row a message: `dialogue`, `speaker` and `text`, and any of `timestamp`, `intent`, `defect`, `audio`, `user`. `speakers` says which
-  values of the column `speaker` are the user and which the assistant. A row of the user begins a turn, and gives its time, intent and
-  audio; the assistant's row after it is the response, and says whether it was defective. Consecutive rows of one of them are turns with
-  one side alone, and the time of a turn without request is the response's. A feature is the user's row's, and where that has none the
-  assistant's.
+- One row per turn: `dialogue` (the id), and any of `request`, `response`, `timestamp`, `intent`, `defect`, `audio`, `user`.
+- One row per message: `dialogue`, `speaker` and `text`, and any of `timestamp`, `intent`, `defect`, `audio`, `user`. `speakers` lists the
+  values of the column `speaker` that mean the user, and those that mean the assistant. A row of the user begins a turn and gives its
+  time, intent and audio. The assistant's row after it is the response and says whether it was defective. A row without a partner is a
+  turn of its own. The time of a turn without a request is that of the response. A feature comes from the user's row or, if it is missing
+  there, from the assistant's.
 
-`categorical` and `numerical` list the columns that are features of a turn. An empty cell, null and NaN are missing values.
+`categorical` and `numerical` list the columns that are features of a turn. Empty cells, null and NaN are missing values.
 
-Rows of one dialogue stand next to each other, in order of time, and may go on in the next file. Where an id comes back later, reading
-stops: memory holds one dialogue at a time, and the dialogues so far may be parts. Sort the table by the dialogue and time. A dialogue
-with a row that cannot be read is refused as a whole, for its turns would not be its turns; where a row is so broken that its dialogue is
-not known, both dialogues beside it are.
+The rows of a dialogue must be adjacent and in order of time. They may continue in the next file. If an id comes back later, reading stops
+with an error: memory holds one dialogue at a time, and the dialogues read so far may be incomplete. Sort the table by dialogue and time.
+A dialogue with an unreadable row is rejected as a whole, because its turns would be wrong. If the dialogue of that row is not known, the
+dialogues before and after it are rejected.
 
-Labelled: intent and defect, where the table has columns for them; nothing else. Licence: yours.
+Labelled: intent and defect, if the table has columns for them. Nothing else. Licence: yours.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
 from upath import UPath
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, reject_or_raise
+from labelgen.corpora import parse_time
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.files import SeenIds
 from labelgen.io.paths import list_files
 from labelgen.io.rows import Row, rows
@@ -39,48 +39,55 @@ from labelgen.io.rows import Row, rows
 ENDINGS = (".csv", ".parquet")
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}
 MESSAGE = {"dialogue", "speaker", "text", "timestamp", "intent", "defect", "audio", "user"}
-TRUTH = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
-TRUTH |= {"false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}
-MOMENT: TypeAdapter[datetime] = TypeAdapter(UTCDatetime)
+BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
+BOOLEANS |= {"false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}
 
 
 class Line(NamedTuple):
-    """A row of the table, and where it stands."""
+    """A row of the table, its file and its number there."""
 
     source: str
     number: int
     row: Row
 
 
-@dataclass
-class Run:
-    """Lines of one dialogue that stand next to each other; `broken` tells of an unreadable row before, among or after them."""
+class Unreadable(NamedTuple):
+    """A row that cannot be read: its file, its number there, and the reason."""
 
-    name: str | None
+    source: str
+    number: int
+    reason: str
+
+
+@dataclass
+class Group:
+    """Adjacent lines of one dialogue. `unreadable`: a row before, among or after them that cannot be read."""
+
+    identity: str | None
     lines: list[Line] = field(default_factory=list)
-    broken: tuple[str, int, str] | None = None  # file, row, reason
+    unreadable: Unreadable | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Dialogues of the table at `path`. ValueError where `columns` and `speakers` do not make sense."""
+    """Dialogues of the table at `path`. ValueError: `columns` and `speakers` contradict each other or lack something."""
 
     path: str
-    columns: Mapping[str, str | None]  # what a record needs -> the table's column; null: the table has none
+    columns: Mapping[str, str | None]  # field of the record -> column of the table; null: there is none
     speakers: Mapping[str, Sequence[str | int]]  # user, assistant -> values of the column `speaker`
     categorical: Sequence[str] = ()
     numerical: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        lists = {f"speakers.{side}": values for side, values in self.speakers.items()}
+        lists = {f"speakers.{speaker}": values for speaker, values in self.speakers.items()}
         for key, value in {**lists, "categorical": self.categorical, "numerical": self.numerical}.items():
-            if isinstance(value, str | int):  # a text would be taken for a list of its letters
+            if isinstance(value, str | int):  # a string would be read as a list of its letters
                 raise ValueError(f"{key}: {value!r} is one value; give a list: [{value}]")
         named = {key for key, column in self.columns.items() if column is not None}
         allowed = MESSAGE if named & {"speaker", "text"} else TURN
         needed = {"dialogue", "speaker", "text"} if allowed is MESSAGE else {"dialogue"}
         if named - allowed:
-            raise ValueError(f"columns: {sorted(named - allowed)} do not go together with the rest; a row is a turn {sorted(TURN)} "
+            raise ValueError(f"columns: {sorted(named - allowed)} do not fit the other columns; a row is a turn {sorted(TURN)} "
                              f"or a message {sorted(MESSAGE)}")  # fmt: skip
         if needed - named:
             raise ValueError(f"columns: name the column of {', '.join(sorted(needed - named))}")
@@ -92,78 +99,81 @@ class Table:
             )
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues in the table's order, under their ids.
+        """Yields the dialogues in the table's order, under their ids.
 
         Dialogues with cells that cannot be used go to `reject`; without it the first one raises RecordError that names the column.
-        ValueError: there is no such table, it lacks a column, or the rows of a dialogue stand apart.
+        ValueError: there is no such table, it lacks a column, or the rows of a dialogue are not adjacent.
         """
-        shards = list_files(self.path, ENDINGS, "give a .csv or .parquet file")
-        for shard in shards:
-            self._check(shard)
+        tables = list_files(self.path, ENDINGS, "give a .csv or .parquet file")
+        for table in tables:
+            self._check(table)
         ids = SeenIds()
-        for run in self._runs(shards):
-            if run.name is not None and not ids.add(run.name):
-                source, number, _ = run.lines[0]
+        for group in self._groups(tables):
+            if group.identity is not None and not ids.add(group.identity):
+                first = group.lines[0]
                 raise ValueError(
-                    f"{source}, row {number}: the rows of dialogue {run.name!r} stand apart, so that dialogues would be read in parts; "
-                    f"sort the table by {self.columns['dialogue']!r} and time, and read it again"
+                    f"{first.source}, row {first.number}: the rows of dialogue {group.identity!r} are not adjacent, so "
+                    f"that dialogues would be read in parts; sort the table by {self.columns['dialogue']!r} and time, and read it again"
                 )
             try:
-                dialogue = self._dialogue(run)
+                dialogue = self._dialogue(group)
             except RecordError as error:
                 reject_or_raise(error, reject)
             else:
                 yield dialogue
 
-    def _check(self, shard: UPath) -> None:
-        there = next((row for _, row in rows(shard) if not isinstance(row, str)), None)
-        wanted = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
-        if there is not None and (lacking := [column for column in wanted if column not in there]):
-            raise ValueError(f"{shard}: no column {', '.join(map(repr, lacking))}; there are {', '.join(map(repr, there))}. Set `columns`")
+    def _check(self, table: UPath) -> None:
+        """ValueError: the table has rows, and lacks a column."""
+        first = next((row for _, row in rows(table) if not isinstance(row, str)), None)
+        named = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
+        if first is not None and (missing := [column for column in named if column not in first]):
+            raise ValueError(f"{table}: no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, first))}. Set `columns`")
 
-    def _runs(self, shards: list[UPath]) -> Iterator[Run]:
-        run, broken = None, None
-        for shard in shards:
-            for number, row in rows(shard):
+    def _groups(self, tables: list[UPath]) -> Iterator[Group]:
+        """The lines of all tables by dialogue. An unreadable row belongs to the dialogues before and after it."""
+        group, unreadable = None, None
+        for table in tables:
+            for number, row in rows(table):
                 if isinstance(row, str):
-                    broken = (str(shard), number, row)
-                    if run is not None:
-                        run.broken = run.broken or broken
+                    unreadable = Unreadable(str(table), number, row)
+                    if group is not None:
+                        group.unreadable = group.unreadable or unreadable
                     continue
-                name = text(row[str(self.columns["dialogue"])])
-                if run is None or name != run.name:
-                    if run is not None:
-                        yield run
-                    run = Run(name, broken=broken)
-                run.lines.append(Line(str(shard), number, row))
-                broken = None
-        if run is not None or broken is not None:
-            yield run or Run(None, broken=broken)
+                identity = text(row[str(self.columns["dialogue"])])
+                if group is None or identity != group.identity:
+                    if group is not None:
+                        yield group
+                    group = Group(identity, unreadable=unreadable)
+                group.lines.append(Line(str(table), number, row))
+                unreadable = None
+        if group is not None or unreadable is not None:
+            yield group or Group(None, unreadable=unreadable)
 
-    def _dialogue(self, run: Run) -> Dialogue:
-        if run.broken is not None:
-            source, number, reason = run.broken
-            raise RecordError(source, number, run.name, "record", reason)
-        first = run.lines[0]
-        if run.name is None:
+    def _dialogue(self, group: Group) -> Dialogue:
+        """The dialogue of a group. RecordError: a row or a cell cannot be used."""
+        if group.unreadable is not None:
+            raise RecordError(group.unreadable.source, group.unreadable.number, group.identity, "record", group.unreadable.reason)
+        first, identity = group.lines[0], group.identity
+        if identity is None:
             raise RecordError(first.source, first.number, None, str(self.columns["dialogue"]), "empty; give each row its dialogue's id")
         turns: list[dict[str, Any]] = []
         users: dict[str, Line] = {}
-        for line in run.lines:
-            cells = self._cells(line, run.name)
+        for line in group.lines:
+            cells = self._cells(line, identity)
             if (user := cells.pop("user", None)) is not None:
                 users.setdefault(user, line)
             if "speaker" in cells:
-                self._add(turns, cells, line, run.name)
+                self._add_message(turns, cells, line, identity)
             else:
                 turns.append(cells)
         if len(users) > 1:
-            told = f"{' and '.join(map(repr, users))} in one dialogue; make the dialogues' ids unique over users"
-            raise RecordError(*list(users.values())[1][:2], run.name, str(self.columns["user"]), told)
-        return parse({"id": run.name, "user": next(iter(users), None), "turns": turns}, first.source, first.number)
+            problem = f"{' and '.join(map(repr, users))} in one dialogue; make the dialogues' ids unique over users"
+            second = list(users.values())[1]
+            raise RecordError(second.source, second.number, identity, str(self.columns["user"]), problem)
+        return parse({"id": identity, "user": next(iter(users), None), "turns": turns}, first.source, first.number)
 
-    def _cells(self, line: Line, name: str) -> dict[str, Any]:
-        """What the columns of one row say, missing values left out (but the speaker's)."""
+    def _cells(self, line: Line, identity: str) -> dict[str, Any]:
+        """The cells of a row by field. Missing values are left out, but a missing speaker is not."""
         wanted = [(key, column) for key, column in self.columns.items() if column is not None and key != "dialogue"]
         features = [
             (kind, column) for kind, listed in (("categorical", self.categorical), ("numerical", self.numerical)) for column in listed
@@ -174,69 +184,68 @@ class Table:
             try:
                 value = reader(line.row[column])
             except ValueError as error:
-                raise RecordError(line.source, line.number, name, column, str(error)) from None
+                raise RecordError(line.source, line.number, identity, column, str(error)) from None
             if key in ("categorical", "numerical"):
                 cells[key] |= {} if value is None else {column: value}
             elif value is not None or key == "speaker":
                 cells[key] = value
         return cells
 
-    def _add(self, turns: list[dict[str, Any]], cells: dict[str, Any], line: Line, name: str) -> None:
-        """One message: the user's begins a turn, the assistant's is its response."""
-        side = next((side for side, values in self.speakers.items() if cells["speaker"] in map(str, values)), None)
-        if side is None:
-            known = ", ".join(f"{side}: {list(values)}" for side, values in self.speakers.items())
-            problem = f"{cells['speaker']!r} is no speaker of {known}; add it to `speakers`, or leave the row out"
-            raise RecordError(line.source, line.number, name, str(self.columns["speaker"]), problem)
-        both = ("categorical", "numerical", "timestamp")
-        said = {key: cells[key] for key in (*both, *(("intent", "audio") if side == "user" else ("defect",))) if key in cells}
-        if side == "user" or not turns or "response" in turns[-1]:
-            turns.append(said | {"request" if side == "user" else "response": cells.get("text")})
+    def _add_message(self, turns: list[dict[str, Any]], cells: dict[str, Any], line: Line, identity: str) -> None:
+        """Adds one message: the user's begins a turn, the assistant's is its response."""
+        speaker = next((speaker for speaker, values in self.speakers.items() if cells["speaker"] in map(str, values)), None)
+        if speaker is None:
+            known = ", ".join(f"{speaker}: {list(values)}" for speaker, values in self.speakers.items())
+            problem = f"{cells['speaker']!r} is none of the speakers {known}; add it to `speakers`, or leave the row out"
+            raise RecordError(line.source, line.number, identity, str(self.columns["speaker"]), problem)
+        own = ("intent", "audio") if speaker == "user" else ("defect",)
+        fields = {key: cells[key] for key in ("categorical", "numerical", "timestamp", *own) if key in cells}
+        if speaker == "user":
+            turns.append(fields | {"request": cells.get("text")})
+        elif not turns or "response" in turns[-1]:
+            turns.append(fields | {"response": cells.get("text")})
         else:
-            begun = turns[-1]
-            features = {key: said[key] | begun[key] for key in ("categorical", "numerical")}
-            turns[-1] = said | begun | features | {"response": cells.get("text")}
+            turn = turns[-1]
+            features = {key: fields[key] | turn[key] for key in ("categorical", "numerical")}
+            turns[-1] = fields | turn | features | {"response": cells.get("text")}
 
 
 def missing(value: Any) -> bool:
-    """Is the cell empty, null or NaN?"""
+    """Whether the cell is empty, null or NaN."""
     return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value.strip())
 
 
 def text(value: Any) -> str | None:
-    """A cell as text, numbers too (ids often are)."""
+    """A cell as text. Numbers become text too, because ids are often numbers."""
     if missing(value):
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def number(value: Any) -> float | None:
-    """A cell as a finite number."""
+    """A cell as a finite number. ValueError: it is none."""
     try:
         found = None if missing(value) else float(value)
     except (TypeError, ValueError):
         found = math.inf
     if found is not None and math.isinf(found):
-        raise ValueError(f"{value!r} is no finite number; write digits and a point, leave the cell empty where the value is missing")
+        raise ValueError(f"{value!r} is not a finite number; write digits and a point, leave the cell empty where the value is missing")
     return None if found is None or math.isnan(found) else found
 
 
-def truth(value: Any) -> bool | None:
-    """A cell as true or false."""
+def boolean(value: Any) -> bool | None:
+    """A cell as a boolean. ValueError: it is none."""
     if missing(value):
         return None
-    found = TRUTH.get(str(value).strip().lower())
+    found = BOOLEANS.get(str(value).strip().lower())
     if found is None:
         raise ValueError(f"{value!r} is neither true nor false; write true, false, or leave the cell empty where it is not known")
     return found
 
 
-def moment(value: Any) -> datetime | None:
-    """A cell as a time."""
-    try:
-        return None if missing(value) else MOMENT.validate_python(value)
-    except ValidationError:
-        raise ValueError(f"{value!r} is no time; write ISO 8601 (2024-05-01T12:00:00Z) or seconds since 1970") from None
+def time(value: Any) -> datetime | None:
+    """A cell as a time. ValueError: it is none."""
+    return None if missing(value) else parse_time(value)
 
 
-READERS: Mapping[str, Callable[[Any], Any]] = {"timestamp": moment, "defect": truth, "numerical": number}
+READERS: Mapping[str, Callable[[Any], Any]] = {"timestamp": time, "defect": boolean, "numerical": number}

@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from labelgen.corpora import Corpus, share
+from labelgen.corpora import Corpus, hash_fraction
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import Batch, Collator, EncodeTarget, TextEncoder, labelled
 from labelgen.inputs.features import Features, FeatureSpace
@@ -200,10 +200,10 @@ class DialogueData(pl.LightningDataModule):
         dialogues = list(self.corpus.read(rejected))
         if rejected.count:
             log.warning("%d records could not be used; reasons are in %s", rejected.count, rejected.path)
-        held_out = [share(dialogue.id, f"valid {self.seed}") < self.valid_fraction for dialogue in dialogues]
+        held_out = [hash_fraction(dialogue.id, f"valid {self.seed}") < self.valid_fraction for dialogue in dialogues]
         self.valid = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if out]
         rest = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if not out]
-        self.train = [dialogue for dialogue in rest if share(dialogue.id, f"train {self.seed}") < self.fraction]
+        self.train = [dialogue for dialogue in rest if hash_fraction(dialogue.id, f"train {self.seed}") < self.fraction]
         if not self.train:
             raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected ({rejected.path})")
         self._fit()

@@ -74,7 +74,7 @@ def test_words_are_joined_by_one_space_and_lines_end_at_line_feeds(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "message"),
     [
         (("a boat", "O", "sail"), "seq.in has 2 words, seq.out 1 tags"),
         (("a boat", "O X-port", "sail"), "tag 'X-port' is neither"),
@@ -83,12 +83,12 @@ def test_words_are_joined_by_one_space_and_lines_end_at_line_feeds(tmp_path: Pat
         (("", "", "sail"), "no words in seq.in"),
     ],
 )
-def test_malformed_lines_are_told_and_reading_goes_on(tmp_path: Path, row: Row, told: str) -> None:
+def test_malformed_lines_are_rejected_and_reading_continues(tmp_path: Path, row: Row, message: str) -> None:
     corpus = published(tmp_path, GOOD, row, GOOD)
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["boats:train/0", "boats:train/2"]
     assert [(error.dialogue_id, error.row) for error in errors] == [("boats:train/1", 1)]
-    assert told in errors[0].problem
+    assert message in errors[0].problem
     with pytest.raises(RecordError, match="boats:train/1"):
         list(corpus.read())
 

@@ -1,4 +1,4 @@
-"""Chat messages: each rule on rows made here, in both formats; bad rows told by message and field."""
+"""Chat messages: each rule on rows made here, in both formats; bad rows reported by message and field."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_messages_around_tool_calls_are_one_response(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [turn.categorical for turn in dialogue.turns] == [{"tool": "weather+clock"}, {}, {}]
     assert [turn.numerical for turn in dialogue.turns] == [{"tool_calls": 3}, {"tool_calls": 0}, {"tool_calls": 0}]
-    told = dialogue.metadata["messages"]["tool_calls"]
-    assert [(call["turn"], call["name"], call["arguments"], call["result"]) for call in told] == [
+    calls = dialogue.metadata["messages"]["tool_calls"]
+    assert [(call["turn"], call["name"], call["arguments"], call["result"]) for call in calls] == [
         (0, "weather", "{}", "rain"), (0, "clock", "{}", "noon"), (0, "weather", "{}", "sun"),
     ]  # fmt: skip
 
@@ -134,11 +134,11 @@ def test_times(tmp_path: Path, name: str) -> None:
 
 
 def test_ids_users_and_other_columns(tmp_path: Path) -> None:
-    said = [user("hi", rating=1), assistant("hello")]
+    messages = [user("hi", rating=1), assistant("hello")]
     rows = [
-        {"id": 3, "session_id": "s", "messages": said}, {"conversation_id": "c", "user": "u", "messages": said},
-        {"session_id": "s", "messages": said}, {"messages": json.dumps(said[:1])},
-        {"messages": said, "source": "web", "tools": [{"name": "x"}], "nothing": None},
+        {"id": 3, "session_id": "s", "messages": messages}, {"conversation_id": "c", "user": "u", "messages": messages},
+        {"session_id": "s", "messages": messages}, {"messages": json.dumps(messages[:1])},
+        {"messages": messages, "source": "web", "tools": [{"name": "x"}], "nothing": None},
     ]  # fmt: skip
     dialogues, errors = read(tmp_path, *rows)
     assert not errors
@@ -172,7 +172,7 @@ def test_parquet_reads_as_jsonl(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "field", "told"),
+    ("row", "field", "message"),
     [
         ({"conversations": []}, "messages", "conversations"),
         ({"messages": "[{"}, "messages", "JSON"),
@@ -191,11 +191,11 @@ def test_parquet_reads_as_jsonl(tmp_path: Path) -> None:
         ({"messages": [user("x")], "timestamp": "soon"}, "timestamp", "ISO 8601"),
     ],
 )
-def test_bad_rows_name_the_field_and_reading_goes_on(tmp_path: Path, row: Json, field: str, told: str) -> None:
+def test_bad_rows_name_the_field_and_reading_continues(tmp_path: Path, row: Json, field: str, message: str) -> None:
     dialogues, (error,) = read(tmp_path, {"id": "bad", **row}, {"id": "good", "messages": [user("hi")]})
     assert [dialogue.id for dialogue in dialogues] == ["good"]
     assert (error.source, error.row, error.dialogue_id, error.field) == (str(tmp_path / "chat.jsonl"), 1, "bad", field)
-    assert told in error.problem
+    assert message in error.problem
     with pytest.raises(RecordError):
         list(ChatMessages(str(tmp_path)).read())
 
@@ -207,8 +207,8 @@ def test_a_row_that_is_nested_too_deep_does_not_stop_the_run(tmp_path: Path) -> 
     assert [error.dialogue_id for error in errors] == ["bad"]
 
 
-def test_a_missing_path_is_told(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
-    for path, told in ((tmp_path / "none", "no such"), (tmp_path, "holds no"), (tmp_path / "a.csv", "`messages`")):
-        with pytest.raises(ValueError, match=told):
+    for path, message in ((tmp_path / "none", "no such"), (tmp_path, "holds no"), (tmp_path / "a.csv", "`messages`")):
+        with pytest.raises(ValueError, match=message):
             list(ChatMessages(str(path)).read())

@@ -1,4 +1,4 @@
-"""ConvLab-3's unified format: each rule on a data set made here, packed and unpacked; malformed dialogues told."""
+"""ConvLab-3's unified format: each rule on a data set made here, packed and unpacked; malformed dialogues rejected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def span(text: str, words: str, domain: str, slot: str, intent: str = "inform") 
     return act(intent, domain, slot, value=words, start=text.index(words), end=text.index(words) + len(words))
 
 
-def said(speaker: str, text: str, *spans: Json, categorical: tuple[Json, ...] = (), binary: tuple[Json, ...] = (), **more: Any) -> Json:
+def utterance(
+    speaker: str, text: str, *spans: Json, categorical: tuple[Json, ...] = (), binary: tuple[Json, ...] = (), **more: Any
+) -> Json:
     acts = {"categorical": list(categorical), "non-categorical": list(spans), "binary": list(binary)}
     return {"speaker": speaker, "utterance": text, "dialogue_acts": acts, **more}
 
@@ -57,10 +59,10 @@ def test_spans_are_slots_of_their_domain(tmp_path: Path) -> None:
     city = span(request, "Oslo", "cafe", "city")
     dialogue = only(
         tmp_path,
-        said("user", request, city, {**city, "intent": "request"}, span(request, "Mocca", "menu", "name"),
+        utterance("user", request, city, {**city, "intent": "request"}, span(request, "Mocca", "menu", "name"),
              act("inform", "cafe", "area", value="x"),             categorical=(act("inform", "cafe", "price", value="cheap"),)),
-        said("system", response, span(response, "Luna", "cafe", "name", "offer")),
-        said("user", "Thanks"), said("system", "Bye"),
+        utterance("system", response, span(response, "Luna", "cafe", "name", "offer")),
+        utterance("user", "Thanks"), utterance("system", "Bye"),
     )  # fmt: skip
     assert dialogue.id == "demo-train-0"
     assert dialogue.turns[0].request_slots == [
@@ -81,22 +83,24 @@ def test_spans_are_slots_of_their_domain(tmp_path: Path) -> None:
     ],
 )
 def test_an_intent_is_what_all_acts_agree_on(tmp_path: Path, acts: list[Json], expected: str | None) -> None:
-    dialogue = only(tmp_path, said("user", "Well?", binary=tuple(acts)), said("system", "Hm.", binary=(act("welcome", "general"),)))
+    dialogue = only(
+        tmp_path, utterance("user", "Well?", binary=tuple(acts)), utterance("system", "Hm.", binary=(act("welcome", "general"),))
+    )
     assert dialogue.turns[0].intent == expected
     informed = act("inform", "cafe", "price", value="cheap")
-    mixed = only(tmp_path, said("user", "Well?", binary=tuple(acts), categorical=(informed,)))
+    mixed = only(tmp_path, utterance("user", "Well?", binary=tuple(acts), categorical=(informed,)))
     assert mixed.turns[0].intent == (None if acts else "cafe/inform")
 
 
 @pytest.mark.parametrize("speakers", [(), ("user",), ("system",), ("user", "system")])
 def test_who_is_annotated_the_ontology_says(tmp_path: Path, speakers: tuple[str, ...]) -> None:
-    (turn,) = only(tmp_path, said("user", "Hi"), said("system", "Hello"), speakers=speakers).turns
+    (turn,) = only(tmp_path, utterance("user", "Hi"), utterance("system", "Hello"), speakers=speakers).turns
     assert turn.request_slots == ([] if "user" in speakers else None)
     assert turn.response_slots == ([] if "system" in speakers else None)
 
 
 def test_turns_without_a_partner_stand_alone(tmp_path: Path) -> None:
-    dialogue = only(tmp_path, *(said(who, text) for who, text in (
+    dialogue = only(tmp_path, *(utterance(who, text) for who, text in (
         ("system", "Welcome"), ("user", "Hi"), ("user", "There?"), ("system", "Yes"), ("system", "Well?"),
     )), speakers=())  # fmt: skip
     assert dialogue.turns == [
@@ -107,9 +111,9 @@ def test_turns_without_a_partner_stand_alone(tmp_path: Path) -> None:
 
 def test_the_rest_is_metadata(tmp_path: Path) -> None:
     dialogue = only(
-        tmp_path, said("user", "Hi", state={"cafe": {"city": ""}}), said("system", "Hello", db_results={}, booked={}),
-        said("user", "Oslo", state={"cafe": {"city": "Oslo"}}),
-        said("system", "Done", db_results={"cafe": [{}]}, booked={"cafe": [{"ref": "X"}]}),
+        tmp_path, utterance("user", "Hi", state={"cafe": {"city": ""}}), utterance("system", "Hello", db_results={}, booked={}),
+        utterance("user", "Oslo", state={"cafe": {"city": "Oslo"}}),
+        utterance("system", "Done", db_results={"cafe": [{}]}, booked={"cafe": [{"ref": "X"}]}),
     )  # fmt: skip
     assert dialogue.metadata == {
         "dataset": "demo", "domains": ["cafe"], "goal": {"description": "", "inform": {"cafe": {"city": "Oslo"}}, "request": {}},
@@ -120,7 +124,7 @@ def test_the_rest_is_metadata(tmp_path: Path) -> None:
 def test_packed_and_unpacked_read_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "demo" / "data"
     folder.parent.mkdir()
-    expected = list(published(folder, [said("user", "Hi")], [said("user", "Ho")]).read())
+    expected = list(published(folder, [utterance("user", "Hi")], [utterance("user", "Ho")]).read())
     assert list(ConvLab(str(folder.parent)).read()) == expected
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for file in folder.iterdir():
@@ -128,8 +132,8 @@ def test_packed_and_unpacked_read_the_same(tmp_path: Path) -> None:
     assert list(ConvLab(str(tmp_path)).read()) == list(ConvLab(str(tmp_path / "data.zip")).read()) == expected
 
 
-def test_a_split_that_is_not_there_is_told(tmp_path: Path) -> None:
-    published(tmp_path, [said("user", "Hi")], split="validation")
+def test_a_split_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    published(tmp_path, [utterance("user", "Hi")], split="validation")
     assert [dialogue.id for dialogue in ConvLab(str(tmp_path), "validation").read()] == ["demo-validation-0"]
     with pytest.raises(ValueError, match="no split 'dev'; there are validation"):
         list(ConvLab(str(tmp_path), "dev").read())
@@ -144,14 +148,14 @@ OUTSIDE = act("inform", "cafe", "city", value="Oslo", start=0, end=9)
         ("a dialogue", "record"),
         ([{"speaker": "user", "dialogue_acts": {}}], "utterance"),
         ([{"speaker": "user", "utterance": "Hi"}], "dialogue_acts"),
-        ([said("robot", "Hi")], "record"),
-        ([said("user", "Oslo", OUTSIDE)], "turns.0"),
-        ([said("user", "Oslo", {**OUTSIDE, "end": 3})], "turns.0"),
+        ([utterance("robot", "Hi")], "record"),
+        ([utterance("user", "Oslo", OUTSIDE)], "turns.0"),
+        ([utterance("user", "Oslo", {**OUTSIDE, "end": 3})], "turns.0"),
         ([], "turns"),
     ],
 )
-def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, broken: Any, field: str) -> None:
-    corpus = published(tmp_path, broken, [said("user", "Hi")])
+def test_malformed_dialogues_are_rejected_and_reading_continues(tmp_path: Path, broken: Any, field: str) -> None:
+    corpus = published(tmp_path, broken, [utterance("user", "Hi")])
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["demo-train-1"]
     assert [error.field for error in errors] == [field]
@@ -159,11 +163,11 @@ def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, broken
         list(corpus.read())
 
 
-def test_a_missing_or_damaged_data_set_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_data_set_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"github\.com/ConvLab/ConvLab-3"):
         list(ConvLab(str(tmp_path)).read())
-    published(tmp_path, [said("user", "Hi")])
-    for name, text, told in (
+    published(tmp_path, [utterance("user", "Hi")])
+    for name, text, message in (
         ("ontology.json", "{}", "unified format"), ("ontology.json", "{", "ontology.json cannot be read"),
         ("dialogues.json", "{}", "not a list"), ("dialogues.json", "[{", "dialogues.json cannot be read"),
         ("dialogues.json", "[" * 100_000, "dialogues.json cannot be read"),
@@ -171,7 +175,7 @@ def test_a_missing_or_damaged_data_set_is_told(tmp_path: Path) -> None:
     ):  # fmt: skip
         kept = (tmp_path / name).read_text("utf-8")
         (tmp_path / name).write_text(text, "utf-8")
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             list(ConvLab(str(tmp_path)).read())
         (tmp_path / name).write_text(kept, "utf-8")
     (tmp_path / "data.zip").write_bytes(b"PK\x03\x04")

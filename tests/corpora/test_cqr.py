@@ -23,12 +23,12 @@ def driver(text: str) -> Json:
 
 def assistant(text: str, base: int | None = None, gold: str | None = None, crowd: tuple[str, ...] = ()) -> Json:
     """An assistant's utterance; with `base`, a reformulation of that utterance. Without `gold` the publisher writes null, and no crowd."""
-    said: Json = {"turn": "assistant", "data": {"end_dialogue": False, "requested": {}, "slots": {}, "utterance": text}}
+    event: Json = {"turn": "assistant", "data": {"end_dialogue": False, "requested": {}, "slots": {}, "utterance": text}}
     if base is not None:
-        said["reformulation"] = {"base_utt_idx": base, "reformulated_utt": gold, "slots": {}}
+        event["reformulation"] = {"base_utt_idx": base, "reformulated_utt": gold, "slots": {}}
         if gold is not None:
-            said["reformulation"] |= {"flag": "zero", "gold_slots": [], "mturk_reformulations": list(crowd)}
-    return said
+            event["reformulation"] |= {"flag": "zero", "gold_slots": [], "mturk_reformulations": list(crowd)}
+    return event
 
 
 def published(root: Path, *talks: Any, split: str = "dev", intent: str = "navigate") -> CQR:
@@ -38,8 +38,8 @@ def published(root: Path, *talks: Any, split: str = "dev", intent: str = "naviga
     return CQR(str(root), split)
 
 
-def only(root: Path, *said: Json) -> Dialogue:
-    (dialogue,) = published(root, list(said)).read()
+def only(root: Path, *utterances: Json) -> Dialogue:
+    (dialogue,) = published(root, list(utterances)).read()
     return dialogue
 
 
@@ -71,8 +71,8 @@ def test_no_rewrite_is_no_annotation(tmp_path: Path) -> None:
 
 
 def test_rewrites_that_know_what_came_later_are_marked(tmp_path: Path) -> None:
-    said = [driver("Rain?"), assistant("Where?"), driver("Bath."), assistant("No.", 0, "Rain in Bath?"), driver("And snow?")]
-    dialogue = only(tmp_path, *said, assistant("No.", 4, "And snow in Bath?"))
+    utterances = [driver("Rain?"), assistant("Where?"), driver("Bath."), assistant("No.", 0, "Rain in Bath?"), driver("And snow?")]
+    dialogue = only(tmp_path, *utterances, assistant("No.", 4, "And snow in Bath?"))
     assert [turn.rewrites for turn in dialogue.turns] == [["Rain in Bath?"], None, ["And snow in Bath?"]]
     assert [turn.rewritten_with_hindsight for turn in dialogue.turns] == [True, None, False]
 
@@ -98,7 +98,7 @@ def test_the_later_of_two_rewrites_holds(tmp_path: Path) -> None:
         (None, "record"),
     ],
 )
-def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, talk: Any, field: str) -> None:
+def test_malformed_dialogues_are_rejected_and_reading_continues(tmp_path: Path, talk: Any, field: str) -> None:
     corpus = published(tmp_path, talk, [driver("Hi."), assistant("Hello.")])
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["cqr:dev/u1"]
@@ -112,9 +112,9 @@ def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
     for split in ("train", "test"):
         with pytest.raises(ValueError, match=r"0 files named .*github\.com/alexa/.*MIT-0"):
             list(CQR(str(tmp_path), split).read())
-    for content, told in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
+    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
         (tmp_path / "modified_kvret_dev_public.no_mturk_ids").write_text(content, encoding="utf-8")
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             list(CQR(str(tmp_path), "dev").read())
 
 

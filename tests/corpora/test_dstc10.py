@@ -33,8 +33,8 @@ def published(root: Path, *instances: Any, split: str = "val") -> DSTC10:
     return DSTC10(str(root), split)
 
 
-def only(root: Path, *said: Json) -> list[Turn]:
-    (dialogue,) = published(root, list(said)).read()
+def only(root: Path, *utterances: Json) -> list[Turn]:
+    (dialogue,) = published(root, list(utterances)).read()
     return dialogue.turns
 
 
@@ -86,7 +86,7 @@ def test_the_beginning_of_a_dialogue_is_left_out(tmp_path: Path) -> None:
         (5, "record"),
     ],
 )
-def test_malformed_instances_are_told_and_reading_goes_on(tmp_path: Path, instance: Any, field: str) -> None:
+def test_malformed_instances_are_rejected_and_reading_continues(tmp_path: Path, instance: Any, field: str) -> None:
     corpus = published(tmp_path, instance, [heard("good day"), answer("hello")])
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["dstc10:val/1"]
@@ -99,9 +99,9 @@ def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such file.*github\.com/alexa/alexa-with-dstc10-track2-dataset \(Apache-2\.0\)"):
         list(DSTC10(str(tmp_path)).read())
     corpus = published(tmp_path)
-    for content, told in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
+    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
         (tmp_path / "val" / "logs.json").write_text(content, encoding="utf-8")
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             list(corpus.read())
 
 

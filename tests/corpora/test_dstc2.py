@@ -89,21 +89,21 @@ def test_the_recogniser_may_have_heard_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         ("<cls>:-1:0:1\t<=>\t<s>:1:1.0\n", "line 2: not enough values"),
         (line("request area", *sure("north")).replace("north:2:1.0", "north:2"), "line 2: "),
         (line("request area", *sure("north")).replace("north:2:1.0", "north:two:1.0"), "line 2: "),
-        (line("request area", [("north", 1.5)]), "line 2: 'north:2:1.5' has no probability"),
-        (line("request area", [("north", float("nan"))]), "line 2: 'north:2:nan' has no probability"),
+        (line("request area", [("north", 1.5)]), "line 2: 'north:2:1.5': 1.5 is not a probability"),
+        (line("request area", [("north", float("nan"))]), "line 2: 'north:2:nan': nan is not a probability"),
     ],
 )
-def test_dialogues_with_a_malformed_line_are_told_and_reading_goes_on(tmp_path: Path, broken: str, told: str) -> None:
+def test_dialogues_with_a_malformed_line_are_rejected_and_reading_continues(tmp_path: Path, broken: str, message: str) -> None:
     corpus = published(tmp_path, line(WELCOME, *sure("hi")), broken, line(WELCOME, *sure("hello")))
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["dstc2:valid/1"]
     assert [error.dialogue_id for error in errors] == ["dstc2:valid/0"]
-    assert told in errors[0].problem
+    assert message in errors[0].problem
     with pytest.raises(RecordError):
         list(corpus.read())
 

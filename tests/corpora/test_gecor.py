@@ -17,7 +17,7 @@ Json = dict[str, Any]
 DATA = os.environ.get("LABELGEN_DATA")
 
 
-def said(request: str, response: str, complete: str | None = None, ellipsis: str = "", coreference: str = "") -> Json:
+def published_turn(request: str, response: str, complete: str | None = None, ellipsis: str = "", coreference: str = "") -> Json:
     """A turn as published; without `complete` the request is complete."""
     user = {"transcript": request, "slu": [], "transcript_complete": request if complete is None else complete}
     user |= {"transcript_with_ellipsis": ellipsis, "transcript_with_coreference": coreference}
@@ -34,9 +34,9 @@ def published(root: Path, *talks: Any) -> GECOR:
 
 def test_the_complete_version_is_the_rewrite(tmp_path: Path) -> None:
     talk = [
-        said("A café in the north.", "Luna."),
-        said("Its phone?", "It is 5.", "Luna's phone?", "Phone?", "Its phone?"),
-        said("Bye!", "Bye.", ""),
+        published_turn("A café in the north.", "Luna."),
+        published_turn("Its phone?", "It is 5.", "Luna's phone?", "Phone?", "Its phone?"),
+        published_turn("Bye!", "Bye.", ""),
     ]
     (dialogue,) = published(tmp_path, talk).read()
     assert dialogue.id == "gecor:0"
@@ -50,12 +50,12 @@ def test_the_complete_version_is_the_rewrite(tmp_path: Path) -> None:
 
 
 def test_root_may_be_the_folder_of_the_file(tmp_path: Path) -> None:
-    published(tmp_path, [said("Hi.", "Hello.")])
+    published(tmp_path, [published_turn("Hi.", "Hello.")])
     assert list(GECOR(str(tmp_path / FOLDER)).read()) == list(GECOR(str(tmp_path)).read())
 
 
 def test_folds_part_the_dialogues(tmp_path: Path) -> None:
-    root = published(tmp_path, *([said(f"{k}?", "Yes.")] for k in range(60))).root
+    root = published(tmp_path, *([published_turn(f"{k}?", "Yes.")] for k in range(60))).root
 
     def ids(*fold: Any) -> list[str]:
         return [dialogue.id for dialogue in GECOR(root, *fold).read()]
@@ -70,15 +70,15 @@ def test_folds_part_the_dialogues(tmp_path: Path) -> None:
     ("talk", "field"),
     [
         ([{"usr": {"transcript": "Hi."}, "sys": {"sent": "Hello."}}], "transcript_complete"),
-        ([{"usr": said("Hi.", "")["usr"]}], "sys"),
-        ([said("Hi.", "Hello.") | {"usr": None}], "record"),
-        ([said(["Hi."], "Hello.")], "turns.0.request"),  # type: ignore[arg-type]
+        ([{"usr": published_turn("Hi.", "")["usr"]}], "sys"),
+        ([published_turn("Hi.", "Hello.") | {"usr": None}], "record"),
+        ([published_turn(["Hi."], "Hello.")], "turns.0.request"),  # type: ignore[arg-type]
         ([], "turns"),
         (None, "record"),
     ],
 )
-def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, talk: Any, field: str) -> None:
-    corpus = published(tmp_path, talk, [said("Hi.", "Hello.")])
+def test_malformed_dialogues_are_rejected_and_reading_continues(tmp_path: Path, talk: Any, field: str) -> None:
+    corpus = published(tmp_path, talk, [published_turn("Hi.", "Hello.")])
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["gecor:1"]
     assert [(error.dialogue_id, error.row, error.field) for error in errors] == [("gecor:0", 0, field)]
@@ -89,9 +89,9 @@ def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, talk: 
 def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no CamRest676.*github\.com/terryqj0107/GECOR"):
         list(GECOR(str(tmp_path)).read())
-    for content, told in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
+    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
         (tmp_path / FILE).write_text(content, encoding="utf-8")
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             list(GECOR(str(tmp_path)).read())
 
 
@@ -116,7 +116,7 @@ def test_the_reference_put_back_into_the_publishers_format_reads_the_same(tmp_pa
     corpus = published(
         tmp_path,
         *(
-            [said(request, response, r["gold"], r["ellipsis"] or "", r["coreference"] or "") for request, response, r in talk]
+            [published_turn(request, response, r["gold"], r["ellipsis"] or "", r["coreference"] or "") for request, response, r in talk]
             for talk in rewrites
         ),
     )

@@ -1,4 +1,4 @@
-"""Users' own logs as a corpus: both formats, a folder of them, bad rows told."""
+"""Users' own logs as a corpus: both formats, a folder of them, bad rows rejected."""
 
 from __future__ import annotations
 

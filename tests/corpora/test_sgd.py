@@ -144,12 +144,12 @@ def test_retries_are_marked_and_stay_in_their_goal(tmp_path: Path) -> None:
 
 def test_slots_are_spans_as_marked_and_values_as_found(tmp_path: Path) -> None:
     request, response = "🚲 Quiet café in Åbo at half past 6, for four", "Luna in Åbo at 18:30, quiet."
-    told = (
+    acts = (
         act("INFORM", "city", "Åbo"), act("INFORM", "time", "half past 6", "18:30"),
         act("INFORM", "mood", "quiet"), act("INFORM", "seats", "4"), act("REQUEST", "terrace", "café"),
     )  # fmt: skip
     dialogue = only(tmp_path, [
-        user(request, FIND, actions=told, slots=(span(request, "Åbo", "city"), span(request, "half past 6", "time"))),
+        user(request, FIND, actions=acts, slots=(span(request, "Åbo", "city"), span(request, "half past 6", "time"))),
         system(response, actions=(act("INFORM", "mood", "quiet"),), slots=(span(response, "18:30", "time"),)),
         user("Thanks.", NONE), system("Bye.", "GOODBYE"),
     ])  # fmt: skip
@@ -218,7 +218,7 @@ def test_slices_follow_the_services_of_train(tmp_path: Path, services: tuple[str
         ("Hi.", "record"),
     ],
 )
-def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, broken: Any, field: str) -> None:
+def test_malformed_dialogues_are_rejected_and_reading_continues(tmp_path: Path, broken: Any, field: str) -> None:
     good = [user("A café?", FIND), system("Luna.", "OFFER")]
     corpus = published(tmp_path, broken, good)
     (tmp_path / "train" / "dialogues_000.json").write_text("[{", encoding="utf-8")

@@ -25,8 +25,8 @@ def user(text: str = "Please.") -> Json:
 
 def wizard(text: str = "Well.", act: str | None = None) -> Json:
     """Free text, or with a label a suggestion that the wizard picked."""
-    said = {"Agent": "Wizard", "Action": "utter" if act is None else "pick_suggestion", "Text": text}
-    return said if act is None else {**said, "ActionLabel": act, "ActionLabelOptions": [act]}
+    event = {"Agent": "Wizard", "Action": "utter" if act is None else "pick_suggestion", "Text": text}
+    return event if act is None else {**event, "ActionLabel": act, "ActionLabelOptions": [act]}
 
 
 def select(task: str) -> Json:
@@ -131,7 +131,7 @@ def test_what_precedes_the_first_selection_has_no_goal(tmp_path: Path) -> None:
     assert only(tmp_path, *hello, *hello, tasks=SEVERAL).goals is None
 
 
-def told(act: str) -> list[Json]:
+def labelled(act: str) -> list[Json]:
     return [user(), wizard("Well.", act)]
 
 
@@ -142,19 +142,19 @@ def reported(message: str, api: str = "hotel_book", key: str = "Message") -> lis
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        (told("hotel_ask_hotel"), None),
-        (told("hotel_reservation_succeeded"), "success"),
-        (told("hotel_unavailable"), "failure"),
-        (told("hotel_inform_nothing_found"), "failure"),
-        (told("hotel_unavailable") + told("hotel_reservation_succeeded"), "recovered"),
-        (told("hotel_reservation_succeeded") + told("hotel_reservation_failed"), "failure"),
+        (labelled("hotel_ask_hotel"), None),
+        (labelled("hotel_reservation_succeeded"), "success"),
+        (labelled("hotel_unavailable"), "failure"),
+        (labelled("hotel_inform_nothing_found"), "failure"),
+        (labelled("hotel_unavailable") + labelled("hotel_reservation_succeeded"), "recovered"),
+        (labelled("hotel_reservation_succeeded") + labelled("hotel_reservation_failed"), "failure"),
         (reported("Available"), None),
         (reported("Reservation Confirmed"), "success"),
         (reported("Unavailable") + reported("Reservation Confirmed"), "recovered"),
-        (reported("Reservation Failed") + told("hotel_ask_date_from"), "failure"),
+        (reported("Reservation Failed") + labelled("hotel_ask_date_from"), "failure"),
         (reported("Reservation Confirmed", key="ReservationStatus"), "success"),
         ([user(), query("hotel_book"), returned("hotel_book"), wizard()], None),
-        (told("spaceship_inform_outcome"), None),  # good news and bad have this label
+        (labelled("spaceship_inform_outcome"), None),  # good news and bad have this label
     ],
 )
 def test_outcome_is_the_last_decisive_evidence(tmp_path: Path, events: list[Json], expected: str | None) -> None:
@@ -229,7 +229,7 @@ def test_folds_part_the_corpus(tmp_path: Path) -> None:
         (lambda raw: raw.update(UserQuestionnaire=[{"Question": "Did it?"}]), "Answer"),
     ],
 )
-def test_malformed_dialogues_are_told_and_reading_goes_on(tmp_path: Path, change: Any, field: str) -> None:
+def test_malformed_dialogues_are_rejected_and_reading_continues(tmp_path: Path, change: Any, field: str) -> None:
     broken = published(*ROUND, *ROUND)
     change(broken)
     write(tmp_path, 2, broken)
@@ -267,9 +267,9 @@ def as_reference(dialogue: Dialogue) -> Json:
 def as_ours(row: Json) -> Json:
     """The same of a row of the reference."""
     success, meta = row["dialogue"]["user_says_success"], row["meta"]
-    said = [turn.get("intent") if turn["speaker"] == "user" else turn.get("acts", [None])[0] for turn in row["turns"]]
+    annotations = [turn.get("intent") if turn["speaker"] == "user" else turn.get("acts", [None])[0] for turn in row["turns"]]
     return {
-        "lines": [(turn["speaker"], turn["text"], turn.get("goal"), of) for turn, of in zip(row["turns"], said, strict=True)],
+        "lines": [(turn["speaker"], turn["text"], turn.get("goal"), of) for turn, of in zip(row["turns"], annotations, strict=True)],
         "goals": [goal["name"] for goal in row["goals"]],
         "success": [] if success is None else [success],
         "tasks": sorted(meta["tasks"]),
@@ -279,7 +279,7 @@ def as_ours(row: Json) -> Json:
 
 @pytest.mark.skipif(DATA is None, reason="LABELGEN_DATA is not set")
 def test_each_dialogue_equals_the_reference() -> None:
-    """All but the outcomes that the module's documentation says are told better here; the users say so too."""
+    """All but the outcomes that the module's documentation says are better here, as the users confirm."""
     ours = {dialogue.id: dialogue for dialogue in STAR(str(Path(DATA or "") / "star")).read()}
     agreeing: Counter[str] = Counter()
     differing: Counter[bool] = Counter()

@@ -1,4 +1,4 @@
-"""Tables: a row a turn and a row a message, CSV and Parquet, features, missing values; every bad cell told by row and column."""
+"""Tables: a row a turn and a row a message, CSV and Parquet, features, missing values; every bad cell reported by row and column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labelgen.corpora.table import Table
 from labelgen.dialogue import Dialogue, RecordError, Turn
 
 Cells = dict[str, Any]
-TURN = {"dialogue": "session", "request": "said", "response": "reply", "timestamp": "at", "intent": "nlu", "defect": "bad", "audio": "wav",
+TURN = {"dialogue": "session", "request": "query", "response": "reply", "timestamp": "at", "intent": "nlu", "defect": "bad", "audio": "wav",
         "user": "caller"}  # fmt: skip
 MESSAGE = {"dialogue": "session", "speaker": "who", "text": "words", "timestamp": "at", "intent": "nlu", "defect": "bad", "user": None}
 SPEAKERS = {"user": ["caller", 1], "assistant": ["bot", "agent"]}
@@ -49,9 +49,9 @@ def test_a_row_a_turn(tmp_path: Path, ending: str) -> None:
     corpus = table(
         tmp_path / f"a.{ending}",
         [
-            {"session": 7, "said": "lights, on", "reply": "on\nit is", "at": at, "nlu": "Home/Light", "bad": False, "wav": "a.wav",
+            {"session": 7, "query": "lights, on", "reply": "on\nit is", "at": at, "nlu": "Home/Light", "bad": False, "wav": "a.wav",
              "caller": "u1", "asr": 0.5, "device": "car"},
-            {"session": 7, "said": "thanks", "bad": True, "device": "phone"},
+            {"session": 7, "query": "thanks", "bad": True, "device": "phone"},
             {"session": 8, "reply": "Hello.", "asr": 1.0},
         ],
         categorical=["device"], numerical=["asr"],
@@ -93,9 +93,9 @@ def test_a_row_a_message(tmp_path: Path, ending: str) -> None:
 
 def test_the_formats_agree_and_missing_is_never_no(tmp_path: Path) -> None:
     lines = [
-        {"session": "a", "said": "x", "bad": None, "n": 1.0, "kind": None},
-        {"session": "a", "said": None, "bad": "0", "n": math.nan, "kind": "k"},
-        {"session": "b", "said": "y", "bad": "1.0", "n": None, "kind": ""},
+        {"session": "a", "query": "x", "bad": None, "n": 1.0, "kind": None},
+        {"session": "a", "query": None, "bad": "0", "n": math.nan, "kind": "k"},
+        {"session": "b", "query": "y", "bad": "1.0", "n": None, "kind": ""},
     ]
     both = [read(table(tmp_path / f"a.{ending}", lines, categorical=["kind"], numerical=["n"])) for ending in ENDINGS]
     assert both[0] == both[1]
@@ -108,12 +108,12 @@ def test_the_formats_agree_and_missing_is_never_no(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "hour"), [("2024-05-01 12:00:00", 12), ("1714564800", 12), ("2024-05-01T14:00+02:00", 12)])
 def test_times_may_be_written_in_many_ways(tmp_path: Path, value: str, hour: int) -> None:
-    ((dialogue,), _) = read(table(tmp_path / "a.csv", [{"session": "a", "said": "x", "at": value}]))
+    ((dialogue,), _) = read(table(tmp_path / "a.csv", [{"session": "a", "query": "x", "at": value}]))
     assert dialogue.turns[0].timestamp == datetime(2024, 5, 1, hour, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("broken", "column", "told"),
+    ("broken", "column", "message"),
     [
         ({"session": "b", "at": "yesterday"}, "at", r"'yesterday'.*ISO 8601"),
         ({"session": "b", "asr": "high"}, "asr", r"'high'.*number"),
@@ -123,8 +123,8 @@ def test_times_may_be_written_in_many_ways(tmp_path: Path, value: str, hour: int
         ({"session": "b", "caller": "u2"}, "caller", r"'u1' and 'u2'.*unique"),
     ],
 )
-def test_bad_cells_name_row_and_column_and_reading_goes_on(tmp_path: Path, broken: Cells, column: str, told: str) -> None:
-    usual = {"said": "x", "at": "", "asr": "", "bad": "", "caller": "u1"}
+def test_bad_cells_name_row_and_column_and_reading_continues(tmp_path: Path, broken: Cells, column: str, message: str) -> None:
+    usual = {"query": "x", "at": "", "asr": "", "bad": "", "caller": "u1"}
     corpus = table(
         tmp_path / "a.csv",
         [{**usual, "session": "a"}, {**usual, "session": "b"}, {**usual, **broken}, {**usual, "session": "c"}],
@@ -134,11 +134,11 @@ def test_bad_cells_name_row_and_column_and_reading_goes_on(tmp_path: Path, broke
     name = broken["session"] or None
     assert [dialogue.id for dialogue in dialogues] == (["a", "c"] if name else ["a", "b", "c"]), "a dialogue is read whole or not at all"
     assert (error.source, error.row, error.dialogue_id, error.field) == (str(tmp_path / "a.csv"), 3, name, column)
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=message):
         list(corpus.read())
 
 
-def test_a_speaker_that_is_not_known_is_told(tmp_path: Path) -> None:
+def test_a_speaker_that_is_not_known_is_reported(tmp_path: Path) -> None:
     lines = [{"session": "a", "who": "ivr", "words": "Press 1"}, {"session": "b", "who": "bot", "words": "Hi"}]
     dialogues, (error,) = read(table(tmp_path / "a.csv", lines, MESSAGE))
     assert [dialogue.id for dialogue in dialogues] == ["b"]
@@ -150,10 +150,10 @@ def test_a_speaker_that_is_not_known_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", ["aabaa", "abab"])
 @pytest.mark.parametrize("broken", [{}, {"asr": "high"}])
 def test_a_table_whose_dialogues_stand_apart_stops_the_reading(tmp_path: Path, names: str, broken: Cells) -> None:
-    lines = [{"session": name, "said": str(k), "asr": ""} for k, name in enumerate(names)]
+    lines = [{"session": name, "query": str(k), "asr": ""} for k, name in enumerate(names)]
     lines[0] |= broken  # a dialogue that is refused has come, too
-    told = rf"a\.csv, row {names.rindex('ba') + 2}: the rows of dialogue 'a' stand apart.*sort the table by 'session' and time"
-    with pytest.raises(ValueError, match=told) as caught:
+    message = rf"a\.csv, row {names.rindex('ba') + 2}: the rows of dialogue 'a' are not adjacent.*sort the table by 'session' and time"
+    with pytest.raises(ValueError, match=message) as caught:
         read(table(tmp_path / "a.csv", lines, numerical=["asr"]))
     assert not isinstance(caught.value, RecordError), "no row is at fault: none may be left out"
 
@@ -169,27 +169,27 @@ def test_one_value_where_a_list_belongs_is_refused() -> None:
 
 
 def test_a_dialogue_may_go_on_in_the_next_file(tmp_path: Path) -> None:
-    table(tmp_path / "1.csv", [{"session": "a", "said": "1"}, {"session": "b", "said": "2"}])
-    table(tmp_path / "2.parquet", [{"session": "b", "said": "3"}, {"session": "c", "said": "4"}])
-    dialogues, errors = read(Table(str(tmp_path), {"dialogue": "session", "request": "said"}, SPEAKERS))
+    table(tmp_path / "1.csv", [{"session": "a", "query": "1"}, {"session": "b", "query": "2"}])
+    table(tmp_path / "2.parquet", [{"session": "b", "query": "3"}, {"session": "c", "query": "4"}])
+    dialogues, errors = read(Table(str(tmp_path), {"dialogue": "session", "request": "query"}, SPEAKERS))
     assert not errors
     assert [[turn.request for turn in dialogue.turns] for dialogue in dialogues] == [["1"], ["2", "3"], ["4"]]
 
 
 def test_a_row_that_cannot_be_read_spoils_the_dialogues_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    file.write_bytes(b"session,said\na,1\nb,2\nb,3,4\nc,5\nd,6\n")
-    dialogues, errors = read(Table(str(file), {"dialogue": "session", "request": "said"}, SPEAKERS))
+    file.write_bytes(b"session,query\na,1\nb,2\nb,3,4\nc,5\nd,6\n")
+    dialogues, errors = read(Table(str(file), {"dialogue": "session", "request": "query"}, SPEAKERS))
     assert [dialogue.id for dialogue in dialogues] == ["a", "d"]
     assert [(error.row, error.dialogue_id) for error in errors] == [(3, "b"), (3, "c")]
-    file.write_bytes(b"session,said\n\xff,1\n")
+    file.write_bytes(b"session,query\n\xff,1\n")
     assert [
-        (error.row, error.dialogue_id) for error in read(Table(str(file), {"dialogue": "session", "request": "said"}, SPEAKERS))[1]
+        (error.row, error.dialogue_id) for error in read(Table(str(file), {"dialogue": "session", "request": "query"}, SPEAKERS))[1]
     ] == [(1, None)]
 
 
-def test_a_parquet_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
-    corpus = table(tmp_path / "a.parquet", [{"session": "a", "said": "x"}])
+def test_a_parquet_file_that_is_cut_short_is_reported(tmp_path: Path) -> None:
+    corpus = table(tmp_path / "a.parquet", [{"session": "a", "query": "x"}])
     (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
     dialogues, errors = read(corpus)
     assert not dialogues
@@ -197,7 +197,7 @@ def test_a_parquet_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
 
 
 def test_rows_are_streamed(tmp_path: Path) -> None:
-    corpus = table(tmp_path / "a.csv", [{"session": "a", "said": "x"}, {"session": "b", "said": "y"}, {"session": "", "said": "z"}])
+    corpus = table(tmp_path / "a.csv", [{"session": "a", "query": "x"}, {"session": "b", "query": "y"}, {"session": "", "query": "z"}])
     stream = corpus.read()
     assert next(stream).id == "a"
     assert next(stream).id == "b"
@@ -206,32 +206,32 @@ def test_rows_are_streamed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_missing_column_is_told_before_anything_is_read(tmp_path: Path, ending: str) -> None:
+def test_a_missing_column_is_reported_before_anything_is_read(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"a.{ending}"
-    table(file, [{"session": "a", "said": "x"}])
-    for columns, features in (({"request": "utterance"}, []), ({"request": "said"}, ["asr"])):
-        with pytest.raises(ValueError, match=rf"a\.{ending}: no column '(utterance|asr)'; there are 'session', 'said'"):
+    table(file, [{"session": "a", "query": "x"}])
+    for columns, features in (({"request": "utterance"}, []), ({"request": "query"}, ["asr"])):
+        with pytest.raises(ValueError, match=rf"a\.{ending}: no column '(utterance|asr)'; there are 'session', 'query'"):
             next(Table(str(file), {"dialogue": "session", **columns}, SPEAKERS, numerical=features).read())
 
 
 @pytest.mark.parametrize(
-    ("columns", "speakers", "told"),
+    ("columns", "speakers", "message"),
     [
-        ({"request": "said"}, SPEAKERS, "dialogue"),
+        ({"request": "query"}, SPEAKERS, "dialogue"),
         ({"dialogue": "session"}, SPEAKERS, "request or response"),
-        ({"dialogue": "session", "utterance": "said"}, SPEAKERS, "'utterance'"),
+        ({"dialogue": "session", "utterance": "query"}, SPEAKERS, "'utterance'"),
         ({"dialogue": "session", "speaker": "who"}, SPEAKERS, "text"),
-        ({"dialogue": "session", "speaker": "who", "text": "words", "request": "said"}, SPEAKERS, "'request'"),
+        ({"dialogue": "session", "speaker": "who", "text": "words", "request": "query"}, SPEAKERS, "'request'"),
         ({"dialogue": "session", "speaker": "who", "text": "words"}, {"user": ["u"]}, "assistant"),
     ],
 )
-def test_a_column_map_that_makes_no_sense_is_refused(columns: dict[str, str], speakers: dict[str, list[str]], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_column_map_that_makes_no_sense_is_refused(columns: dict[str, str], speakers: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Table("logs.csv", columns, speakers)
 
 
-def test_a_missing_table_is_told(tmp_path: Path) -> None:
+def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").touch()
-    for path, told in ((tmp_path / "none.csv", "no such"), (tmp_path, "holds no"), (tmp_path / "a.xlsx", r"\.csv or \.parquet")):
-        with pytest.raises(ValueError, match=told):
-            list(Table(str(path), {"dialogue": "session", "request": "said"}, SPEAKERS).read())
+    for path, message in ((tmp_path / "none.csv", "no such"), (tmp_path, "holds no"), (tmp_path / "a.xlsx", r"\.csv or \.parquet")):
+        with pytest.raises(ValueError, match=message):
+            list(Table(str(path), {"dialogue": "session", "request": "query"}, SPEAKERS).read())

@@ -130,7 +130,7 @@ def test_folds_share_the_dialogues_out(tmp_path: Path) -> None:
         (user("OVERALL"), "line 2: OVERALL is not the session's last line"),
     ],
 )
-def test_malformed_sessions_are_told_and_reading_goes_on(tmp_path: Path, broken: str, problem: str) -> None:
+def test_malformed_sessions_are_rejected_and_reading_continues(tmp_path: Path, broken: str, problem: str) -> None:
     corpus = published(tmp_path, session(broken, system("Hello.")), session(user("A café?")))
     errors: list[RecordError] = []
     assert [dialogue.id for dialogue in corpus.read(errors.append)] == ["uss:CCPE/1"]
@@ -140,7 +140,7 @@ def test_malformed_sessions_are_told_and_reading_goes_on(tmp_path: Path, broken:
         list(corpus.read())
 
 
-def test_a_session_without_messages_or_in_another_encoding_is_told(tmp_path: Path) -> None:
+def test_a_session_without_messages_or_in_another_encoding_is_reported(tmp_path: Path) -> None:
     corpus = published(tmp_path, session(), "?\n", session(user("A café?")))
     file = tmp_path / "CCPE.txt"
     file.write_bytes(file.read_bytes().replace(b"?\n", "USER\tÅ\t\t3\n".encode("latin-1"), 1))
@@ -199,8 +199,8 @@ def test_sessions_carry_what_sgd_says_of_the_same_words(tmp_path: Path, caplog: 
     assert [turn.defect for turn in joined.turns] == [True, None]
     assert ratings(joined) == [2, 4]
     assert [(other.goals, "sgd" in other.metadata, len(other.votes)) for other in others] == [(None, False, 3)] * 2
-    (told,) = caplog.messages
-    assert told.startswith("2 of 3 sessions have no dialogue")
+    (message,) = caplog.messages
+    assert message.startswith("2 of 3 sessions have no dialogue")
 
 
 def test_sgd_is_not_read_for_other_corpora(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_sgd_is_not_read_for_other_corpora(tmp_path: Path) -> None:
     assert dialogue.goals is None
 
 
-def test_broken_dialogues_of_sgd_and_broken_sessions_are_told_once(tmp_path: Path) -> None:
+def test_broken_dialogues_of_sgd_and_broken_sessions_are_reported_once(tmp_path: Path) -> None:
     sgd = schema_guided(tmp_path / "sgd", [], [("Quiet cafés?", "Luna.")])
     corpus = published(tmp_path / "uss", "nonsense\n", session(user("Quiet cafés?"), system("Luna.")), name="SGD", sgd=sgd)
     errors: list[RecordError] = []
@@ -218,7 +218,9 @@ def test_broken_dialogues_of_sgd_and_broken_sessions_are_told_once(tmp_path: Pat
 
 def texts(dialogue: Dialogue) -> tuple[tuple[str, str], ...]:
     utterances = (("user", turn.request, "system", turn.response) for turn in dialogue.turns)
-    return tuple((who, said) for utterance in utterances for who, said in (utterance[:2], utterance[2:]) if said is not None)
+    return tuple(
+        (who, utterances) for utterance in utterances for who, utterances in (utterance[:2], utterance[2:]) if utterances is not None
+    )
 
 
 def reference(name: str) -> dict[tuple[tuple[str, str], ...], Json]:
@@ -254,7 +256,7 @@ def annotated(dialogue: Dialogue) -> Json:
 
 
 def annotated_there(row: Json) -> Json:
-    """The same of a row of the reference, whose user's and system's turns alternate; a slot without offsets is no span."""
+    """The same of a row of the reference, whose user's and system's turns alternate; a slot without offsets is not a span."""
     pairs = list(zip(row["turns"][::2], row["turns"][1::2], strict=True))
     slots = [[slot for utterance in both for slot in utterance.get("slots", ()) if slot["start"] is not None] for both in pairs]
     return {

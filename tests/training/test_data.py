@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelgen.corpora import hash_fraction
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue, Goal, RecordError, Reject, Turn, Vote
 from labelgen.inputs.features import Features
@@ -23,7 +24,7 @@ from labelgen.tasks.goal_evaluation import GoalEvaluation
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 from labelgen.tasks.intent import Intent
 from labelgen.tasks.slot import SlotTask
-from labelgen.training.data import BatchLoader, DialogueData, annotated, fit_labels, pack, share, texts_of, truncate
+from labelgen.training.data import BatchLoader, DialogueData, annotated, fit_labels, pack, texts_of, truncate
 
 TASKS: dict[str, Task] = {task.name: task for task in (GoalSegmentation(), GoalEvaluation(), Intent(), SlotTask(), Defect())}
 
@@ -82,8 +83,8 @@ def test_fractions_are_nested_and_leave_validation_alone(tmp_path: Path) -> None
 
 @given(st.text(max_size=9), st.text(max_size=9))
 def test_shares_are_numbers_below_one(identity: str, salt: str) -> None:
-    assert 0 <= share(identity, salt) < 1
-    assert share(identity, salt) == share(identity, salt)
+    assert 0 <= hash_fraction(identity, salt) < 1
+    assert hash_fraction(identity, salt) == hash_fraction(identity, salt)
 
 
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=40), st.integers(1, 60), st.randoms(), st.integers(1, 3))
