@@ -1,4 +1,4 @@
-"""What the benchmarks share: their clock and threads, the FLOPs of a turn encoder, and the peak of the machine's matrix products."""
+"""Shared by the benchmarks: their clock and threads, the FLOPs of a turn encoder, and the peak of the machine's matrix products."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def clock_of(options: argparse.Namespace) -> Callable[[], float]:
-    """Seconds, of the kind that was asked for."""
+    """Seconds of the chosen clock."""
     return time.process_time if options.clock == "cpu" else time.perf_counter
 
 

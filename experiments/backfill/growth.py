@@ -2,7 +2,7 @@
 
     python experiments/backfill/growth.py EXPORT FOLDER [1000 10000 100000 300000]
 
-FOLDER receives the simulated logs (dialogues of at most TURNS turns) and the outputs. What is measured is what is around the model: an
+FOLDER receives the simulated logs (dialogues of at most TURNS turns) and the outputs. The measurement is of everything around the model: an
 export of the tiny encoder (`labelgen demo encoder=tiny encoder.frozen_layers=0`) shows the curve in an hour.
 """
 
@@ -26,7 +26,7 @@ from labelgen.labelling.backfill import backfill
 start = time.process_time()
 counts = backfill(*sys.argv[1:4])
 took = time.process_time() - start
-peak = int(re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])  # getrusage tells the parent's, if that is more
+peak = int(re.search("VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1])  # getrusage reports the larger peak of the parent
 print(json.dumps([counts.labelled, counts.skipped, took, peak / 1024]))
 """
 TEMPLATES = 5000  # dialogues that the logs are made of, each under many ids with words of its own
@@ -52,11 +52,11 @@ def main() -> None:
             file, output = folder / f"{size}.{kind}", folder / f"{size}_{kind}"
             if not file.exists():
                 write(logs(size, texts), file, rows_per_group=size)  # the worst case: one row group
-            told = []
+            results = []
             for _ in range(2):
                 done = subprocess.run([sys.executable, "-c", ONE, export, file, output], stdout=subprocess.PIPE, text=True, check=True)
-                told.append(json.loads(done.stdout))
-            (labelled, _, took, peak), (_, before, again, _) = told
+                results.append(json.loads(done.stdout))
+            (labelled, _, took, peak), (_, before, again, _) = results
             assert (labelled, before) == (size, size)
             gigabytes = file.stat().st_size / 1e9
             print(f"| {kind} | {size:,} | {gigabytes:.2f} | {took:.0f} | {size / took:.0f} | {peak:.0f} | {size / again:.0f} |", flush=True)

@@ -1,8 +1,8 @@
-"""How often real dialogues say again what was said before: the share of their tokens that need not be encoded, by the size of a part.
+"""How often texts of real dialogues repeat: the share of tokens that need not be encoded again, by the size of a shard.
 
     python experiments/backfill/memory.py EXPORT sgd|star FOLDER [SPLIT]
 
-The memory is the Annotator's: bounded, from the start of each part. Nothing is encoded.
+The memory is the Annotator's: bounded, and empty at the start of each shard. Nothing is encoded.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main() -> None:
             for some in cut(dialogues, part):
                 cache.clear()
                 for piece in cut(some, PIECE):
-                    said = (turn.text(utterance) for dialogue in piece for turn in dialogue.turns for utterance in PARTS)
-                    cache.get([text for text in said if text is not None])
+                    words = (turn.text(utterance) for dialogue in piece for turn in dialogue.turns for utterance in PARTS)
+                    cache.get([text for text in words if text is not None])
             shares.append(f"{1 - cache.tokens_encoded / cache.tokens_requested:.1%}")
         print(f"| {'all' if part > len(dialogues) else f'{part:,}'} | {' | '.join(shares)} |")
 

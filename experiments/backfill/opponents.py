@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CONTEXT = 6  # turns of a window
 WINDOW_TOKENS = 512  # of it at most, or what the encoder can read; beyond it the oldest words are dropped
 BATCH = 32
-TURN_CLASSES = {"goal segmentation": 3, "goal evaluation": 3, "intent": 40, "defect": 2}  # heads that say something of a turn
+TURN_CLASSES = {"goal segmentation": 3, "goal evaluation": 3, "intent": 40, "defect": 2}  # heads that label a turn
 SLOT_CLASSES = 181  # O, and two for each of 90 slots
 
 

@@ -1,9 +1,9 @@
-"""What int8 or bf16 does to every task's figures, how far its labels agree with those of fp32, and with its own for a dialogue alone.
+"""The effect of int8 or bf16 on every figure, and the agreement of its labels with those of fp32 and with its own for a dialogue alone.
 
     python experiments/backfill/precision.py EXPORT SGD_FOLDER [PRECISION] [EVERY] [SPLIT]
 
-Scores every EVERY-th dialogue of an SGD split (default: int8 4 dev) with both, and prints a row a figure; intervals by dialogue, of the
-difference paired: each resample draws the same dialogues for both.
+Scores every EVERY-th dialogue of an SGD split (default: int8 4 dev) with both, and prints a row per figure. Intervals are by dialogue and
+paired: each resample draws the same dialogues for both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from labelgen.labelling.annotator import Annotator, agreement
 from labelgen.labelling.export import load
 
 RESAMPLES = 2000
-ALONE = 30  # dialogues that are labelled one at a time too
+ALONE = 30  # dialogues that are also labelled one at a time
 
 
 class Made(NamedTuple):
@@ -40,7 +40,7 @@ def label(annotator: Annotator, dialogues: list[Dialogue]) -> Made:
     start = time.process_time()
     predicted = list(annotator.predict(dialogues))
     rate = len(dialogues) / (time.process_time() - start)
-    labelled = [d.model_copy(update={"labels": [label for p in said.values() for label in p.labels]}) for d, said in predicted]
+    labelled = [d.model_copy(update={"labels": [label for p in found.values() for label in p.labels]}) for d, found in predicted]
     return Made(score(annotator.network.tasks, predicted), labelled, rate)
 
 
@@ -81,8 +81,8 @@ def main() -> None:
     what = [[label.model_copy(update={"confidence": 0.0}) for label in d.labels or ()] for d in (*together, *one_by_one)]
     other_labels = sum(a != b for a, b in zip(what[: len(few)], what[len(few) :], strict=True))
     print(f"of {len(few)} dialogues {other_labels} have other labels when labelled alone; agreement: {agree(together, one_by_one)}")
-    told = f"{exact.rate:.1f} in fp32, {small.rate:.1f} in {precision}"
-    print(f"{len(dialogues)} dialogues of SGD {split}; dialogues a second of one core: {told}; labelgen {labelgen.__version__}")
+    rates = f"{exact.rate:.1f} in fp32, {small.rate:.1f} in {precision}"
+    print(f"{len(dialogues)} dialogues of SGD {split}; dialogues a second of one core: {rates}; labelgen {labelgen.__version__}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python experiments/backfill/products.py
 
-They take turns within each round; the processor's own time is counted.
+They alternate within each round. The clock counts processor time.
 """
 
 from __future__ import annotations

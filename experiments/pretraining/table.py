@@ -39,9 +39,9 @@ def figures(export: Path, dialogues: list[Dialogue], cache: Path) -> dict[str, f
     figures = {f"{name}/{key}": figure for name, task in network.tasks.items() for key, figure in task.metrics().items()}
     for start in tqdm(range(0, len(dialogues), DIALOGUES_A_BATCH), desc=export.parent.name):
         batch = collate(dialogues[start : start + DIALOGUES_A_BATCH])
-        for dialogue, said in zip(batch.dialogues, network.predict(network(batch), batch, "evaluation"), strict=True):
+        for dialogue, predictions in zip(batch.dialogues, network.predict(network(batch), batch, "evaluation"), strict=True):
             for name, figure in figures.items():
-                figure.observe(dialogue, said[name.split("/")[0]])
+                figure.observe(dialogue, predictions[name.split("/")[0]])
     return {name: float(figure.metric.compute()) for name, figure in figures.items()}
 
 

@@ -1,4 +1,4 @@
-"""How much of what is missed is only the name? Scores an export on SGD with labels restricted to the schemas of a dialogue's services.
+"""How many errors are only wrong names? Scores an export on SGD with labels restricted to the schemas of a dialogue's services.
 
 SGD's services name the same thing differently (PlaySong or PlayMedia, destination or location), which the words do not reveal. Its own
 protocol gives a model the services' schemas; labelgen does not read them. python known_services.py EXPORT SGD_FOLDER [SPLIT]
@@ -45,16 +45,16 @@ def main(export: str, root: str, split: str = "dev") -> None:
 
     def known(pairs: list[tuple[Dialogue, dict[str, Prediction]]]) -> Iterator[tuple[Dialogue, dict[str, Prediction]]]:
         texts = annotator.network.text_encoder()
-        for dialogue, said in pairs:
+        for dialogue, predictions in pairs:
             intents, slots = (set.union(*(schema[service][k] for service in dialogue.metadata["services"])) for k in (0, 1))
             of_intent = np.array([label in intents or label == "NONE" for label in intent.labels])
             of_slot = np.array([True, *(name in slots for name in slot.labels for _ in "BI")])
             words = [text for turn in dialogue.turns for text in (turn.request, turn.response)]
             tokens = texts([text for text in words if text is not None])
             utterances = [None if text is None else tokens[text] for text in words]
-            changed = dict(said)
+            changed = dict(predictions)
             for task, mask in ((intent, of_intent), (slot, of_slot)):
-                probabilities = restricted(said[task.name].probabilities, mask)
+                probabilities = restricted(predictions[task.name].probabilities, mask)
                 labels = [item.label(task.name, annotator.source) for item in task.decode(probabilities, dialogue, utterances, {})]
                 changed[task.name] = Prediction(labels, probabilities)
             yield dialogue, changed

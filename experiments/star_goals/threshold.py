@@ -25,10 +25,10 @@ HELD_OUT = 0.05  # data.valid_fraction of experiment=star_goals, whose seed is 0
 THRESHOLDS = (0.6, 0.5, 0.45, 0.4, 0.35, 0.3, 0.2)
 
 
-def goals_of(said: Prediction, turns: int) -> list[int | None]:
+def goals_of(prediction: Prediction, turns: int) -> list[int | None]:
     """The goal of each turn, as decoded."""
     found: list[int | None] = [None] * turns
-    for label in said.labels:
+    for label in prediction.labels:
         for turn in label.turns:
             found[turn] = int(label.value)
     return found
@@ -53,27 +53,27 @@ def main() -> None:
     """Labels the held-out dialogues of each tenth with its own model, and prints a line a threshold."""
     root, cell = sys.argv[1], Path(sys.argv[2] if sys.argv[2:] else "runs/star_goals/longer")
     gold: list[list[int | None]] = []
-    said: list[Prediction] = []
+    predictions: list[Prediction] = []
     for fold in range(FOLDS):
         annotator = labelgen.load(cell / f"fold{fold}" / "export")
         held = [d for d in STAR(root=root, split="train", fold=fold).read() if hash_fraction(d.id, "valid 0") < HELD_OUT]
         for dialogue, (_, found) in zip(held, annotator.predict(d.content() for d in held), strict=True):
             gold.append(dialogue.goal_of_turns())
-            said.append(found[TASK])
+            predictions.append(found[TASK])
     print(f"{len(gold)} held-out dialogues of {FOLDS} tenths")
     print("| | precision | recall | goal boundary F1 | pairwise membership F1 |\n|---|---|---|---|---|")
-    report("decoded", gold, [goals_of(one, len(turns)) for one, turns in zip(said, gold, strict=True)])
+    report("decoded", gold, [goals_of(one, len(turns)) for one, turns in zip(predictions, gold, strict=True)])
     for threshold in THRESHOLDS:
-        report(f"threshold {threshold}", gold, [with_threshold(one.probabilities, threshold) for one in said])
+        report(f"threshold {threshold}", gold, [with_threshold(one.probabilities, threshold) for one in predictions])
 
 
 def report(name: str, gold: Sequence[list[int | None]], found: Sequence[list[int | None]]) -> None:
-    told = []
+    figures = []
     for metric in (BoundaryF1, PairwiseF1):
         judge = metric()
         right, extra, missed = np.sum([judge.statistics(f, g) for g, f in zip(gold, found, strict=True)], axis=0)[:3]
-        told.append((right / (right + extra), right / (right + missed), 2 * right / (2 * right + extra + missed)))
-    (precision, recall, boundary), (_, _, pairwise) = told
+        figures.append((right / (right + extra), right / (right + missed), 2 * right / (2 * right + extra + missed)))
+    (precision, recall, boundary), (_, _, pairwise) = figures
     print(f"| {name} | {precision:.3f} | {recall:.3f} | {boundary:.3f} | {pairwise:.3f} |")
 
 

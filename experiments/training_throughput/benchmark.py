@@ -4,8 +4,8 @@
     python experiments/training_throughput/benchmark.py --root SGD_FOLDER --threads 1
 
 Without --root the dialogues come from the simulated corpus. A step is a batch made of tokens, forward, the losses of all tasks, backward,
-clipping, optimizer. All loops and the probe of the matrix products take turns within each round, so that what else the machine does
-falls on all of them; the table gives medians over the rounds. A useful token is one of a turn's own: context and padding are not counted.
+clipping, optimizer. All loops and the probe of the matrix products alternate within each round, so that other load on the
+machine affects all of them. The table gives medians over the rounds. A useful token is a turn's own: context and padding do not count.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Packed:
         from labelgen.config import load_config
         from labelgen.training.learner import parameter_groups
 
-        told = ["corpus=jsonl", f"corpus.path={records}", f"output={records.parent}", "data.valid_fraction=0", "data.cache=null"]
-        config: Any = OmegaConf.to_container(load_config("train", *told, *overrides), resolve=True)
+        settings = ["corpus=jsonl", f"corpus.path={records}", f"output={records.parent}", "data.valid_fraction=0", "data.cache=null"]
+        config: Any = OmegaConf.to_container(load_config("train", *settings, *overrides), resolve=True)
         parts = {name: instantiate(config["call"][name], _convert_="all") for name in ("encoder", "data", "model")}
         self.data = parts["data"](output=str(records.parent))
         self.data.setup()
@@ -183,7 +183,7 @@ class Padded:
         self.shuffle = random.Random(0)
 
     def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """ids, which of them are no padding, and which are the turn's own; [B, L] each."""
+        """ids, which of them are not padding, and which are the turn's own; [B, L] each."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
@@ -228,9 +228,9 @@ def draw(options: argparse.Namespace, texts: TextEncoder) -> tuple[list[Dialogue
     drawn: list[Dialogue] = []
     room = total = options.steps * options.batch_tokens
     for dialogue in random.Random(0).sample(list(corpus.read()), 10**3):
-        said = texts_of(dialogue)
-        encoded = texts(said)
-        if (size := sum(len(encoded[text].ids) for text in said)) > room:
+        utterances = texts_of(dialogue)
+        encoded = texts(utterances)
+        if (size := sum(len(encoded[text].ids) for text in utterances)) > room:
             return drawn, total - room
         drawn.append(dialogue)
         room -= size

@@ -1,10 +1,10 @@
-"""What one annotator is worth on USS beside a model: each vote against the mean of the others, its own left out.
+"""How good one annotator of USS is, compared with a model: each vote against the mean of the other votes.
 
     python experiments/uss/one_human.py FOLDER_OF_USS SGD 0 2 [--cell runs/uss/sgd/causal_adapted]
 
 0 2: the tenths to score, as in matrix.yaml. Each vote stands for an annotator of the turn, so that a turn with n votes gives n items: the
 class of the others' mean is what annotator and model are judged by. Intervals draw dialogues, differences are paired. Columns are
-exchangeable in USS: there is no annotator to follow through a corpus. Beside it the majority class, against the mean of all.
+exchangeable in USS: there is no annotator to follow through a corpus. It also scores the majority class against the mean of all votes.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def votes(dialogue: Dialogue) -> Iterator[tuple[int, str, str]]:
 
 
 def statistics(metric: DialogueMetric, rows: Sequence[list[tuple[str, str]]]) -> dict[str, np.ndarray]:
-    """Of each dialogue, by its number; `rows`: its pairs of what is right and what was said."""
+    """Of each dialogue, by its number; `rows`: its pairs of the right and the predicted class."""
     return {str(k): metric.statistics(*reversed(list(zip(*row, strict=True)))) for k, row in enumerate(rows) if row}
 
 
-def report(name: str, rows: Sequence[list[tuple[str, str]]], beside: Sequence[list[tuple[str, str]]] | None = None) -> None:
+def report(name: str, rows: Sequence[list[tuple[str, str]]], baseline: Sequence[list[tuple[str, str]]] | None = None) -> None:
     for metric in METRICS:
         found = statistics(metric, rows)
         figure = bootstrap(metric, np.stack(list(found.values())), RESAMPLES)
-        apart = f", beside the human {difference(metric, found, statistics(metric, beside))}" if beside else ""
+        apart = f", compared with the human {difference(metric, found, statistics(metric, baseline))}" if baseline else ""
         print(f"{name:22} {type(metric).__name__:9} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] of {figure.count:,}{apart}")
 
 
-def said(cell: Path, fold: str, tests: Sequence[Dialogue]) -> Iterator[list[str]]:
+def predicted(cell: Path, fold: str, tests: Sequence[Dialogue]) -> Iterator[list[str]]:
     """The model's class of each turn."""
     annotator = labelgen.load(cell / f"fold{fold}" / "export")
     for _, found in annotator.predict(dialogue.content() for dialogue in tests):
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("root")
     parser.add_argument("name", choices=("SGD", "ReDial"))
     parser.add_argument("folds", nargs="+")
-    parser.add_argument("--cell", type=Path, help="the runs of a model, a folder a tenth")
+    parser.add_argument("--cell", type=Path, help="the runs of a model, one folder per tenth")
     options = parser.parse_args()
     tests = {fold: list(USS(options.root, options.name, split="test", fold=int(fold)).read()) for fold in options.folds}
     every = [dialogue for some in tests.values() for dialogue in some]
@@ -75,7 +75,7 @@ def main() -> None:
     human = [[(others, one) for _, others, one in votes(dialogue)] for dialogue in every]
     report("one human, left out", human)
     if options.cell:
-        labels = [one for fold, some in tests.items() for one in said(options.cell, fold, some)]
+        labels = [one for fold, some in tests.items() for one in predicted(options.cell, fold, some)]
         model = [[(others, row[turn]) for turn, others, _ in votes(d)] for d, row in zip(every, labels, strict=True)]
         report("the model, same items", model, human)
     report(f"always {most}", [[(value, most) for value in row] for row in gold])

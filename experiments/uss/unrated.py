@@ -1,4 +1,4 @@
-"""SGD's train dialogues that no session of USS repeats -> a file of records, to adapt an encoder on without seeing what will be judged.
+"""SGD's train dialogues that no session of USS repeats -> a file of records, to adapt an encoder without seeing the test data.
 
 python experiments/uss/unrated.py FOLDER_OF_USS FOLDER_OF_SGD unrated.jsonl
 """
