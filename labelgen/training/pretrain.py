@@ -1,10 +1,10 @@
-"""Pretraining without annotations: dialogues whose responses were swapped, and a model that finds those and selects hidden ones.
+"""Pretraining without annotations: find the responses that were swapped between dialogues, and select the ones that were hidden.
 
-    dialogue -> swap_responses: some responses are other dialogues' -> SwappedResponses: some of the rest are to be hidden -> targets [T]
-    Pretrainer: hidden responses leave the dialogue encoder's sight -> states -> which were swapped? which response belongs here?
+    dialogue -> swap_responses: some responses come from other dialogues -> SwappedResponses: some of the others get hidden -> targets [T]
+    Pretrainer: the dialogue level does not see hidden responses -> states -> which were swapped? which response belongs here?
 
-Responses swapped between dialogues stand in for defects; selecting the right response among those of the batch is the contrastive
-objective (InfoNCE). Responses common to many dialogues ("Anything else?") would be right almost anywhere: they take no part.
+Responses swapped between dialogues stand in for defects. Selecting the right response among those of the batch is the contrastive
+objective InfoNCE. Responses that are common to many dialogues ("Anything else?") would be right almost anywhere: they take no part.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -27,75 +28,76 @@ from labelgen.metrics import Accuracy, AveragePrecision, selection_score
 from labelgen.model.encoder import Encoder
 from labelgen.model.losses import Loss, info_nce, masked_cross_entropy
 from labelgen.tasks import Task
+from labelgen.training.gather import gather_rows, is_distributed
 from labelgen.training.learner import Learner, MakeOptimizer
 
 log = logging.getLogger(__name__)
 
 Source = Literal["anywhere", "same_domain"]
-OWN, SWAPPED, MASKED = "own", "swapped", "masked"  # what a record says of a response; of common and missing ones it says nothing
-RESPONSE = "response"  # the name under which it says it
+OWN, SWAPPED, MASKED = "own", "swapped", "masked"  # values of a response's label; common and missing responses have none
+RESPONSE = "response"  # the task of these labels
 
 
 def domains(dialogue: Dialogue) -> list[str | None]:
-    """Per turn the Domain of its intent's name (Domain/Intent), else of its goal's; None where neither has one."""
+    """The Domain of each turn: of its intent's name (Domain/Intent), else of its goal's; None where neither has one."""
     goals = [None if goal is None else (dialogue.goals or [])[goal].name for goal in dialogue.goal_of_turns()]
     named = [[name for name in (turn.intent, goal) if name and "/" in name] for turn, goal in zip(dialogue.turns, goals, strict=True)]
     return [names[0].split("/")[0] if names else None for names in named]
 
 
 class ResponsePool:
-    """The responses of a corpus: those `common` to many dialogues, and the distinct others, in order, by domain and anywhere (None)."""
+    """The distinct responses of a corpus that take part, in order, by domain and anywhere (None); and those `common` to many dialogues."""
 
     def __init__(self, dialogues: Sequence[Dialogue], common: float) -> None:
-        """`common`: responses that more than this share of the dialogues holds, and more than two of them, take no part."""
-        holders = Counter(text for dialogue in dialogues for text in {turn.response for turn in dialogue.turns} if text)
+        """Responses that occur in more than the share `common` of the dialogues, and in more than two of them, take no part."""
+        occurrences = Counter(text for dialogue in dialogues for text in {turn.response for turn in dialogue.turns} if text)
         limit = max(2.0, common * len(dialogues))
-        self.common = frozenset(text for text, count in holders.items() if count > limit)
+        self.common = frozenset(text for text, count in occurrences.items() if count > limit)
         found: defaultdict[str | None, dict[str, None]] = defaultdict(dict)
         for dialogue in dialogues:
             for turn, domain in zip(dialogue.turns, domains(dialogue), strict=True):
-                if self.counts(turn.response):
+                if self.takes_part(turn.response):
                     found[domain][str(turn.response)] = found[None][str(turn.response)] = None
         self.texts = {domain: list(texts) for domain, texts in found.items()}
 
-    def counts(self, text: str | None) -> bool:
-        """Does a response take part? Missing, empty and common ones do not."""
+    def takes_part(self, text: str | None) -> bool:
+        """Whether a response is neither missing nor empty nor common."""
         return bool(text) and text not in self.common
 
-    def other(self, domain: str | None, own: frozenset[str], rng: random.Random) -> str | None:
-        """A response of the domain (None: of any) that is not among `own`; None where there is none."""
+    def draw(self, domain: str | None, excluded: frozenset[str], rng: random.Random) -> str | None:
+        """A response of the domain (None: of any) that is not excluded; None where there is none."""
         texts = self.texts.get(domain, [])
         start = rng.randrange(len(texts)) if texts else 0
-        return next((text for text in (texts[start - k] for k in range(len(texts))) if text not in own), None)
+        return next((text for text in (texts[start - k] for k in range(len(texts))) if text not in excluded), None)
 
 
 class Swapped(NamedTuple):
-    """A dialogue as logged, with other dialogues' responses at the turns `swapped`; `own`: turns that could have been, and were not."""
+    """A dialogue as logged, with responses of other dialogues at the turns `swapped`. `own`: turns that could have been, and were not."""
 
     dialogue: Dialogue
     swapped: tuple[int, ...]
     own: tuple[int, ...]
 
 
-def swap_responses(dialogues: Sequence[Dialogue], answers: ResponsePool, share: float, source: Source, seed: int | str) -> list[Swapped]:
+def swap_responses(dialogues: Sequence[Dialogue], pool: ResponsePool, share: float, source: Source, seed: int | str) -> list[Swapped]:
     """Swaps each response that takes part, with probability `share`, for one that its dialogue does not hold.
 
-    Draws depend on `seed` and the dialogue's id alone. `same_domain`: a response of the turn's domain where it is annotated, and none
-    where that domain has no other. Annotations are read for that and not kept.
+    Draws depend only on `seed` and the dialogue's id. With `same_domain`, a turn whose domain is annotated gets a response of that
+    domain, and none where the domain has no other. Annotations are read for that and not kept.
     """
-    return [_swap(dialogue, answers, share, source, random.Random(f"swap {seed} {dialogue.id}")) for dialogue in dialogues]
+    return [_swap(dialogue, pool, share, source, random.Random(f"swap {seed} {dialogue.id}")) for dialogue in dialogues]
 
 
-def _swap(dialogue: Dialogue, answers: ResponsePool, share: float, source: Source, rng: random.Random) -> Swapped:
+def _swap(dialogue: Dialogue, pool: ResponsePool, share: float, source: Source, rng: random.Random) -> Swapped:
     responses = [turn.response for turn in dialogue.turns]
-    held = frozenset(text for text in responses if text)
-    places = domains(dialogue) if source == "same_domain" else [None] * len(responses)
+    excluded = frozenset(text for text in responses if text)
+    wanted_domains = domains(dialogue) if source == "same_domain" else [None] * len(responses)
     swapped, own = {}, []
-    for t, (text, domain) in enumerate(zip(responses, places, strict=True)):
-        wanted = rng.random() < share
-        if not answers.counts(text):
+    for t, (text, domain) in enumerate(zip(responses, wanted_domains, strict=True)):
+        chosen = rng.random() < share
+        if not pool.takes_part(text):
             continue
-        other = answers.other(domain, held, rng) if wanted else None
+        other = pool.draw(domain, excluded, rng) if chosen else None
         if other is None:
             own.append(t)
         else:
@@ -106,9 +108,10 @@ def _swap(dialogue: Dialogue, answers: ResponsePool, share: float, source: Sourc
 
 
 class SwappedResponses:
-    """Makes the records to pretrain on: responses are swapped with probability `swapped`, of the rest some are to be `masked`.
+    """Makes the records to pretrain on. Responses are swapped with probability `swapped`; `masked` is the share of the others to hide.
 
-    A record says so in its labels (task "response": own, swapped, masked). Every epoch draws anew.
+    The labels of a record (task "response": own, swapped, masked) hold what was done. Every epoch draws again.
+    Raises ValueError for wrong settings, and where no response takes part.
     """
 
     def __init__(
@@ -125,31 +128,31 @@ class SwappedResponses:
         if wrong:
             raise ValueError(f"augment.{wrong[0]}: give a share from 0 to 1")
         if source not in get_args(Source):
-            raise ValueError(f"augment.source={source!r}: one of {', '.join(get_args(Source))}")
-        self.answers = ResponsePool(dialogues, common)
-        if not self.answers.texts:
-            raise ValueError(f"no response to swap or select: {len(dialogues)} dialogues, {len(self.answers.common)} common responses")
+            raise ValueError(f"augment.source={source!r}: give one of {', '.join(get_args(Source))}")
+        self.pool = ResponsePool(dialogues, common)
+        if not self.pool.texts:
+            raise ValueError(f"no response to swap or select: {len(dialogues)} dialogues, {len(self.pool.common)} common responses")
         self.swapped, self.masked, self.source, self.seed = swapped, masked, source, seed
         self.targets: Mapping[str, EncodeTarget] = {SWAPPED: swap_targets, MASKED: mask_targets}
 
     def __call__(self, dialogue: Dialogue, epoch: int) -> Dialogue:
         """The record of a dialogue in an epoch."""
         seed = f"{self.seed} {epoch}"
-        [(record, swapped, own)] = swap_responses([dialogue], self.answers, self.swapped, self.source, seed)
+        [(record, swapped, own)] = swap_responses([dialogue], self.pool, self.swapped, self.source, seed)
         rng = random.Random(f"mask {seed} {dialogue.id}")
         hidden = {t for t in own if rng.random() < self.masked}
-        said = {SWAPPED: list(swapped), MASKED: sorted(hidden), OWN: [t for t in own if t not in hidden]}
-        rule = partial(Label, task=RESPONSE, confidence=1.0, source="swap_responses")
-        return record.model_copy(update={"labels": [rule(value=value, turns=turns) for value, turns in said.items() if turns]})
+        turns_of = {SWAPPED: list(swapped), MASKED: sorted(hidden), OWN: [t for t in own if t not in hidden]}
+        label = partial(Label, task=RESPONSE, confidence=1.0, source="swap_responses")
+        return record.model_copy(update={"labels": [label(value=value, turns=turns) for value, turns in turns_of.items() if turns]})
 
 
 def swap_targets(dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
-    """Per turn 1: swapped, 0: its own; IGNORE where the response is hidden or takes no part."""
+    """Target of each turn, [turns]: 1 swapped, 0 its own; IGNORE where the response is hidden or takes no part."""
     return _targets(dialogue, {OWN: 0, SWAPPED: 1})
 
 
 def mask_targets(dialogue: Dialogue, utterances: Sequence[Encoding | None]) -> np.ndarray:
-    """Per turn 1: to be hidden and selected, 0: another response to select from; IGNORE where it takes no part."""
+    """Target of each turn, [turns]: 1 hidden, to be selected; 0 another candidate; IGNORE where the response takes no part."""
     return _targets(dialogue, {OWN: 0, SWAPPED: 0, MASKED: 1})
 
 
@@ -162,15 +165,36 @@ def _targets(dialogue: Dialogue, classes: Mapping[str, int]) -> np.ndarray:
 
 
 class Selection(NamedTuple):
-    """Hidden responses as queries, the batch's distinct responses as keys; keys[right[q]] is the response that belongs to query q."""
+    """Hidden responses as queries, distinct responses as keys; keys[right[q]] is the response that belongs to query q."""
 
     queries: Float[Tensor, "Q D"]
     keys: Float[Tensor, "P D"]
+    texts: Int[Tensor, " P"]  # a number for the text of each key, the same in all processes
     right: Int[Tensor, " Q"]
+
+
+def number_of(text: str) -> int:
+    """A number for a text, the same in all processes: 64 bits of its BLAKE2 hash."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True)
+
+
+def gather_keys(selection: Selection) -> Selection:
+    """The queries of this process, to be selected among the distinct responses of all processes."""
+    if not is_distributed():
+        return selection
+    keys, texts = gather_rows(selection.keys), gather_rows(selection.texts)
+    distinct, which = torch.unique(texts, return_inverse=True)
+    rows = torch.arange(len(texts), device=texts.device)
+    first = torch.full_like(distinct, len(texts)).scatter_reduce(0, which, rows, "amin")  # one row of each text
+    return Selection(selection.queries, keys[first], distinct, torch.searchsorted(distinct, selection.texts[selection.right]))
 
 
 class Pretrainer(Learner):
     """Trains an encoder to find swapped responses and to select hidden ones; `labelgen train pretrained=RUN` starts from it.
+
+    Candidates are the distinct responses of the global batch that take part: those of all processes, hidden, visible and swapped. So the
+    negatives of a query are the other texts: those of other dialogues, and those of its own dialogue, which are hard because they share
+    its topic. Equal texts are one candidate, so that none is its own negative. More devices or larger batches mean more negatives.
 
     valid/score is the mean of the average precision of swaps and the accuracy of selection. The latter is harder in larger batches.
     """
@@ -187,6 +211,7 @@ class Pretrainer(Learner):
         temperature: float = 0.1,
         selection_weight: float = 0.3,
     ) -> None:
+        """`temperature` divides the cosines of a selection; the total loss is that of swaps + `selection_weight` * that of selection."""
         if tasks:
             raise ValueError(f"tasks: pretraining reads no annotations, leave out {', '.join(tasks)}")
         super().__init__(encoder, optimizer, lr, encoder_rate, layer_decay, warmup)
@@ -203,7 +228,7 @@ class Pretrainer(Learner):
         return {"encoder": self.encoder.describe(), "tokenizer": self.encoder.tokenizer.to_str()}
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "T 2"], Selection]:
-        """Logits of "swapped", and what is to be selected from what."""
+        """Logits of "swapped", and what is to be selected among the responses of the batch. ValueError without records made for it."""
         if MASKED not in batch.targets:
             raise ValueError("data.augment: pretraining needs records made for it; labelgen.training.pretrain.SwappedResponses makes them")
         masked = batch.targets[MASKED]
@@ -211,24 +236,27 @@ class Pretrainer(Learner):
         texts = self.encoder.turn_encoder.pool(tokens, batch.groups)
         states = self.encoder(batch, tokens, hidden=masked == 1).response
         responses = batch.utterances[1::2]
-        candidates = torch.unique(responses[masked != IGNORE])  # sorted, one of each text: equal texts are no negatives of each other
+        candidates = torch.unique(responses[masked != IGNORE])  # in order, each text once
+        numbers = torch.tensor([number_of(batch.texts[n]) for n in candidates.tolist()], dtype=torch.long, device=masked.device)
         right = torch.searchsorted(candidates, responses[masked == 1])
-        return self.swap_head(states), Selection(self.query(states[masked == 1]), self.key(texts[candidates]), right)
+        return self.swap_head(states), Selection(self.query(states[masked == 1]), self.key(texts[candidates]), numbers, right)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self.weighted(self.losses(batch), self.weights, batch)
 
     def losses(self, batch: Batch) -> dict[str, Loss]:
-        """Loss of each objective."""
-        logits, (queries, keys, right) = self(batch)
-        if len(queries):
-            selection = info_nce(queries, keys, right, self.temperature)
+        """Loss of each objective; the selection is made among the responses of all processes."""
+        logits, selection = self(batch)
+        queries, keys, _, right = gather_keys(selection)
+        if len(keys):
+            selected = info_nce(queries, keys, right, self.temperature)
         else:
-            selection = Loss((queries.sum() + keys.sum()) * 0.0, torch.zeros((), dtype=torch.long, device=queries.device))
-        return {"swap": masked_cross_entropy(logits, batch.targets[SWAPPED]), "selection": selection}
+            selected = Loss((queries.sum() + keys.sum()) * 0.0, torch.zeros((), dtype=torch.long, device=queries.device))
+        return {"swap": masked_cross_entropy(logits, batch.targets[SWAPPED]), "selection": selected}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits, (queries, keys, right) = self(batch)
+        logits, selection = self(batch)
+        queries, keys, _, right = gather_keys(selection)
         target = batch.targets[SWAPPED]
         known = target != IGNORE
         scores = logits[known].float().softmax(1)[:, 1]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import nn
 
 from labelgen.config import load_config
 from labelgen.corpora.simulated import Simulated
@@ -17,11 +19,14 @@ from labelgen.dialogue import Dialogue, Goal, Turn
 from labelgen.inputs.batch import IGNORE, Batch, Collator, TextEncoder
 from labelgen.inputs.features import Features, FeatureSpace
 from labelgen.labelling.export import export
+from labelgen.model.audio_encoder import SmallAudioConfig
 from labelgen.model.encoder import Encoder
 from labelgen.model.losses import info_nce
+from labelgen.tasks import Task
 from labelgen.training.checkpoint import read_checkpoint
 from labelgen.training.data import BatchLoader, DialogueData
-from labelgen.training.learner import Learner
+from labelgen.training.labeler import Labeler
+from labelgen.training.learner import Learner, parameter_groups
 from labelgen.training.pretrain import MASKED, SWAPPED, Pretrainer, ResponsePool, SwappedResponses, domains, swap_responses
 from labelgen.training.train import load_encoder
 
@@ -41,7 +46,7 @@ def corpus() -> list[Dialogue]:
 
 
 @pytest.fixture(scope="module")
-def answers(corpus: list[Dialogue]) -> ResponsePool:
+def pool(corpus: list[Dialogue]) -> ResponsePool:
     return ResponsePool(corpus, common=0.03)
 
 
@@ -59,17 +64,17 @@ def collated(encoder: Encoder, dialogues: list[Dialogue], examples: SwappedRespo
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_share_of_swaps(corpus: list[Dialogue], answers: ResponsePool, share: float) -> None:
-    made = swap_responses(corpus, answers, share, "anywhere", seed=0)
+def test_share_of_swaps(corpus: list[Dialogue], pool: ResponsePool, share: float) -> None:
+    made = swap_responses(corpus, pool, share, "anywhere", seed=0)
     swapped, whole = sum(len(m.swapped) for m in made), sum(len(m.swapped) + len(m.own) for m in made)
     assert whole == 8 * len(corpus)  # neither the common response nor the missing one
     assert abs(swapped - share * whole) <= 4 * (whole * share * (1 - share)) ** 0.5  # four standard deviations
 
 
-def test_what_a_swap_changes(corpus: list[Dialogue], answers: ResponsePool) -> None:
+def test_what_a_swap_changes(corpus: list[Dialogue], pool: ResponsePool) -> None:
     before = [dialogue.model_copy(deep=True) for dialogue in corpus]
     holder = {turn.response: dialogue.id for dialogue in corpus for turn in dialogue.turns}
-    for old, (new, swapped, own) in zip(corpus, swap_responses(corpus, answers, 0.5, "anywhere", seed=0), strict=True):
+    for old, (new, swapped, own) in zip(corpus, swap_responses(corpus, pool, 0.5, "anywhere", seed=0), strict=True):
         assert not set(swapped) & set(own)
         for t, (was, turn) in enumerate(zip(old.turns, new.turns, strict=True)):
             assert turn.request == was.request
@@ -99,9 +104,9 @@ def test_a_response_repeated_in_its_dialogue_is_not_common() -> None:
     assert not ResponsePool(corpus, 0.0).common
 
 
-def test_same_domain(corpus: list[Dialogue], answers: ResponsePool) -> None:
+def test_same_domain(corpus: list[Dialogue], pool: ResponsePool) -> None:
     where: Counter[tuple[str | None, str]] = Counter()
-    for old, made in zip(corpus, swap_responses(corpus, answers, 0.5, "same_domain", seed=1), strict=True):
+    for old, made in zip(corpus, swap_responses(corpus, pool, 0.5, "same_domain", seed=1), strict=True):
         for t in made.swapped:
             where[domains(old)[t], str(made.dialogue.turns[t].response).split()[0]] += 1
     assert {"Hotels", "Buses", "None"} == {to for of, to in where if of is None}  # nothing annotated: from anywhere
@@ -122,11 +127,11 @@ def test_domain_of_a_goal() -> None:
     assert domains(Dialogue(id="a", turns=turns, goals=goals)) == ["Hotels", "Buses", None, None]
 
 
-def test_deterministic_and_independent_of_the_company(corpus: list[Dialogue], answers: ResponsePool) -> None:
-    once = swap_responses(corpus, answers, 0.3, "anywhere", seed=5)
-    assert once == swap_responses(corpus, answers, 0.3, "anywhere", seed=5)
-    assert once[::-1] == swap_responses(corpus[::-1], answers, 0.3, "anywhere", seed=5)
-    assert [m.swapped for m in once] != [m.swapped for m in swap_responses(corpus, answers, 0.3, "anywhere", seed=6)]
+def test_deterministic_and_independent_of_the_company(corpus: list[Dialogue], pool: ResponsePool) -> None:
+    once = swap_responses(corpus, pool, 0.3, "anywhere", seed=5)
+    assert once == swap_responses(corpus, pool, 0.3, "anywhere", seed=5)
+    assert once[::-1] == swap_responses(corpus[::-1], pool, 0.3, "anywhere", seed=5)
+    assert [m.swapped for m in once] != [m.swapped for m in swap_responses(corpus, pool, 0.3, "anywhere", seed=6)]
 
 
 def test_annotations_do_not_matter() -> None:
@@ -195,7 +200,7 @@ def test_the_masked_response_is_not_seen(encoder: Encoder, corpus: list[Dialogue
 
     def read(turn: int | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         turns = [t.model_copy(update={"response": "Something of another length"}) if k == turn else t for k, t in enumerate(record.turns)]
-        logits, (queries, keys, right) = model(collated(encoder, [record.model_copy(update={"turns": turns})], examples))
+        logits, (queries, keys, _, right) = model(collated(encoder, [record.model_copy(update={"turns": turns})], examples))
         return logits, queries, keys[right]
 
     with torch.no_grad():
@@ -208,6 +213,77 @@ def test_the_masked_response_is_not_seen(encoder: Encoder, corpus: list[Dialogue
     assert (queries - visible_queries).abs().max() > 1e-4
 
 
+def test_features_known_with_a_hidden_response_are_not_seen(make_encoder: Callable[..., Encoder], corpus: list[Dialogue]) -> None:
+    """The length of a response would give it away."""
+    space = Features(numerical=["request_tokens", "response_tokens"]).fit(corpus)
+    encoder = make_encoder(features=space).eval()
+    nn.init.normal_(encoder.feature_encoder.numerical_projection.weight)  # type: ignore[union-attr]
+    examples = SwappedResponses(corpus, common=0.03, masked=0.5)
+    record = examples(corpus[0], 0)
+    hidden = int(np.flatnonzero(examples.targets[MASKED](record, []) == 1)[0])
+    collate = Collator(TextEncoder(encoder.tokenizer, 128), space, examples.targets)
+    model, found = pretrainer(encoder), []
+    for part in ("response", "request"):
+        turns = [t.model_copy(update={part: "a b c d e f"}) if k == hidden else t for k, t in enumerate(record.turns)]
+        found += [model(collate([record.model_copy(update={"turns": rows})]))[1].queries for rows in (record.turns, turns)]
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=0)
+    assert (found[2] - found[3]).abs().max() > 1e-4
+
+
+def test_audio_learns(make_encoder: Callable[..., Encoder], corpus: list[Dialogue], tmp_path: Path) -> None:
+    """The audio encoder is in the optimizer, and the losses reach every weight of it."""
+    import soundfile
+
+    examples = SwappedResponses(corpus, common=0.03, masked=0.5)
+    record = examples(corpus[0], 0)
+    soundfile.write(tmp_path / "a.wav", 0.2 * np.sin(0.3 * np.arange(8000)), 16_000)
+    spoken = [turn.model_copy(update={"audio": str(tmp_path / "a.wav")}) for turn in record.turns]
+    model = pretrainer(make_encoder(features=FeatureSpace(), audio=SmallAudioConfig(layers=1, width=16, heads=2)))
+    audio = model.encoder.audio_encoder
+    assert audio is not None
+    nn.init.normal_(audio.output_projection.weight)  # zero at the start: nothing below it would get a gradient
+    collate = Collator(TextEncoder(model.encoder.tokenizer, 128), FeatureSpace(), examples.targets, recordings=model.encoder.recordings())
+    losses = model.losses(collate([record.model_copy(update={"turns": spoken})]))
+    torch.stack([loss.total for loss in losses.values()]).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in audio.parameters())
+    groups = parameter_groups(model, model.encoder, 1.0, 0.1, 0.5)
+    assert {id(p) for p in audio.parameters()} <= {id(p) for group in groups for p in group["params"]}
+
+
+@pytest.mark.parametrize(("weight", "temperature"), [(0.3, 0.1), (0.0, 0.1), (2.0, 0.5)])
+def test_the_loss_is_that_of_swaps_and_the_weighted_one_of_selection(
+    weight: float, temperature: float, encoder: Encoder, corpus: list[Dialogue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = SwappedResponses(corpus, common=0.03, masked=0.5, swapped=0.3)
+    batch = collated(encoder, [examples(dialogue, 0) for dialogue in corpus[:3]], examples)
+    model = Pretrainer(encoder, {}, torch.optim.AdamW, temperature=temperature, selection_weight=weight)
+    monkeypatch.setattr(Pretrainer, "log", lambda *_, **__: None)
+    model.trainer = trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]  # held by name: the module has a weak reference
+    logits, (queries, keys, _, right) = model(batch)
+    swap = torch.nn.functional.cross_entropy(logits, batch.targets[SWAPPED], ignore_index=IGNORE)
+    cosines = torch.nn.functional.cosine_similarity(queries[:, None], keys[None], dim=2)
+    selection = torch.nn.functional.cross_entropy(cosines / temperature, right)
+    torch.testing.assert_close(model.training_step(batch, 0), swap + weight * selection)
+    assert trainer.world_size == 1
+
+
+@pytest.mark.parametrize("kind", ["Labeler", "Pretrainer"])
+def test_rates_and_warmup_reach_the_optimizer(kind: str, encoder: Encoder, tasks: dict[str, Task]) -> None:
+    settings = {"lr": 0.1, "encoder_rate": 0.5, "layer_decay": 0.25, "warmup": 0.5}
+    make: Any = Labeler if kind == "Labeler" else Pretrainer
+    learner = make(encoder, tasks if kind == "Labeler" else {}, torch.optim.AdamW, **settings)
+    learner.trainer = trainer = SimpleNamespace(estimated_stepping_batches=10, callbacks=[])
+    groups = learner.configure_optimizers()["optimizer"].param_groups
+    assert {group["initial_lr"] for group in groups} == {0.1, 0.05, 0.0125, 0.003125}  # above, two layers, embeddings
+    assert {round(group["lr"] / group["initial_lr"], 6) for group in groups} == {0.2}  # the first of five steps
+    assert not trainer.callbacks
+
+
+def test_a_seed_draws_other_swaps(corpus: list[Dialogue]) -> None:
+    records = [[SwappedResponses(corpus, common=0.03, seed=seed)(dialogue, 0) for dialogue in corpus[:9]] for seed in (0, 0, 1)]
+    assert records[0] == records[1] != records[2]
+
+
 def test_candidates_are_the_distinct_responses_that_take_part(encoder: Encoder, corpus: list[Dialogue]) -> None:
     """Equal texts are one candidate, common ones none; every query's right key is that of its own text."""
     twins = [dialogue.model_copy(update={"id": f"twin of {dialogue.id}"}) for dialogue in corpus[:3]]
@@ -216,7 +292,7 @@ def test_candidates_are_the_distinct_responses_that_take_part(encoder: Encoder, 
     batch = collated(encoder, records, examples)
     model = pretrainer(encoder)
     with torch.no_grad():
-        _, (queries, keys, right) = model(batch)
+        _, (queries, keys, _, right) = model(batch)
         part = {str(turn.response) for record in records for turn in record.turns if turn.response not in {None, COMMON}}
         hidden = [str(d.turns[t].response) for d in batch.dialogues for t in np.flatnonzero(examples.targets[MASKED](d, []) == 1)]
         texts = TextEncoder(encoder.tokenizer, 128)(hidden)
