@@ -116,8 +116,8 @@ def prepare(folder: Path) -> None:
     (folder / "chats.jsonl").write_text("".join(json.dumps({"id": f"{k}", "messages": messages}) + "\n" for k in range(3)), "utf-8")
     calls = [f"{k},hello,line {k} here\n{k},is it {k} o'clock,it is {k} past {k}\n" for k in range(80)]
     (folder / "calls.csv").write_text("call,request,response\n" + "".join(calls), "utf-8")
-    said = [f"{k},caller,hello\n{k},bot,line {k} here\n" for k in range(3)]
-    (folder / "messages.csv").write_text("call,who,said\n" + "".join(said), "utf-8")
+    rows = [f"{k},caller,hello\n{k},bot,line {k} here\n" for k in range(3)]
+    (folder / "messages.csv").write_text("call,who,words\n" + "".join(rows), "utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -37,4 +37,4 @@ def test_first_labels(tmp_path: Path) -> None:
     assert len(shown) == 3, "three cells show dialogues"
     assert not any("politeness: " in html for html in shown[:2])
     assert "politeness: polite" in shown[2], "the notebook's own label type is among the labels"
-    assert not list(tmp_path.iterdir()), "nothing is left beside the notebook"
+    assert not list(tmp_path.iterdir()), "nothing is left next to the notebook"

@@ -54,8 +54,8 @@ def test_holds_the_package_and_its_configuration_and_nothing_else(wheel: Path) -
 def test_runs_from_another_directory(scripts: Path, tmp_path: Path) -> None:
     where = run(scripts / "python", "-c", "import labelgen.config as c; print(c.__file__, c.CONF)", cwd=tmp_path).split()
     assert all(Path(path).is_relative_to(scripts.parent) for path in where)
-    told = run(scripts / "labelgen", "--help", cwd=tmp_path)
-    assert all(f"  {file.stem} " in told for file in (ROOT / "conf").glob("*.yaml"))
+    output = run(scripts / "labelgen", "--help", cwd=tmp_path)
+    assert all(f"  {file.stem} " in output for file in (ROOT / "conf").glob("*.yaml"))
     assert json.loads(run(scripts / "labelgen", "schema", cwd=tmp_path))["title"] == "Dialogue"
     assert not list(tmp_path.iterdir()), "looking leaves nothing behind"
 
@@ -63,6 +63,6 @@ def test_runs_from_another_directory(scripts: Path, tmp_path: Path) -> None:
 def test_composes_with_a_users_own_folder(scripts: Path, tmp_path: Path) -> None:
     (tmp_path / "mine" / "corpus").mkdir(parents=True)
     (tmp_path / "mine" / "corpus" / "ours.yaml").write_text("_target_: ours.Corpus\npath: calls.jsonl\n", "utf-8")
-    told = run(scripts / "labelgen", "train", "--config-dir", "mine", "corpus=ours", "encoder=tiny", "--cfg", "job", cwd=tmp_path)
-    assert "_target_: ours.Corpus" in told
-    assert "_target_: labelgen.model.encoder.Encoder" in told
+    output = run(scripts / "labelgen", "train", "--config-dir", "mine", "corpus=ours", "encoder=tiny", "--cfg", "job", cwd=tmp_path)
+    assert "_target_: ours.Corpus" in output
+    assert "_target_: labelgen.model.encoder.Encoder" in output
