@@ -22,6 +22,7 @@ from torch import Tensor
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.audio import Recording
 from labelgen.inputs.features import FeatureSpace
+from labelgen.inputs.tokenizer import is_tokenizer_error
 
 CHARACTERS = 100  # of a text that are read for each token that it may have
 IGNORE = -100  # in a target: not labelled
@@ -141,8 +142,8 @@ class TextEncoder:
     def _encode(self, texts: list[str]) -> dict[str, Encoding]:
         try:
             encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
-        except BaseException as error:  # a panic of the tokenizer is no Exception, and of no type that can be imported
-            if not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+        except BaseException as error:
+            if not is_tokenizer_error(error):
                 raise
             raise ValueError(f"the tokenizer fails on a text ({error})") from error
         arrays = (Encoding(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)

@@ -26,6 +26,7 @@ from labelgen.inputs.audio import Recordings
 from labelgen.inputs.batch import Audio, Batch, Group, chunks
 from labelgen.inputs.features import FIRST, FeatureSpace
 from labelgen.inputs.pretrained import Pretrained, byte_tokenizer, read_pretrained
+from labelgen.inputs.tokenizer import checked_tokenizer, is_tokenizer_error
 from labelgen.model.audio_encoder import AudioEncoder, SmallAudioConfig
 from labelgen.model.backbones import PACKED, HuggingFaceBackbone, PackedBackbone
 from labelgen.model.packed import PackedLayer, sinusoidal_positions, sizes
@@ -213,8 +214,10 @@ class DialogueEncoder(nn.Module):
 def read_tokenizer(own: str, path: str | None) -> Tokenizer:
     """The tokenizer in the file `path`, else the one whose tokenizer.json is the text `own`. ValueError where it is not one."""
     try:
-        return Tokenizer.from_str(Path(path).read_text("utf-8") if path else own)
-    except Exception as error:  # tokenizers raises bare Exceptions
+        return Tokenizer.from_str(checked_tokenizer(Path(path).read_text("utf-8") if path else own))
+    except BaseException as error:  # tokenizers raises bare Exceptions, and panics
+        if not is_tokenizer_error(error):
+            raise
         raise ValueError(f"{path or 'tokenizer.json'}: not a tokenizer ({error})") from None
 
 

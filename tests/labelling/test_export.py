@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_a_config_that_does_not_fit_is_refused(damage: str, copy: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "labels swapped": lambda told: told["tasks"]["defect"]["labels"].reverse(),
+    "labels swapped": lambda told: told["tasks"]["intent"]["labels"].reverse(),
     "a feature's statistics": lambda told: told["features"]["numerical"].update(recogniser_confidence=[5.0, 2.0]),
     "features in another order": lambda told: told["features"].update(categorical=dict(reversed(told["features"]["categorical"].items()))),
     "direction": lambda told: told["encoder"].update(causal=not told["encoder"]["causal"]),
@@ -228,7 +229,7 @@ WEIGHTS: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
 @pytest.mark.parametrize("damage", WEIGHTS)
 def test_weights_that_do_not_fit_are_refused(damage: str, copy: Path) -> None:
     reweigh(copy, WEIGHTS[damage])
-    with pytest.raises(ValueError, match=r"copy/model\.safetensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
         load(copy)
 
 
@@ -325,6 +326,32 @@ def test_an_export_that_cannot_be_replaced_stays(
         export(checkpoint, str(folder))
     assert (folder / "config.json").read_text("utf-8") == held
     assert sorted(file.name for file in tmp_path.iterdir()) == ["export", "x.ckpt"]
+
+
+def test_what_a_killed_export_left_is_replaced_or_put_back(
+    save_checkpoint: Callable[..., str], labeler: Labeler, features: FeatureSpace, tmp_path: Path, monkeypatch: Any
+) -> None:
+    checkpoint = save_checkpoint(labeler, features, tmp_path / "x.ckpt")
+    export(checkpoint, str(tmp_path / "export"))
+    (tmp_path / ".export.partial").mkdir()
+    (tmp_path / ".export.partial" / "model.safetensors").touch()
+    (tmp_path / "export").rename(tmp_path / ".export.before")  # killed between two renames
+    monkeypatch.setattr(export_module, "save_file", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        export(checkpoint, str(tmp_path / "export"))
+    assert {path.name for path in tmp_path.iterdir()} == {"x.ckpt", "export"}
+    load(tmp_path / "export")
+
+
+def test_a_run_that_diverged_is_not_exported(
+    save_checkpoint: Callable[..., str], labeler: Labeler, features: FeatureSpace, tmp_path: Path
+) -> None:
+    diverged = deepcopy(labeler)
+    with torch.no_grad():
+        next(diverged.network.heads.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"x\.ckpt: .* holds NaN or infinite weights; the run diverged"):
+        export(save_checkpoint(diverged, features, tmp_path / "x.ckpt"), str(tmp_path / "export"))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.ckpt"]
 
 
 def test_exports_replace_exports_and_nothing_else(

@@ -182,9 +182,6 @@ ODD: dict[str, Callable[[dict[str, Any]], Any]] = {
         for key, several in SETTINGS.items()
         for value in several
     },
-    "no deviation": lambda told: told["features"]["numerical"].update(recogniser_confidence=[0.0, 0.0]),
-    "a deviation that is no number": lambda told: told["features"]["numerical"].update(recogniser_confidence=[0.0, float("nan")]),
-    "an endless mean": lambda told: told["features"]["numerical"].update(recogniser_confidence=["inf", 1.0]),
     "categories that are lists": lambda told: told["features"]["categorical"]["locale"].__setitem__(0, []),
     "half a character": lambda told: told["tasks"]["intent"]["labels"].__setitem__(0, "\ud800"),
 }
@@ -248,10 +245,6 @@ TENSORS: dict[str, Callable[[dict[str, torch.Tensor]], Any]] = {
     "none": lambda weights: weights.clear(),
     "another shape": lambda weights: weights.update({KEY: weights[KEY].T.contiguous()}),
     "no numbers": lambda weights: weights.update({KEY: torch.zeros(0)}),
-    "integers": lambda weights: weights.update({KEY: weights[KEY].to(torch.int64)}),
-    "bytes": lambda weights: weights.update({KEY: weights[KEY].to(torch.uint8)}),
-    "truth values": lambda weights: weights.update({KEY: weights[KEY] > 0}),
-    "complex": lambda weights: weights.update({KEY: weights[KEY].to(torch.complex64)}),
     "too large for single precision": lambda weights: weights.update({KEY: weights[KEY].double() * 1e300}),
     "so large that sums overflow": lambda weights: weights[KEY].fill_(3e38),
     "infinite in eight bits": lambda weights: weights.update({KEY: torch.full_like(weights[KEY], torch.inf).to(torch.float8_e5m2)}),
@@ -368,6 +361,9 @@ TOKENIZERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "special tokens beyond": lambda told: told.update(post_processor=template(10**6)),
     "more special tokens than are read": lambda told: told.update(post_processor=template(*range(200))),
     "every text twice": lambda told: told.update(post_processor=template(1, texts=2)),
+    "an expression of one character": lambda told: told.update(normalizer=step("Replace", pattern={"Regex": "."}, content="x" * 14_000)),
+    "a chain of prefixes": lambda told: told.update(normalizer=step("Sequence", normalizers=[step("Prepend", prepend="▁")] * 3000)),
+    "a huge template": lambda told: told.update(post_processor=template(*[0] * 10_000)),
     "an expression that never ends": lambda told: told.update(pre_tokenizer=split(r"(.+)+\S$")),
     "a text that doubles": lambda told: told.update(normalizer=step("Sequence", normalizers=[DOUBLED] * 60)),
     "bytes of bytes": lambda told: told.update(pre_tokenizer=step("Sequence", pretokenizers=[ALL_BYTES] * 60)),
