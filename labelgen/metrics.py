@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
     """The output of a model for one task on one dialogue."""
 
     labels: list[Label]
-    probabilities: Any  # as the task's decoding takes them
+    probabilities: NDArray[np.floating[Any]]  # [rows, K], as the task decodes them
 
 
 class Compared(NamedTuple):

@@ -384,7 +384,7 @@ def test_a_figure_reads_dialogues_and_names_the_one_that_does_not_fit() -> None:
     accuracy = Figure(Accuracy(), read)
     turns = [Turn(request="x", intent=intent) for intent in ("a", None, "b")]
     labels = [Label(task="intent", value=value, turns=[k], confidence=0.5, source="test") for k, value in enumerate("aac")]
-    good, bad = Prediction(labels, None), Prediction(labels[:1], None)
+    good, bad = Prediction(labels, np.zeros((0, 1))), Prediction(labels[:1], np.zeros((0, 1)))
     np.testing.assert_array_equal(accuracy.statistics(Dialogue(id="d", turns=turns), good), [1, 2])
     assert not accuracy.metric.sums.any(), "statistics are not added"
     accuracy.observe(Dialogue(id="d", turns=turns), good)

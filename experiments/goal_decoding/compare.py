@@ -43,9 +43,9 @@ def decode_all(decode: Decode, probabilities: Sequence[np.ndarray]) -> Decoding:
 
 def f1(kind: type[BoundaryF1] | type[PairwiseF1], dialogues: Sequence[Dialogue], goals: Sequence[np.ndarray]) -> float:
     """A figure of decoded goals over the dialogues."""
-    metric = kind(lambda dialogue, prediction: (dialogue.goal_of_turns(), prediction.labels))
+    metric = kind()
     for dialogue, found in zip(dialogues, goals, strict=True):
-        metric.update(metric.statistics(dialogue.goal_of_turns(), found.tolist()))
+        metric.update(found.tolist(), dialogue.goal_of_turns())
     return float(metric.compute())
 
 

@@ -179,6 +179,6 @@ def test_values_are_compared_without_case_and_spacing() -> None:
     labels = [item.label("slot", "test") for item in found]
     figures = TASK.metrics()
     for figure in figures.values():
-        figure.observe(gold, Prediction(labels, None))
+        figure.observe(gold, Prediction(labels, np.zeros((0, 5))))
     assert figures["span_f1"].metric.compute() == 0.0
     assert figures["value_f1"].metric.compute() == 1.0

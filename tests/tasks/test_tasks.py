@@ -220,7 +220,9 @@ def test_what_is_said_of_masked_items_changes_no_metric(
     said = predict(task, batch, one.numpy())
     if name == "goal_segmentation":  # one decision of it depends on those before: compare the decided goals
         moved = [
-            Prediction([label.model_copy(update={"turns": [t for t in label.turns if t not in hidden]}) for label in row.labels], None)
+            Prediction(
+                [label.model_copy(update={"turns": [t for t in label.turns if t not in hidden]}) for label in row.labels], row.probabilities
+            )
             for row in said
         ]
     else:
