@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from labelgen.metrics import DialogueMetric
 
 HERE = Path(__file__).parent
-RESAMPLES = 2000
 
 
 class Run(NamedTuple):
@@ -102,34 +101,31 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def pooled(folders: list[Path], name: str) -> dict[str, np.ndarray]:
-    """Dialogue -> its statistics [S] in all repeats together: dialogues, not runs, are what the intervals draw."""
-    total: dict[str, np.ndarray] = {}
+def pooled(metric: DialogueMetric, folders: list[Path], name: str) -> dict[str, np.ndarray]:
+    """Dialogue -> its statistics in all repeats together: intervals are over dialogues, not over runs."""
+    from labelgen.evaluation.evaluate import read_statistics
+
+    each: dict[str, list[np.ndarray]] = {}
     for folder in folders:
-        with np.load(folder / "test" / "statistics.npz", allow_pickle=False) as held:
-            if name not in held:
-                continue
-            for identity, row in zip(held["ids"].tolist(), held[name], strict=True):
-                total[identity] = total.get(identity, 0.0) + row
-    return total
+        for identity, statistics in read_statistics(folder / "test" / "statistics.npz", name).items():
+            each.setdefault(identity, []).append(statistics)
+    return {identity: metric.merge(statistics) for identity, statistics in each.items()}
 
 
-def difference(metric: DialogueMetric, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> str:
-    """`+.012 [.003, .020]`: of the figures of two cells on the same dialogues, paired (each resample draws the same ones)."""
+def paired(metric: DialogueMetric, ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> str:
+    """`+.012 [.003, .020]`: the difference of the figures of two cells on the same dialogues; empty where they are not the same."""
+    from labelgen.evaluation.intervals import difference
+
     if not ours or ours.keys() != theirs.keys():
         return ""
-    a, b = (np.stack([rows[key] for key in sorted(ours)]) for rows in (ours, theirs))
-    draws = np.random.default_rng(0)
-    times = np.stack([np.bincount(draws.integers(len(a), size=len(a)), minlength=len(a)) for _ in range(RESAMPLES)]).astype(float)
-    apart = metric.value(times @ a) - metric.value(times @ b)
-    low, high = np.nanquantile(apart, [0.025, 0.975])
-    return f"{float(metric.value(a.sum(0)) - metric.value(b.sum(0))):+.3f} [{low:+.3f}, {high:+.3f}]"
+    found = difference(metric, list(ours.values()), [theirs[key] for key in ours])
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" if found else ""
 
 
 def table(page: Mapping[str, Any], output: Path) -> str:
     """A row a cell and column: the figure over all repeats with its 95% interval, the repeats' range, the difference to `against`."""
+    from labelgen.evaluation.intervals import interval
     from labelgen.labelling.export import load
-    from labelgen.metrics import bootstrap
 
     header = ["cell", "figure", "value [95% interval]", "positives", "range of the runs", "difference to the cell named", "runs"]
     header += ["min a run", "hardware"]
@@ -151,13 +147,13 @@ def table(page: Mapping[str, Any], output: Path) -> str:
             sys.exit(f"columns: {', '.join(unknown)} are figures of no task; there are {', '.join(metrics)}")
         for name in (name for name in page["columns"] if name in metrics):
             metric = metrics[name]
-            rows = pooled(folders, name)
-            figure = bootstrap(metric, np.stack(list(rows.values())), RESAMPLES)
+            rows = pooled(metric, folders, name)
+            figure = interval(metric, list(rows.values()))
             if figure.value is None:
                 continue
-            each = [float(metric.value(np.stack(list(pooled([folder], name).values())).sum(0))) for folder in folders]
-            other = pooled(beside, name) if against and all((folder / "done.json").exists() for folder in beside) else {}
-            beyond = f"{against}: {difference(metric, rows, other)}" if other else ""
+            each = [float(metric.value(metric.merge(list(pooled(metric, [folder], name).values())))) for folder in folders]
+            other = pooled(metric, beside, name) if against and all((folder / "done.json").exists() for folder in beside) else {}
+            beyond = f"{against}: {paired(metric, rows, other)}" if other else ""
             lines.append(
                 f"| {cell} | {name} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] | {figure.positives:,} "
                 f"| {min(each):.3f} to {max(each):.3f} | {beyond} | {len(folders)} | {minutes} | {hardware} |"

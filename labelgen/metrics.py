@@ -1,22 +1,22 @@
-"""Metrics as sums of per-dialogue statistics: one object serves training (on any number of processes), evaluation and intervals.
+"""Metrics of per-dialogue statistics: one object serves training (on any number of processes), evaluation and intervals.
 
-A dialogue gives a vector of S numbers. Vectors add up over dialogues and processes, and `value` computes the figure from a sum. Items
-whose target is `None` (not annotated) change nothing. Without a labelled item the value is NaN, never 0.0.
+A dialogue gives statistics, for most metrics a vector of counts that adds up over dialogues and processes; `value` computes the figure from
+them. Items whose target is `None` (not annotated) change nothing. Without a labelled item the value is NaN, never 0.0.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torchmetrics import Metric
 
 from labelgen.dialogue import Dialogue, Label
@@ -24,8 +24,6 @@ from labelgen.dialogue import Dialogue, Label
 Floats = NDArray[np.float64]
 Pred = TypeVar("Pred")
 Target = TypeVar("Target")
-
-BOOTSTRAP_CELLS = 2**22  # numbers that a chunk of resamples may hold at once (32 MiB as float64)
 
 
 class Prediction(NamedTuple):
@@ -42,81 +40,134 @@ class Compared(NamedTuple):
     target: Sequence[Any]
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its bootstrap interval; None where it is undefined (JSON has no NaN)."""
+class Parts(NamedTuple):
+    """The estimates that a figure is composed of, K of them, with what their uncertainty is computed from, over N dialogues."""
 
-    value: float | None
-    low: float | None
-    high: float | None
-    count: int  # labelled items
-    positives: int  # those that the figure stands on: annotated positives, or all labelled items where they count alike
+    values: Floats  # [K]
+    trials: Floats  # [K] number of trials of which each value is the proportion of successes
+    influences: Floats  # [N, K] what each dialogue adds to each value, to first order (the infinitesimal jackknife); sums to 0
+    dialogues: Floats  # [K] number of dialogues with a trial
 
 
 class DialogueMetric(Metric):
-    """A torchmetrics metric that depends on dialogues only through the sum of their statistics ([S] float64 each).
+    """A torchmetrics metric over dialogues, whose items depend on each other within a dialogue and not beyond it.
 
-    `update(preds, target)` takes the items of one dialogue, as sequences or as tensors [N]; a target of None is not annotated. The state is
-    one vector, summed over processes. Its name is the metric's own, so that a MetricCollection never merges two different metrics whose
-    states happen to be equal.
+    `update(preds, target)` takes the items of one dialogue, as sequences or as tensors [N]; a target of None is not annotated. A dialogue
+    enters the figure only through its `statistics`, which `merge` puts together. The state carries the name of the class, so that a
+    MetricCollection never merges two different metrics whose states happen to be equal.
     """
 
     full_state_update = False
     higher_is_better = True
 
-    def __init__(self, size: int, variant: str = "") -> None:
-        """`size`: S. `variant` distinguishes instances of one class that read different figures from equal sums."""
+    def __init__(self, variant: str = "") -> None:
+        """`variant` distinguishes instances of one class that read different figures from equal statistics."""
         super().__init__()
-        self._state = f"{type(self).__name__}_{zlib.crc32(variant.encode()):x}_sums"
-        self.add_state(self._state, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
-
-    @property
-    def sums(self) -> torch.Tensor:
-        """The summed statistics so far, [S] float64."""
-        sums: torch.Tensor = getattr(self, self._state)
-        return sums
+        self._state = f"{type(self).__name__}_{zlib.crc32(variant.encode()):x}"
 
     @abstractmethod
     def statistics(self, preds: Sequence[Any], target: Sequence[Any]) -> Floats:
-        """The statistics [S] of one dialogue.
+        """The statistics of one dialogue, float64.
 
         Raises:
             ValueError: `preds` and `target` differ in length, or hold something that the metric cannot compare.
         """
 
     @abstractmethod
-    def value(self, sums: Floats) -> Floats:
-        """Summed statistics [..., S] -> the figure [...]; NaN where it is undefined."""
+    def merge(self, statistics: Sequence[Floats]) -> Floats:
+        """The statistics of several dialogues together."""
 
     @abstractmethod
-    def items(self, sums: Floats) -> Floats:
-        """Summed statistics [..., S] -> number of labelled items [...]."""
+    def value(self, merged: Floats) -> Floats:
+        """Merged statistics -> the figure; NaN where it is undefined."""
 
     @abstractmethod
-    def positives(self, sums: Floats) -> Floats:
-        """Summed statistics [..., S] -> number of annotated positives [...], whatever was predicted.
+    def items(self, merged: Floats) -> Floats:
+        """Merged statistics -> number of labelled items."""
+
+    @abstractmethod
+    def positives(self, merged: Floats) -> Floats:
+        """Merged statistics -> number of annotated positives, whatever was predicted.
 
         Where every labelled item counts alike (accuracy) these are the labelled items. Without one the figure says nothing about a model.
         """
+
+    @abstractmethod
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """The statistics of each dialogue -> what an interval is computed from. The figure must be defined."""
+
+    def compose(self, values: Floats) -> Floats:
+        """Values of the parts [..., K] -> the figure [...], which grows with each part."""
+        composed: Floats = values[..., 0]
+        return composed
+
+    def slopes(self, values: Floats) -> Floats:
+        """Derivatives of `compose` with respect to each part, [K]."""
+        return np.ones(1)
+
+    @property
+    @abstractmethod
+    def merged(self) -> torch.Tensor:
+        """The merged statistics so far, float64."""
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
         """Follows a module to another device but not to another dtype: `module.to(torch.bfloat16)` would round the counts above 256."""
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
 
-    def update(self, preds: Sequence[Any] | torch.Tensor, target: Sequence[Any] | torch.Tensor) -> None:
-        """Adds one dialogue."""
-        statistics = self.statistics(_plain(preds), _plain(target))
-        setattr(self, self._state, self.sums + torch.as_tensor(statistics, dtype=torch.float64, device=self.sums.device))
-
     def compute(self) -> torch.Tensor:
         """The figure so far (0-dim float64), NaN where nothing was labelled."""
-        return torch.as_tensor(self.value(self.sums.numpy(force=True)), dtype=torch.float64, device=self.sums.device)
+        return torch.as_tensor(self.value(self.merged.numpy(force=True)), dtype=torch.float64, device=self.merged.device)
 
     def result(self) -> Result:
         """The figure so far over all processes, and the number of positives that it stands on. Every process must call it."""
         with self.sync_context():
-            sums = self.sums.numpy(force=True)
-            return Result(float(self.value(sums)), int(self.positives(sums)), self.higher_is_better)
+            merged = self.merged.numpy(force=True)
+            return Result(float(self.value(merged)), int(self.positives(merged)), self.higher_is_better)
+
+
+class SumMetric(DialogueMetric):
+    """Abstract: statistics are vectors [S] that add up; the state is their sum, also over processes. `merged` is [..., S]."""
+
+    def __init__(self, size: int, variant: str = "") -> None:
+        """`size`: S."""
+        super().__init__(variant)
+        self.add_state(self._state, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @property
+    def merged(self) -> torch.Tensor:
+        sums: torch.Tensor = getattr(self, self._state)
+        return sums
+
+    def update(self, preds: Sequence[Any] | torch.Tensor, target: Sequence[Any] | torch.Tensor) -> None:
+        """Adds one dialogue."""
+        statistics = self.statistics(_plain(preds), _plain(target))
+        setattr(self, self._state, self.merged + torch.as_tensor(statistics, device=self.merged.device))
+
+    def merge(self, statistics: Sequence[Floats]) -> Floats:
+        merged: Floats = np.sum(statistics, axis=0)
+        return merged
+
+
+class RatioMetric(SumMetric):
+    """Abstract: each part is a ratio of two sums, successes by trials."""
+
+    @abstractmethod
+    def successes(self, merged: Floats) -> Floats:
+        """Sums [..., S] -> number of successes [..., K]."""
+
+    @abstractmethod
+    def trials(self, merged: Floats) -> Floats:
+        """Sums [..., S] -> number of trials [..., K]."""
+
+    def value(self, merged: Floats) -> Floats:
+        return self.compose(_ratio(self.successes(merged), self.trials(merged)))
+
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        rows = np.stack(statistics)
+        successes, trials = self.successes(rows), self.trials(rows)
+        values, number = _ratio(successes.sum(0), trials.sum(0)), trials.sum(0)
+        dialogues = np.asarray((trials > 0).sum(0), dtype=np.float64)
+        return Parts(values, number, (successes - values * trials) / number, dialogues)
 
 
 class Result(NamedTuple):
@@ -145,7 +196,7 @@ class Figure(NamedTuple):
             raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
 
     def statistics(self, dialogue: Dialogue, prediction: Prediction) -> Floats:
-        """What one dialogue would add to the metric, [S]; errors as of `observe`."""
+        """What one dialogue would add to the metric; errors as of `observe`."""
         try:
             return self.metric.statistics(*self.read(dialogue, prediction))
         except ValueError as error:
@@ -162,24 +213,35 @@ def selection_score(results: Iterable[Result]) -> float:
     return float(np.mean(np.nan_to_num(scored, nan=0.0))) if scored else 0.0
 
 
-class F1(DialogueMetric):
+class F1(RatioMetric):
     """Abstract: F1 = 2 tp / (2 tp + fp + fn) over all dialogues; statistics [tp, fp, fn, labelled items].
 
     Without a true and without a predicted positive F1 is 0/0: NaN, as scikit-learn's `zero_division=nan`. A model that rightly stays
-    silent earns neither 0.0 nor 1.0. Predicted positives alone are false positives: 0.0.
+    silent earns neither 0.0 nor 1.0. Predicted positives alone are false positives: 0.0. F1 = 2 J / (1 + J) of Jaccard's index
+    J = tp / (tp + fp + fn), a proportion of the items that are positive in the target or in the prediction.
     """
 
     def __init__(self) -> None:
         super().__init__(size=4)
 
-    def value(self, sums: Floats) -> Floats:
-        return _f1(sums[..., 0], sums[..., 1], sums[..., 2])
+    def successes(self, merged: Floats) -> Floats:
+        return merged[..., :1]
 
-    def items(self, sums: Floats) -> Floats:
-        return sums[..., 3]
+    def trials(self, merged: Floats) -> Floats:
+        trials: Floats = merged[..., :3].sum(-1, keepdims=True)
+        return trials
 
-    def positives(self, sums: Floats) -> Floats:
-        positives: Floats = sums[..., 0] + sums[..., 2]
+    def compose(self, values: Floats) -> Floats:
+        return _f1_of_jaccard(values[..., 0])
+
+    def slopes(self, values: Floats) -> Floats:
+        return 2.0 / (1.0 + values) ** 2
+
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 3]
+
+    def positives(self, merged: Floats) -> Floats:
+        positives: Floats = merged[..., 0] + merged[..., 2]
         return positives
 
 
@@ -231,7 +293,7 @@ class SpanF1(F1):
         return np.array([found, guessed - found, wanted - found, wanted], dtype=np.float64)
 
 
-class WindowError(DialogueMetric):
+class WindowError(RatioMetric):
     """Abstract: the mean over dialogues of the share of windows in which two segmentations disagree; statistics [sum of shares, dialogues].
 
     Segments are maximal runs of one goal over the labelled turns. A window spans k gaps between turns, k half the mean gold segment's
@@ -259,14 +321,17 @@ class WindowError(DialogueMetric):
         inside = before[k:] - before[:-k]
         return np.array([self.disagreements(inside[:, 0], inside[:, 1]).mean(), 1.0])
 
-    def value(self, sums: Floats) -> Floats:
-        return _ratio(sums[..., 0], sums[..., 1])
+    def successes(self, merged: Floats) -> Floats:
+        return merged[..., :1]
 
-    def items(self, sums: Floats) -> Floats:
-        return sums[..., 1]
+    def trials(self, merged: Floats) -> Floats:
+        return merged[..., 1:2]
 
-    def positives(self, sums: Floats) -> Floats:
-        return self.items(sums)
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 1]
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
 
 
 class Pk(WindowError):
@@ -286,44 +351,70 @@ class WindowDiff(WindowError):
 
 
 class AveragePrecision(DialogueMetric):
-    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, from histograms of scores: [positives per bin, negatives per bin].
+    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, as scikit-learn has it; NaN without positives.
 
-    Equal to scikit-learn's `average_precision_score` on `score_bins(score, bins)`; the same in any order and on any number of processes.
-    NaN without positives.
+    It is the mean over the positives of the precision at each one's score. It ranks the items of all dialogues, so that a dialogue's
+    statistics are its items, [n, 2] (score, whether positive), and the state is the list of all, gathered over processes.
     """
 
-    def __init__(self, bins: int = 1000) -> None:
-        super().__init__(size=2 * bins, variant=str(bins))
-        self.bins = bins
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state(self._state, [], dist_reduce_fx="cat")
+        self._dtype = torch.float64  # torchmetrics stands this in for a process without items
+
+    @property
+    def merged(self) -> torch.Tensor:
+        items = getattr(self, self._state)
+        flat = items if isinstance(items, torch.Tensor) else torch.cat([torch.zeros(0, dtype=torch.float64, device=self.device), *items])
+        return flat.reshape(-1, 2)
 
     def statistics(self, preds: Sequence[float], target: Sequence[bool | None]) -> Floats:
-        """`score`: the probability of True, in [0, 1].
+        """`preds`: scores, higher for what is more likely True.
 
         Raises:
-            ValueError: a score of a labelled item is outside [0, 1] or NaN.
+            ValueError: the score of a labelled item is not finite, or a target is neither True nor False.
         """
         pairs = _labelled(preds, target)
-        truth = np.array([bool(pair[0]) for pair in pairs], dtype=bool)
-        at = score_bins([float(pair[1]) for pair in pairs], self.bins)
-        counts = [np.bincount(at[truth == positive], minlength=self.bins) for positive in (True, False)]
-        return np.concatenate(counts).astype(np.float64)
+        if wrong := [pred for _, pred in pairs if not math.isfinite(pred)]:
+            raise ValueError(f"score {wrong[0]} cannot be ranked; give finite numbers")
+        if odd := [truth for truth, _ in pairs if truth not in (False, True)]:
+            raise ValueError(f"target {odd[0]!r} is neither True nor False")
+        return np.array([(pred, truth) for truth, pred in pairs], dtype=np.float64).reshape(-1, 2)
 
-    def value(self, sums: Floats) -> Floats:
-        falling = sums[..., self.bins - 1 :: -1], sums[..., : self.bins - 1 : -1]  # highest score first
-        found, wrong = falling[0].cumsum(-1), falling[1].cumsum(-1)
-        precision = found / np.maximum(found + wrong, 1.0)
-        return _ratio((falling[0] * precision).sum(-1), found[..., -1])
+    def update(self, preds: Sequence[float] | torch.Tensor, target: Sequence[bool | None] | torch.Tensor) -> None:
+        """Adds one dialogue."""
+        items = torch.as_tensor(self.statistics(_plain(preds), _plain(target)).ravel(), device=self.device)
+        getattr(self, self._state).append(items)
 
-    def items(self, sums: Floats) -> Floats:
-        number: Floats = sums.sum(-1)
+    def merge(self, statistics: Sequence[Floats]) -> Floats:
+        return np.concatenate([np.zeros((0, 2)), *statistics])
+
+    def value(self, merged: Floats) -> Floats:
+        found = merged[:, 1]
+        return _ratio((found * _precisions(merged)).sum(), found.sum())
+
+    def items(self, merged: Floats) -> Floats:
+        return np.asarray(float(len(merged)))
+
+    def positives(self, merged: Floats) -> Floats:
+        number: Floats = merged[:, 1].sum()
         return number
 
-    def positives(self, sums: Floats) -> Floats:
-        number: Floats = sums[..., : self.bins].sum(-1)
-        return number
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """Trials are the positives. An item moves the precision at each score that is not above its own."""
+        merged, number = self.merge(statistics), self.positives(self.merge(statistics))
+        value = self.value(merged)
+        score, found = merged.T
+        precision, ranked = _precisions(merged), _at_or_above(score, np.ones_like(score))
+        gain, loss = (_at_or_above(-score, found * change) for change in (1.0 / ranked, precision / ranked))
+        each = (found * (precision - value + gain) - loss) / number
+        of = np.repeat(np.arange(len(statistics)), [len(items) for items in statistics])
+        influences = np.bincount(of, each, minlength=len(statistics)).astype(np.float64)[:, None]
+        dialogues = np.array([sum(bool(items[:, 1].any()) for items in statistics)], dtype=np.float64)
+        return Parts(np.array([value]), np.array([number]), influences, dialogues)
 
 
-class Accuracy(DialogueMetric):
+class Accuracy(RatioMetric):
     """Share of labelled items that are right; statistics [right, labelled items]."""
 
     def __init__(self) -> None:
@@ -333,17 +424,20 @@ class Accuracy(DialogueMetric):
         pairs = _labelled(preds, target)
         return np.array([sum(truth == guess for truth, guess in pairs), len(pairs)], dtype=np.float64)
 
-    def value(self, sums: Floats) -> Floats:
-        return _ratio(sums[..., 0], sums[..., 1])
+    def successes(self, merged: Floats) -> Floats:
+        return merged[..., :1]
 
-    def items(self, sums: Floats) -> Floats:
-        return sums[..., 1]
+    def trials(self, merged: Floats) -> Floats:
+        return merged[..., 1:2]
 
-    def positives(self, sums: Floats) -> Floats:
-        return self.items(sums)
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 1]
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
 
 
-class Correlation(DialogueMetric):
+class Correlation(SumMetric):
     """Pearson's correlation of a score with a number that annotators gave; statistics [n, sums of x, y, x x, y y, x y].
 
     NaN where one of the two does not vary.
@@ -357,19 +451,34 @@ class Correlation(DialogueMetric):
         x, y = pairs[:, 0], pairs[:, 1]
         return np.array([len(pairs), x.sum(), y.sum(), x @ x, y @ y, x @ y])
 
-    def value(self, sums: Floats) -> Floats:
-        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    def value(self, merged: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(merged, -1, 0)
         spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # less is rounding
         return _ratio(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
 
-    def items(self, sums: Floats) -> Floats:
-        return sums[..., 0]
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """A correlation is no proportion: the trials are the items, which its interval does not use."""
+        rows = np.stack(statistics)
+        merged = rows.sum(0)
+        number, means = merged[0], merged[1:3] / merged[0]
+        n, x, y, xx, yy, xy = rows.T
+        spreads = np.sqrt(merged[3:5] / number - means**2)
+        product = (xy - means[1] * x - means[0] * y + n * means.prod()) / spreads.prod()  # sums of standardised x y, x x, y y
+        squares = [
+            (ss - 2 * mean * s + n * mean**2) / spread**2 for s, ss, mean, spread in zip((x, y), (xx, yy), means, spreads, strict=True)
+        ]
+        value = self.value(merged)
+        influences = (product - value * (squares[0] + squares[1]) / 2) / number
+        return Parts(np.array([value]), np.array([number]), influences[:, None], np.array([float((n > 0).sum())]))
 
-    def positives(self, sums: Floats) -> Floats:
-        return self.items(sums)
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 0]
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
 
 
-class MacroF1(DialogueMetric):
+class MacroF1(RatioMetric):
     """Mean F1 over the classes that occur in gold, scikit-learn's `f1_score(average="macro", labels=present)` over all dialogues at once.
 
     Gold outside `labels` (unseen at training) is one class more, "other", which no prediction can hit: its F1 is 0 and what is predicted
@@ -393,65 +502,38 @@ class MacroF1(DialogueMetric):
             counts[2, column] += 1
         return np.concatenate(counts)
 
-    def value(self, sums: Floats) -> Floats:
-        hits, gold, predicted = np.split(sums, 3, axis=-1)
-        present = gold > 0
-        f1 = np.where(present, _f1(hits, predicted - hits, gold - hits), 0.0)
-        return _ratio(f1.sum(-1), present.sum(-1).astype(np.float64))
+    def successes(self, merged: Floats) -> Floats:
+        return np.split(merged, 3, axis=-1)[0]
 
-    def items(self, sums: Floats) -> Floats:
-        number: Floats = np.split(sums, 3, axis=-1)[1].sum(-1)
+    def trials(self, merged: Floats) -> Floats:
+        hits, gold, predicted = np.split(merged, 3, axis=-1)
+        return gold + predicted - hits
+
+    def value(self, merged: Floats) -> Floats:
+        """Classes without a target do not count, whatever was predicted."""
+        present = np.split(merged, 3, axis=-1)[1] > 0
+        jaccard = _ratio(self.successes(merged), self.trials(merged))
+        return _ratio(np.where(present, _f1_of_jaccard(jaccard), 0.0).sum(-1), present.sum(-1).astype(np.float64))
+
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """The classes that occur among the targets of all dialogues; the set is the same for each."""
+        rows = np.stack(statistics)
+        present = np.split(rows.sum(0), 3)[1] > 0
+        return super().parts([np.concatenate([part[present] for part in np.split(row, 3)]) for row in rows])
+
+    def compose(self, values: Floats) -> Floats:
+        composed: Floats = _f1_of_jaccard(values).mean(-1)
+        return composed
+
+    def slopes(self, values: Floats) -> Floats:
+        return 2.0 / (1.0 + values) ** 2 / len(values)
+
+    def items(self, merged: Floats) -> Floats:
+        number: Floats = np.split(merged, 3, axis=-1)[1].sum(-1)
         return number
 
-    def positives(self, sums: Floats) -> Floats:
-        return self.items(sums)
-
-
-def score_bins(scores: ArrayLike, bins: int) -> NDArray[np.int64]:
-    """Probabilities [N] -> bins [N], 0 to bins - 1, higher for higher; equally wide in the logistic function of a third of the log-odds.
-
-    Scores of rare events crowd near 0, those of a sure model near 1: there these bins are far finer than equal ones (with 1,000 bins
-    1e-6 and 2e-6 differ, and so do 0.500 and 0.505).
-
-    Raises:
-        ValueError: a score outside [0, 1] or NaN.
-    """
-    score = np.asarray(scores, dtype=np.float64)
-    wrong = score[~((score >= 0) & (score <= 1))]
-    if wrong.size:
-        raise ValueError(f"score {wrong[0]} is no probability; give numbers from 0 to 1")
-    odds = np.cbrt(score), np.cbrt(1.0 - score)
-    at: NDArray[np.int64] = np.floor(bins * odds[0] / (odds[0] + odds[1])).astype(np.int64).clip(max=bins - 1)
-    return at
-
-
-def bootstrap(metric: DialogueMetric, statistics: Floats, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
-    """Percentile bootstrap by dialogue: items of one dialogue depend on each other, so dialogues are drawn, not items (Efron 1979).
-
-    Args:
-        metric: reads figures off sums; its state is neither read nor changed.
-        statistics: [N, S], one row a dialogue.
-        resamples: number of resamples; those in which the figure is undefined are dropped.
-        level: share of the resampled figures that the interval holds.
-        seed: of the draws; the same seed on the same number of dialogues draws the same dialogues, so that metrics are comparable.
-    """
-    total = statistics.sum(0)
-    value, number = float(metric.value(total)), len(statistics)
-    count, positives = int(metric.items(total)), int(metric.positives(total))
-    if np.isnan(value):
-        return Interval(None, None, None, count, positives)
-    draws, figures = np.random.default_rng(seed), []
-    rows = max(1, BOOTSTRAP_CELLS // (number + statistics.shape[1]))
-    for start in range(0, resamples, rows):
-        chunk = range(start, min(start + rows, resamples))
-        times = [np.bincount(draws.integers(number, size=number), minlength=number) for _ in chunk]
-        figures.append(metric.value(np.stack(times).astype(np.float64) @ statistics))
-    defined = np.concatenate(figures)
-    defined = defined[~np.isnan(defined)]
-    if not defined.size:
-        return Interval(value, None, None, count, positives)
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), count, positives)
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
 
 
 def _labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[tuple[Target, Pred]]:
@@ -477,8 +559,24 @@ def _confusion(pairs: list[tuple[bool, bool]]) -> Floats:
     return np.array([times[True, True], times[False, True], times[True, False], len(pairs)], dtype=np.float64)
 
 
-def _f1(hits: Floats, false: Floats, missed: Floats) -> Floats:
-    return _ratio(2 * hits, 2 * hits + false + missed)
+def _f1_of_jaccard(jaccard: Floats) -> Floats:
+    return 2.0 * jaccard / (1.0 + jaccard)
+
+
+def _at_or_above(score: Floats, amount: Floats) -> Floats:
+    """For each item the sum of `amount` over the items whose score is at least its own, [n]."""
+    order = np.argsort(-score, kind="stable")
+    falling = -score[order]
+    last = np.searchsorted(falling, falling, side="right") - 1  # ties count together
+    sums = np.empty_like(score)
+    sums[order] = amount[order].cumsum()[last]
+    return sums
+
+
+def _precisions(items: Floats) -> Floats:
+    """The precision at the score of each item (score, whether positive), [n]."""
+    precisions: Floats = _at_or_above(items[:, 0], items[:, 1]) / _at_or_above(items[:, 0], np.ones(len(items)))
+    return precisions
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,6 +80,9 @@ def test_a_page_is_run_once_and_tabled(matrix: ModuleType, tmp_path: Path, monke
     scores = [json.loads((output / "all" / seed / "test" / "metrics.json").read_text("utf-8"))["metrics"] for seed in ("seed0", "seed1")]
     mean = np.mean([score["intent/accuracy"]["value"] for score in scores])
     assert float(rows[0][2].split()[0]) == pytest.approx(mean, abs=6e-4), "over equal dialogues the pooled accuracy is the mean"
+    assert [row[3] for row in rows if row[1] == "intent/accuracy"] == [
+        f"{sum(one['intent/accuracy']['positives'] for one in scores):,}"
+    ] * 2, "the labelled items of both runs"
     assert re.fullmatch(r"all: [+-]0\.\d{3} \[[+-]0\.\d{3}, [+-]0\.\d{3}\]", rows[3][5])
     monkeypatch.setattr(matrix.labelgen, "run", lambda config: pytest.fail("it is done"))
     matrix.main()
@@ -98,12 +101,43 @@ def test_a_run_belongs_to_one_process(matrix: ModuleType, tmp_path: Path) -> Non
         assert again
 
 
-def test_a_difference_is_paired(matrix: ModuleType) -> None:
+def test_a_difference_is_of_the_same_dialogues(matrix: ModuleType) -> None:
     from labelgen.metrics import Accuracy
 
     rng = np.random.default_rng(0)
-    ours = {str(k): np.array([float(rng.integers(0, 10)), 10.0]) for k in range(50)}
-    worse = {key: row - [0.5, 0.0] for key, row in ours.items()}
-    metric = Accuracy()
-    assert matrix.difference(metric, ours, worse) == "+0.050 [+0.050, +0.050]", "dialogue by dialogue the same gap: no doubt"
-    assert matrix.difference(metric, ours, {"0": worse["0"]}) == "", "other dialogues cannot be paired"
+    ours = {str(k): np.array([float(rng.integers(1, 10)), 10.0]) for k in range(50)}
+    worse = {key: row - [0.5, 0.0] for key, row in reversed(ours.items())}
+    written = re.fullmatch(r"\+0\.050 \[\+(0\.\d+), \+(0\.\d+)\]", matrix.paired(Accuracy(), ours, worse))
+    assert written, "dialogue by dialogue the same gap, in whatever order they come: hardly a doubt"
+    assert float(written[2]) - float(written[1]) < 0.02
+    assert matrix.paired(Accuracy(), ours, {"0": worse["0"]}) == "", "other dialogues cannot be paired"
+
+
+def test_runs_are_pooled_by_dialogue(matrix: ModuleType, tmp_path: Path) -> None:
+    from labelgen.evaluation.evaluate import write_statistics
+    from labelgen.metrics import Accuracy, AveragePrecision
+
+    items = np.array([[0.3, 1.0], [0.2, 0.0]])
+    for name, ids in (("one", ["a", "b"]), ("two", ["b", "a"])):
+        (tmp_path / name / "test").mkdir(parents=True)
+        each = {"x/accuracy": [np.array([1.0, 2.0]), np.array([0.0, 3.0])], "x/ap": [items, np.zeros((0, 2))]}
+        write_statistics(tmp_path / name / "test" / "statistics.npz", ids, each)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    assert {key: row.tolist() for key, row in matrix.pooled(Accuracy(), folders, "x/accuracy").items()} == {"a": [1, 5], "b": [1, 5]}
+    assert {key: row.tolist() for key, row in matrix.pooled(AveragePrecision(), folders, "x/ap").items()} == {
+        "a": items.tolist(),
+        "b": items.tolist(),
+    }
+    assert matrix.pooled(Accuracy(), folders, "x/f1") == {}
+
+
+def test_a_figure_of_no_task_is_named(matrix: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labelgen.tasks.defect import Defect
+
+    (tmp_path / "all" / "seed0").mkdir(parents=True)
+    (tmp_path / "all" / "seed0" / "done.json").write_text('{"seconds": 1, "hardware": "x"}', "utf-8")
+    network = SimpleNamespace(network=SimpleNamespace(tasks={"defect": Defect()}))
+    monkeypatch.setattr("labelgen.labelling.export.load", lambda folder: network)
+    page = {"cells": {"all": {}}, "repeats": {"seed0": {}}, "columns": ["intent/accuracy", "defect/failure"]}
+    with pytest.raises(SystemExit, match="columns: defect/failure are figures of no task; there are defect/f1, defect/ap"):
+        matrix.table(page, tmp_path)

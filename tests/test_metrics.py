@@ -20,8 +20,8 @@ import torchmetrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelgen import metrics
 from labelgen.dialogue import Dialogue, Label, Turn
+from labelgen.evaluation.intervals import Interval, interval
 from labelgen.metrics import (
     Accuracy,
     AveragePrecision,
@@ -31,16 +31,14 @@ from labelgen.metrics import (
     Correlation,
     DialogueMetric,
     Figure,
-    Interval,
     MacroF1,
     PairwiseF1,
     Pk,
     Prediction,
     Result,
     SpanF1,
+    SumMetric,
     WindowDiff,
-    bootstrap,
-    score_bins,
     selection_score,
 )
 
@@ -119,12 +117,16 @@ def corpus(name: str, seed: int, dialogues: int = 12, longest: int = 14) -> list
     return [METRICS[name][1](rng, rng.randint(1, longest)) for _ in range(dialogues)]
 
 
-def rows(metric: DialogueMetric, examples: Sequence[Example]) -> np.ndarray:
-    return np.stack([metric.statistics(predicted, gold) for gold, predicted in examples])
+def rows(metric: DialogueMetric, examples: Sequence[Example]) -> list[np.ndarray]:
+    return [metric.statistics(predicted, gold) for gold, predicted in examples]
+
+
+def merged(metric: DialogueMetric, examples: Sequence[Example]) -> np.ndarray:
+    return metric.merge(rows(metric, examples))
 
 
 def figure(metric: DialogueMetric, examples: Sequence[Example]) -> float:
-    return float(metric.value(rows(metric, examples).sum(0)))
+    return float(metric.value(merged(metric, examples)))
 
 
 def flat(examples: Sequence[Example]) -> tuple[list[Any], list[Any]]:
@@ -221,21 +223,20 @@ def test_binary_f1_equals_scikit_learn(seed: int) -> None:
 
 
 @settings(max_examples=40)
-@given(seeds, st.sampled_from([1, 7, 1000]))
-def test_average_precision_equals_scikit_learn_on_the_bins(seed: int, bins: int) -> None:
+@given(seeds, st.sampled_from([1, 2, 20, 17]))
+def test_average_precision_is_that_of_scikit_learn_ties_included(seed: int, digits: int) -> None:
     examples = [([True, False], [1.0, 0.0]), *corpus("average_precision", seed)]
-    truth, score = flat(examples)
-    value = figure(AveragePrecision(bins), examples)
-    assert value == pytest.approx(sklearn.metrics.average_precision_score(truth, score_bins(score, bins)))
+    examples = [(target, [round(score, digits) for score in preds]) for target, preds in examples]
+    target, score = flat(examples)
+    assert figure(AveragePrecision(), examples) == pytest.approx(sklearn.metrics.average_precision_score(target, score), abs=1e-12)
 
 
-@pytest.mark.parametrize("shift", [-8.0, -4.0, 0.0, 6.0])
-def test_bins_hardly_change_average_precision_of_rare_or_sure_scores(shift: float) -> None:
+def test_average_precision_ranks_any_finite_scores() -> None:
     rng = np.random.default_rng(0)
-    truth = rng.random(4000) < 0.05
-    score = 1 / (1 + np.exp(-(rng.normal(size=4000) + np.where(truth, 2.0, 0.0) + shift)))
-    value = figure(AveragePrecision(), [(list(truth), list(score))])
-    assert value == pytest.approx(sklearn.metrics.average_precision_score(truth, score), abs=0.01)
+    target = rng.random(500) < 0.05
+    score = np.concatenate([rng.normal(size=250) * 1e-9, rng.normal(size=250) * 1e6])
+    value = figure(AveragePrecision(), [(list(target), list(score))])
+    assert value == pytest.approx(sklearn.metrics.average_precision_score(target, score), abs=1e-12)
 
 
 @settings(max_examples=40)
@@ -293,11 +294,10 @@ def test_without_labels_there_is_no_figure(name: str, length: int) -> None:
     make, example = METRICS[name]
     metric, predicted = make(), example(random.Random(0), length)[1]
     statistics = metric.statistics(predicted, [None] * length)
-    assert not statistics.any() and metric.items(statistics) == metric.positives(statistics) == 0
+    assert not statistics.any() and metric.items(metric.merge([statistics])) == metric.positives(metric.merge([statistics])) == 0
     metric.update(predicted, [None] * length)
     assert metric.compute().isnan() and metric.compute().ndim == 0
-    for no_figure in (bootstrap(metric, np.stack([statistics] * 3)), bootstrap(metric, np.zeros((0, len(statistics))))):
-        assert no_figure == Interval(None, None, None, 0, 0)
+    assert interval(metric, [statistics] * 3) == interval(metric, []) == Interval(None, None, None, 0, 0)
 
 
 def test_one_labelled_turn_has_no_boundary_to_find() -> None:
@@ -343,17 +343,12 @@ def test_unseen_classes_are_errors_even_when_named() -> None:
     assert figure(MacroF1(["a"]), [(["a", "unseen"], ["a", "unseen"])]) == 0.5
 
 
-@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
-def test_a_score_that_is_no_probability_is_refused_where_it_counts(score: float) -> None:
+@pytest.mark.parametrize("score", [float("inf"), float("-inf"), float("nan")])
+def test_a_score_that_cannot_be_ranked_is_refused_where_it_counts(score: float) -> None:
     metric = AveragePrecision()
-    with pytest.raises(ValueError, match="no probability"):
+    with pytest.raises(ValueError, match="cannot be ranked"):
         metric.statistics([score], [True])
-    assert not metric.statistics([score], [None]).any()
-
-
-def test_scores_keep_their_order_in_the_bins() -> None:
-    order = score_bins(np.linspace(0, 1, 500), 1000)
-    assert order[0] == 0 and order[-1] == 999 and (np.diff(order) >= 0).all()
+    assert not metric.statistics([score], [None]).size
 
 
 def test_classes_given_twice_are_refused() -> None:
@@ -365,19 +360,46 @@ def test_classes_given_twice_are_refused() -> None:
 
 
 @every_metric
-def test_parts_sum_to_the_whole_and_value_takes_leading_axes(name: str) -> None:
+def test_parts_merge_to_the_whole(name: str) -> None:
     metric = METRICS[name][0]()
     examples = corpus(name, seed=1, dialogues=30)
     table = rows(metric, examples)
-    parts = np.stack([table[:7].sum(0), table[7:].sum(0)])
-    assert table.dtype == np.float64
-    assert float(metric.value(parts.sum(0))) == pytest.approx(float(metric.value(table.sum(0))))
-    assert metric.items(parts).sum() == metric.items(table.sum(0)) > 0
-    np.testing.assert_allclose(metric.value(parts[None]), [[metric.value(part) for part in parts]])
+    halves, whole = [metric.merge(table[:7]), metric.merge(table[7:])], metric.merge(table)
+    assert whole.dtype == np.float64
+    assert float(metric.value(metric.merge(halves))) == pytest.approx(float(metric.value(whole)))
+    assert metric.items(halves[0]) + metric.items(halves[1]) == metric.items(whole) > 0
     for target, preds in examples:
         metric.update(preds, target)
-    assert metric.sums.dtype == torch.float64
-    assert metric.compute().item() == pytest.approx(float(metric.value(table.sum(0))))
+    assert metric.merged.dtype == torch.float64
+    assert metric.compute().item() == pytest.approx(float(metric.value(whole)))
+    metric.reset()
+    assert not metric.merged.any()
+
+
+SUMS = [name for name in METRICS if isinstance(METRICS[name][0](), SumMetric)]
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_values_of_sums_take_leading_axes(name: str) -> None:
+    metric = METRICS[name][0]()
+    sums = np.stack(rows(metric, corpus(name, seed=1, dialogues=30)))
+    pair = np.stack([sums[:7].sum(0), sums[7:].sum(0)])
+    np.testing.assert_allclose(metric.value(pair[None]), [[metric.value(part) for part in pair]])
+
+
+@every_metric
+def test_influences_are_the_derivatives_of_the_parts(name: str) -> None:
+    """A dialogue adds to a value what the value gains with the weight of the dialogue."""
+    metric = METRICS[name][0]()
+    table = rows(metric, corpus(name, seed=4, dialogues=40))
+    parts = metric.parts(table)
+    assert float(metric.compose(parts.values)) == pytest.approx(float(metric.value(metric.merge(table))))
+    np.testing.assert_allclose(parts.influences.sum(0), 0.0, atol=1e-12)
+    many = 200  # so that one dialogue more is little
+    for k in (0, 5, 17):
+        more = metric.merge([*table * many, table[k]])
+        gain = (float(metric.value(more)) - float(metric.value(metric.merge(table)))) * many
+        assert gain == pytest.approx(float(parts.influences[k] @ metric.slopes(parts.values)), rel=0.05, abs=2e-4)
 
 
 def test_a_figure_reads_dialogues_and_names_the_one_that_does_not_fit() -> None:
@@ -386,7 +408,7 @@ def test_a_figure_reads_dialogues_and_names_the_one_that_does_not_fit() -> None:
     labels = [Label(task="intent", value=value, turns=[k], confidence=0.5, source="test") for k, value in enumerate("aac")]
     good, bad = Prediction(labels, np.zeros((0, 1))), Prediction(labels[:1], np.zeros((0, 1)))
     np.testing.assert_array_equal(accuracy.statistics(Dialogue(id="d", turns=turns), good), [1, 2])
-    assert not accuracy.metric.sums.any(), "statistics are not added"
+    assert not accuracy.metric.merged.any(), "statistics are not added"
     accuracy.observe(Dialogue(id="d", turns=turns), good)
     for reads in (accuracy.observe, accuracy.statistics):
         with pytest.raises(ValueError, match="dialogue 'short': 1 preds, 3 targets"):
@@ -412,10 +434,10 @@ POSITIVES: dict[str, Callable[[list[Any]], int]] = {
 def test_positives_are_those_of_the_annotations_whatever_is_predicted(name: str) -> None:
     metric, examples = METRICS[name][0](), corpus(name, seed=2)
     wanted = sum(POSITIVES[name](target) for target, _ in examples)
-    assert metric.positives(rows(metric, examples).sum(0)) == wanted
+    assert metric.positives(merged(metric, examples)) == wanted
     rng = random.Random(9)
     shuffled = [(target, METRICS[name][1](rng, len(target))[1]) for target, _ in examples]
-    assert metric.positives(rows(metric, shuffled).sum(0)) == wanted
+    assert metric.positives(merged(metric, shuffled)) == wanted
 
 
 # --- as torchmetrics has them -----------------------------------------------------------------------------------------------------
@@ -438,9 +460,8 @@ def test_metrics_equal_those_of_torchmetrics() -> None:
         for start in range(0, 200, 50):
             ours.update(guess[start : start + 50], truth[start : start + 50])
             theirs.update(guess[start : start + 50], truth[start : start + 50])
-        tolerance = 0.01 if isinstance(ours, AveragePrecision) else 1e-5
-        assert ours.compute().item() == pytest.approx(theirs.compute().item(), abs=tolerance), type(ours)
-        assert ours(guess, truth).item() == pytest.approx(theirs(guess, truth).item(), abs=tolerance), "forward gives the batch's"
+        assert ours.compute().item() == pytest.approx(theirs.compute().item(), abs=1e-5), type(ours)
+        assert ours(guess, truth).item() == pytest.approx(theirs(guess, truth).item(), abs=1e-5), "forward gives the batch's"
 
 
 def test_a_collection_keeps_different_metrics_apart() -> None:
@@ -506,7 +527,11 @@ def half_of_the_work(rank: int, folder: str) -> None:
         figures[name] = metric.compute()
         figures[f"{name}/result"], figures[f"{name}/positives"] = map(torch.as_tensor, metric.result()[:2])
         with metric.sync_context():
-            figures[f"{name}/count"] = torch.as_tensor(metric.items(metric.sums.numpy()))
+            figures[f"{name}/count"] = torch.as_tensor(metric.items(metric.merged.numpy()))
+    ranked = AveragePrecision()  # labels on one process only, and no dialogue on the other
+    if rank:
+        ranked.update([0.1, 0.7, 0.3], [False, True, True])
+    figures["ranked"] = torch.tensor(ranked.result().value)
     lone = Accuracy()  # labels on one process only
     lone.update(["a", "b"], ["a", "a"] if rank else [None, None])
     torch.save({**figures, "lone": lone.compute()}, f"{folder}/{rank}")
@@ -517,67 +542,12 @@ def half_of_the_work(rank: int, folder: str) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # fork spares ten seconds of imports
 def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(half_of_the_work, args=(str(tmp_path),), nprocs=2, start_method="fork")
-    expected = {"lone": 0.5}
+    expected = {"lone": 0.5, "ranked": 1.0}
     for name, (make, _) in METRICS.items():
-        metric, total = make(), rows(make(), corpus(name, seed=3)).sum(0)
+        metric = make()
+        total = merged(metric, corpus(name, seed=3))
         expected |= {name: float(metric.value(total)), f"{name}/result": float(metric.value(total))}
         expected |= {f"{name}/count": float(metric.items(total)), f"{name}/positives": float(metric.positives(total))}
     for rank in range(2):
         figures = {name: value.item() for name, value in torch.load(tmp_path / str(rank), weights_only=True).items()}
         assert figures == pytest.approx(expected)
-
-
-# --- bootstrap --------------------------------------------------------------------------------------------------------------------
-
-
-@every_metric
-def test_interval_covers_the_figure_and_repeats_under_a_seed(name: str) -> None:
-    metric = METRICS[name][0]()
-    table = rows(metric, corpus(name, seed=5, dialogues=150))
-    interval = bootstrap(metric, table, resamples=300)
-    assert interval.low < interval.value < interval.high  # type: ignore[operator]
-    assert interval.value == pytest.approx(float(metric.value(table.sum(0))))
-    assert interval.count == metric.items(table.sum(0))
-    assert interval == bootstrap(metric, table, resamples=300)
-    assert interval != bootstrap(metric, table, resamples=300, seed=1)
-
-
-def test_interval_shrinks_with_dialogues_and_widens_with_level() -> None:
-    metric = SpanF1()
-    widths = []
-    for dialogues, level in ((40, 0.95), (640, 0.95), (640, 0.5)):
-        interval = bootstrap(metric, rows(metric, corpus("span_f1", seed=6, dialogues=dialogues)), level=level)
-        widths.append(interval.high - interval.low)  # type: ignore[operator]
-    assert widths[0] / 4 == pytest.approx(widths[1], rel=0.4)  # as the square root of the number
-    assert widths[2] < widths[1] / 2
-
-
-def test_bootstrap_of_a_mean_equals_scipy() -> None:
-    right = np.random.default_rng(0).random(300) < 0.8
-    interval = bootstrap(Accuracy(), np.stack([right, np.ones(300)], axis=1).astype(float), resamples=4000)
-    expected = scipy.stats.bootstrap((right,), np.mean, n_resamples=4000, method="percentile", rng=0).confidence_interval
-    assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=0.005)
-
-
-def test_more_items_of_the_same_dialogues_are_no_more_evidence() -> None:
-    metric = Accuracy()
-    table = rows(metric, corpus("accuracy", seed=7, dialogues=40))
-    once, tenfold = bootstrap(metric, table), bootstrap(metric, 10 * table)
-    assert (once.value, once.low, once.high) == pytest.approx((tenfold.value, tenfold.low, tenfold.high))
-    assert tenfold.count == 10 * once.count
-
-
-def test_resamples_without_labels_are_dropped() -> None:
-    table = np.zeros((5, 2))
-    table[2] = [3, 4]  # a third of the resamples miss it
-    assert bootstrap(Accuracy(), table) == Interval(0.75, 0.75, 0.75, 4, 4)
-
-
-def test_memory_of_the_bootstrap_is_bounded_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    metric = Accuracy()
-    table = rows(metric, corpus("accuracy", seed=8, dialogues=50))
-    whole, sizes, value = bootstrap(metric, table), [], metric.value
-    monkeypatch.setattr(metrics, "BOOTSTRAP_CELLS", 1000)
-    monkeypatch.setattr(metric, "value", lambda sums: (sizes.append(sums.size), value(sums))[1])
-    assert bootstrap(metric, table) == whole
-    assert max(sizes) <= 1000 < sum(sizes)

@@ -2,8 +2,8 @@
 
     python experiments/backfill/precision.py EXPORT SGD_FOLDER [PRECISION] [EVERY] [SPLIT]
 
-Scores every EVERY-th dialogue of an SGD split (default: int8 4 dev) with both, and prints a row per figure. Intervals are by dialogue and
-paired: each resample draws the same dialogues for both.
+Scores every EVERY-th dialogue of an SGD split (default: int8 4 dev) with both, and prints a row per figure. Intervals are over dialogues.
+The difference is paired: both are scored on the same dialogues.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import time
 from itertools import islice
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import labelgen
 from labelgen.corpora.sgd import SGD
 from labelgen.dialogue import Dialogue
 from labelgen.evaluation.evaluate import Scores, score
+from labelgen.evaluation.intervals import difference
 from labelgen.labelling.annotator import Annotator, agreement
 from labelgen.labelling.export import load
 
-RESAMPLES = 2000
 ALONE = 30  # dialogues that are also labelled one at a time
 
 
@@ -65,16 +63,14 @@ def main() -> None:
     annotator = load(export, precision=precision)
     exact, small = label(load(export), dialogues), label(annotator, dialogues)
     metrics = {f"{task}/{key}": figure.metric for task, kind in annotator.network.tasks.items() for key, figure in kind.metrics().items()}
-    draws = np.random.default_rng(0)
-    times = np.stack([np.bincount(draws.integers(len(dialogues), size=len(dialogues)), minlength=len(dialogues)) for _ in range(RESAMPLES)])
     print(f"| figure | fp32 | {precision} | difference |\n|---|---|---|---|")
     for key, metric in metrics.items():
         if exact.scores.metrics[key].value is None:
             continue
         one, other = (made.scores.statistics[key] for made in (exact, small))
-        low, high = np.nanquantile(metric.value(times @ other) - metric.value(times @ one), [0.025, 0.975])
-        a, b = (float(metric.value(rows.sum(0))) for rows in (one, other))
-        print(f"| {key} | {a:.3f} | {b:.3f} | {b - a:+.3f} [{low:+.3f}, {high:+.3f}] |")
+        a, b = (float(metric.value(metric.merge(rows))) for rows in (one, other))
+        apart = difference(metric, other, one)
+        print(f"| {key} | {a:.3f} | {b:.3f} | " + (f"{apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}] |" if apart else "|"))
     print(f"\nagreement of the labels (F1) with those of fp32: {agree(exact.labelled, small.labelled)}")
     few = dialogues[:: max(1, len(dialogues) // ALONE)][:ALONE]
     together, one_by_one = annotator(few), alone(annotator, few)

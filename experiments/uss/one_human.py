@@ -19,11 +19,12 @@ import numpy as np
 import labelgen
 from labelgen.corpora.uss import USS
 from labelgen.dialogue import Dialogue
-from labelgen.metrics import Accuracy, DialogueMetric, MacroF1, bootstrap
+from labelgen.evaluation.intervals import interval
+from labelgen.metrics import Accuracy, DialogueMetric, MacroF1
 from labelgen.tasks.satisfaction import CLASSES, Satisfaction, of_mean
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from matrix import RESAMPLES, difference
+from matrix import paired
 
 METRICS: tuple[DialogueMetric, ...] = (Accuracy(), MacroF1(CLASSES))
 
@@ -48,8 +49,8 @@ def statistics(metric: DialogueMetric, rows: Sequence[list[tuple[str, str]]]) ->
 def report(name: str, rows: Sequence[list[tuple[str, str]]], baseline: Sequence[list[tuple[str, str]]] | None = None) -> None:
     for metric in METRICS:
         found = statistics(metric, rows)
-        figure = bootstrap(metric, np.stack(list(found.values())), RESAMPLES)
-        apart = f", compared with the human {difference(metric, found, statistics(metric, baseline))}" if baseline else ""
+        figure = interval(metric, list(found.values()))
+        apart = f", compared with the human {paired(metric, found, statistics(metric, baseline))}" if baseline else ""
         print(f"{name:22} {type(metric).__name__:9} {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] of {figure.count:,}{apart}")
 
 

@@ -1,11 +1,11 @@
-"""Entry: an export against the annotations of a corpus, with bootstrap intervals by dialogue, beside what needs no model."""
+"""Entry `evaluate`: figures of an export on an annotated corpus, with intervals by dialogue, versus predictions that need no model."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,21 +17,21 @@ from tqdm import tqdm
 from labelgen.corpora import Corpus
 from labelgen.dialogue import Dialogue
 from labelgen.evaluation.baselines import BASELINES, Baselines
+from labelgen.evaluation.intervals import Interval, interval
 from labelgen.io.files import RejectedFile
 from labelgen.labelling.export import load, task_classes
-from labelgen.metrics import Figure, Interval, Prediction, Result, bootstrap, selection_score
+from labelgen.metrics import Figure, Floats, Prediction, Result, selection_score
 from labelgen.tasks import Task
 
-log = logging.getLogger(__name__)
-Figures = dict[str, Interval]  # "task/metric" -> figure with its interval
+Intervals = dict[str, Interval]  # "task/metric" -> figure with its interval
 
 
 class Scores(NamedTuple):
-    """Figures over all dialogues, and over those of each slice; and what they are made of: each metric's statistics, [N, S]."""
+    """Figures over all dialogues and over those of each slice, and the statistics of each dialogue that they are computed from."""
 
-    metrics: Figures
-    slices: dict[str, Figures]
-    statistics: dict[str, np.ndarray]
+    metrics: Intervals
+    slices: dict[str, Intervals]
+    statistics: dict[str, list[Floats]]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -50,12 +50,15 @@ def evaluate(
     limit: int | None = None,
     tasks: Mapping[str, str] | None = None,
 ) -> float:
-    """Prints the table and writes OUTPUT/metrics.json; returns the `selection_score` of the tasks' scores.
+    """Prints the table, writes OUTPUT/metrics.json and statistics.npz, and returns the `selection_score` of the tasks' scores.
 
-    `metrics` is over all dialogues; `slices` over those that the record's `slices` name;
-    OUTPUT/statistics.npz holds what each dialogue adds to each metric, to pool runs or to find the dialogues that fail.
-    `baselines` holds both for each trivial prediction fitted on `reference`, the corpus that the model was trained on.
+    In metrics.json `metrics` is over all dialogues, `slices` over those whose record names the slice. `baselines` holds both for each
+    trivial prediction fitted on `reference`, the corpus that the model was trained on. statistics.npz (`read_statistics`) holds what each
+    dialogue adds to each metric, to pool runs or to find the dialogues that fail. `limit`: only the first so many dialogues.
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
+
+    Raises:
+        ValueError: the corpus holds no dialogue that can be read.
     """
     annotator = load(export, task_classes(tasks or {}), device)
     own = annotator.network.tasks
@@ -65,10 +68,8 @@ def evaluate(
     if not dialogues:
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
     scores = score(own, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
-    known = list(reference.read(lambda error: None)) if reference else []
-    trivial = {kind: Baselines(kind, own, known) for kind in BASELINES if known}
-    baselines = {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
-    told = {
+    baselines = _score_baselines(own, dialogues, reference)
+    report = {
         **scores.as_dict(),
         "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
         "dialogues": len(dialogues),
@@ -77,16 +78,49 @@ def evaluate(
         "corpus": repr(corpus),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    names = np.array([dialogue.id for dialogue in dialogues])
-    np.savez_compressed(folder / "statistics.npz", allow_pickle=False, ids=names, **scores.statistics)
-    (folder / "metrics.json").write_text(json.dumps(told, indent=1), "utf-8")
+    write_statistics(folder / "statistics.npz", [dialogue.id for dialogue in dialogues], scores.statistics)
+    (folder / "metrics.json").write_text(json.dumps(report, indent=1), "utf-8")
     _print(table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
     return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in own.items())
 
 
-def result(interval: Interval, figure: Figure) -> Result:
-    """An interval's figure as `selection_score` takes it."""
-    return Result(math.nan if interval.value is None else interval.value, interval.positives, figure.metric.higher_is_better)
+def _score_baselines(tasks: Mapping[str, Task], dialogues: Sequence[Dialogue], reference: Corpus | None) -> dict[str, Scores]:
+    """The scores of each trivial prediction; none without a reference that can be read."""
+    training = list(reference.read(lambda error: None)) if reference else []
+    trivial = {kind: Baselines(kind, tasks, training) for kind in BASELINES if training}
+    return {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
+
+
+def result(found: Interval, figure: Figure) -> Result:
+    """A figure as `selection_score` takes it."""
+    return Result(math.nan if found.value is None else found.value, found.positives, figure.metric.higher_is_better)
+
+
+def write_statistics(file: Path, ids: Sequence[str], statistics: Mapping[str, Sequence[Floats]]) -> None:
+    """An .npz with `ids` [N], and for each metric the statistics of the dialogues, [N, S].
+
+    Where a dialogue has several rows (average precision: its items) they are below each other, [M, S], and NAME/dialogue [M] holds the
+    number of each row's dialogue.
+    """
+    arrays: dict[str, np.ndarray] = {"ids": np.array(ids)}
+    for name, each in statistics.items():
+        if all(one.ndim == 1 for one in each):
+            arrays[name] = np.stack(each)
+        else:
+            arrays[name] = np.concatenate(each)
+            arrays[f"{name}/dialogue"] = np.repeat(np.arange(len(each)), [len(one) for one in each])
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_statistics(file: Path, name: str) -> dict[str, Floats]:
+    """The statistics of each dialogue, by its id, as `write_statistics` wrote them; empty if the file does not hold the metric."""
+    with np.load(file, allow_pickle=False) as arrays:
+        if name not in arrays:
+            return {}
+        ids, rows = arrays["ids"].tolist(), arrays[name]
+        of = arrays.get(f"{name}/dialogue")
+    each = rows if of is None else np.split(rows, np.searchsorted(of, np.arange(1, len(ids))))
+    return dict(zip(ids, each, strict=True))
 
 
 def _print(made: Table) -> None:
@@ -97,24 +131,21 @@ def _print(made: Table) -> None:
 
 
 def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:
-    """Annotated dialogues with what was said of them -> figures."""
+    """Annotated dialogues with their predictions -> figures."""
     figures = _figures(tasks)
-    rows: dict[str, list[Any]] = {name: [] for name in figures}
+    statistics: dict[str, list[Floats]] = {name: [] for name in figures}
     slices: list[list[str]] = []
-    for dialogue, said in predicted:
+    for dialogue, predictions in predicted:
         slices.append(dialogue.slices)
         for name, figure in figures.items():
-            rows[name].append(figure.statistics(dialogue, said[name.split("/")[0]]))
-    statistics = {name: np.stack(values) for name, values in rows.items()}
-    where = {part: np.array([part in names for names in slices]) for part in sorted({name for names in slices for name in names})}
-    return Scores(
-        {name: bootstrap(figure.metric, statistics[name]) for name, figure in figures.items()},
-        {
-            part: {name: bootstrap(figure.metric, statistics[name][mask]) for name, figure in figures.items()}
-            for part, mask in where.items()
-        },
-        statistics,
-    )
+            statistics[name].append(figure.statistics(dialogue, predictions[name.split("/")[0]]))
+
+    def over(chosen: Sequence[bool]) -> Intervals:
+        return {name: interval(figure.metric, list(itertools.compress(statistics[name], chosen))) for name, figure in figures.items()}
+
+    named = sorted({name for names in slices for name in names})
+    every = over([True] * len(slices))
+    return Scores(every, {part: over([part in names for names in slices]) for part in named}, statistics)
 
 
 def _figures(tasks: Mapping[str, Task]) -> dict[str, Figure]:
@@ -122,28 +153,23 @@ def _figures(tasks: Mapping[str, Task]) -> dict[str, Figure]:
 
 
 def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Scores], title: str) -> Table:
-    """Figures with their 95% intervals, a column a slice, each beside the best of the baselines."""
-    told = "\ntrivial: the better of the majority's labels and of saying always failure, defect, new goal, known value" if baselines else ""
-    made = Table(title=title, caption=f"95% intervals; ↓ lower is better{told}", title_justify="left", caption_justify="left")
+    """Figures with their 95% intervals, a column a slice, each followed by the best of the baselines."""
+    best = "\ntrivial: the better of the majority's labels and of saying always failure, defect, new goal, known value" if baselines else ""
+    made = Table(title=title, caption=f"95% intervals; ↓ lower is better{best}", title_justify="left", caption_justify="left")
     columns = {"all": scores.metrics, **scores.slices}
     made.add_column("metric", no_wrap=True)
-    for name in columns:
+    for name in [column for part in columns for column in ([part, "trivial"] if baselines else [part])] + ["positives", "labelled"]:
         made.add_column(name, justify="right", no_wrap=True)
-        if baselines:
-            made.add_column("trivial", justify="right", no_wrap=True)
-    made.add_column("positives", justify="right", no_wrap=True)
-    made.add_column("labelled", justify="right", no_wrap=True)
     for name, figure in _figures(tasks).items():
-        better = max if figure.metric.higher_is_better else min
         row = []
         for part, intervals in columns.items():
             row.append(written(intervals[name]))
-            trivial = [(rows.metrics if part == "all" else rows.slices[part]).get(name) for rows in baselines.values()]
             if baselines:
-                values = (interval.value for interval in trivial if interval is not None and interval.value is not None)
-                row.append(short(better(values, default=None)))
-        positives, count = scores.metrics[name].positives, scores.metrics[name].count
-        made.add_row(name if figure.metric.higher_is_better else f"{name} ↓", *row, f"{positives:,}", f"{count:,}")
+                trivial = [(rows.metrics if part == "all" else rows.slices[part]).get(name) for rows in baselines.values()]
+                values = (found.value for found in trivial if found is not None and found.value is not None)
+                row.append(short((max if figure.metric.higher_is_better else min)(values, default=None)))
+        all_of = scores.metrics[name]
+        made.add_row(name if figure.metric.higher_is_better else f"{name} ↓", *row, f"{all_of.positives:,}", f"{all_of.count:,}")
     return made
 
 

@@ -10,7 +10,7 @@ import pytest
 import labelgen
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue, Reject
-from labelgen.evaluation.evaluate import evaluate
+from labelgen.evaluation.evaluate import evaluate, read_statistics
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,50 @@ def test_a_dialogue_may_belong_to_several_slices(exported: Path, dialogues: list
     both, neither = dialogues[0].model_copy(update={"slices": ["a", "b"]}), dialogues[1]
     slices = figures(exported, [both, neither], tmp_path)["slices"]
     assert slices["a"] == slices["b"] == figures(exported, [dialogues[0]], tmp_path)["metrics"]
+
+
+def test_the_number_of_positives_stands_next_to_every_figure(
+    exported: Path, dialogues: list[Dialogue], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures_of = figures(exported, dialogues, tmp_path)["metrics"]
+    defects = sum(turn.defect is True for dialogue in dialogues for turn in dialogue.turns)
+    failures = sum(goal.outcome == "failure" for dialogue in dialogues for goal in dialogue.goals or ())
+    assert figures_of["defect/f1"]["positives"] == figures_of["defect/ap"]["positives"] == defects > 0
+    assert figures_of["goal_evaluation/failure_f1"]["positives"] == failures
+    printed = capsys.readouterr().out.splitlines()
+    header = next(line for line in printed if "positives" in line)
+    place = [cell.strip() for cell in header.split("┃")].index("positives")
+    row = next(line for line in printed if "defect/f1" in line)
+    assert row.split("│")[place].strip() == str(defects)
+
+
+def test_what_a_user_gets_is_printed_first(
+    exported: Path, dialogues: list[Dialogue], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(str(exported), Given(tuple(dialogues)), str(tmp_path))
+    rows = [line.split()[1] for line in capsys.readouterr().out.splitlines() if "goal_evaluation/" in line]
+    assert rows[0] == "goal_evaluation/failure_f1"
+    assert [name.endswith("given_goals") for name in rows] == [False] * 3 + [True] * 3
+
+
+def test_statistics_hold_what_each_dialogue_adds(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    figures_of = figures(exported, dialogues, tmp_path)["metrics"]
+    tasks = labelgen.load(exported).network.tasks
+    for name, figure in figures_of.items():
+        metric = tasks[name.split("/")[0]].metrics()[name.split("/")[1]].metric
+        each = read_statistics(tmp_path / "statistics.npz", name)
+        assert list(each) == [dialogue.id for dialogue in dialogues]
+        merged = metric.merge(list(each.values()))
+        assert metric.items(merged) == figure["count"]
+        if figure["value"] is not None:
+            assert float(metric.value(merged)) == pytest.approx(figure["value"])
+    assert read_statistics(tmp_path / "statistics.npz", "intent/none") == {}
+
+
+def test_device_and_limit_are_keys_of_the_command(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
+    labelgen.write(dialogues, tmp_path / "in.jsonl")
+    given = (f"export={exported}", "corpus=jsonl", f"corpus.path={tmp_path}/in.jsonl", f"output={tmp_path}/out")
+    labelgen.run(labelgen.load_config("evaluate", *given, "limit=3"))
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["dialogues"] == 3
+    with pytest.raises(Exception, match="device='nowhere' cannot be used"):  # hydra wraps it
+        labelgen.run(labelgen.load_config("evaluate", *given, "device=nowhere"))

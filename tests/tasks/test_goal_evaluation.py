@@ -34,8 +34,8 @@ def test_figures_are_of_failures_at_gold_ends() -> None:
     for name in ("failure_f1_given_goals", "failure_ap_given_goals"):
         figures[name].observe(DIALOGUE, Prediction([], ROWS))
         metric = figures[name].metric
-        assert metric.items(metric.sums.numpy()) == 2
-        assert metric.positives(metric.sums.numpy()) == 1
+        assert metric.items(metric.merged.numpy()) == 2
+        assert metric.positives(metric.merged.numpy()) == 1
     assert figures["failure_f1_given_goals"].metric.compute() == 2 / 3
     assert figures["failure_ap_given_goals"].metric.compute() == 1.0
 

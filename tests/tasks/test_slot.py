@@ -168,7 +168,7 @@ def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() ->
     for figure in TASK.metrics().values():
         figure.observe(dialogue, prediction)
         assert figure.metric.compute() == 1.0
-        assert figure.metric.items(figure.metric.sums.numpy()) == 1
+        assert figure.metric.items(figure.metric.merged.numpy()) == 1
 
 
 def test_values_are_compared_without_case_and_spacing() -> None:

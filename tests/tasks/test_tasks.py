@@ -205,7 +205,7 @@ def figures(task: Task, dialogues: Sequence[Dialogue], predictions: Sequence[Pre
     for figure in read.values():
         for dialogue, prediction in zip(dialogues, predictions, strict=True):
             figure.observe(dialogue, prediction)
-    return {key: [float(figure.metric.compute()), *figure.metric.sums.tolist()] for key, figure in read.items()}
+    return {key: [float(figure.metric.compute()), *figure.metric.merged.tolist()] for key, figure in read.items()}
 
 
 @SHARED
