@@ -43,6 +43,7 @@ TRAINING = [
     "encoder=tiny", "encoder.frozen_layers=1", "data.valid_fraction=0.4", "trainer.max_epochs=1",
     "trainer.limit_train_batches=1", "trainer.log_every_n_steps=1", "trainer.val_check_interval=1.0",
 ]  # fmt: skip
+FIGURE = re.compile(r"\.\d{3} \[[^]]+\]")  # with its interval
 SMALL = {"train": TRAINING, "pretrain": TRAINING, "demo": TRAINING}
 
 
@@ -229,9 +230,17 @@ def test_the_readme_is_one_page() -> None:
 def test_the_readmes_summary_repeats_its_results() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     summary, results = text.partition("\n## ")[0], text.partition("<!-- results -->")[2].partition("<!-- end of results -->")[0]
-    figures = re.findall(r"\.\d{3} \[[^]]+\]", summary)
+    figures = FIGURE.findall(summary)
     assert len(figures) >= 3
     assert not [figure for figure in figures if figure not in results]
+
+
+def test_the_readmes_results_stand_on_the_pages() -> None:
+    results = (ROOT / "README.md").read_text("utf-8").partition("<!-- results -->")[2].partition("<!-- end of results -->")[0]
+    stated = " ".join(page.read_text("utf-8") for page in (ROOT / "experiments").glob("*/README.md"))
+    figures = FIGURE.findall(results)
+    assert len(figures) >= 15
+    assert not [figure for figure in figures if figure not in stated], "a figure with its interval stands on a page of experiments/"
 
 
 def test_the_readme_shows_what_a_demo_prints() -> None:
