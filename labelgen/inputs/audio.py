@@ -1,8 +1,8 @@
-"""A request's recording -> log-mel frames. What cannot be used is told once a file, and its turn goes on without audio.
+"""A request's recording -> log-mel frames. A file that cannot be used is reported once, and its turn is read without audio.
 
-Recordings are named by `Turn.audio`: a path (relative to the working directory) or a URI. Logs name what they like, and this machine's
-credentials fetch it: only paths of plain files and URIs of PROTOCOLS are opened (an https server may redirect). Read are wav, flac and
-whatever else libsndfile decodes, of up to MAX_SECONDS and MAX_SAMPLES in all channels, and any rate that holds speech.
+`Turn.audio` names a recording by a path (relative to the working directory) or a URI. A log may name any file, and it would be fetched with
+this machine's credentials: only paths of plain files and URIs of PROTOCOLS are opened (an https server may redirect). Formats are wav, flac
+and all others that libsndfile decodes. Limits are MAX_SECONDS, MAX_SAMPLES of all channels together, and rates from MIN_RATE to MAX_RATE.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from labelgen.dialogue import Dialogue
 
 log = logging.getLogger(__name__)
-PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "https")  # that a log may name; fsspec knows others, and some of them run code
-MIN_SECONDS, MAX_SECONDS = 0.02, 60.0  # shorter holds no sound of speech; longer is no request
+PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "https")  # that a log may name; some others of fsspec run code
+MIN_SECONDS, MAX_SECONDS = 0.02, 60.0  # a shorter one has no sound of speech; a longer one is not a request
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
 FULL_SCALE, CLIPPED = 0.999, 0.05  # more than this share of samples at full scale; 0.03 of a whole sine's are
 STEP_SECONDS = 0.32  # recordings are padded to a multiple of it, so that many are of equal length
@@ -39,7 +39,7 @@ class AudioError(ValueError):
 def read_wave(uri: str, rate: int) -> np.ndarray:
     """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used.
 
-    Errors of a disk that may pass, and all of a store but that there is no such file, are raised as they are: they say nothing of the file.
+    Errors that may pass are raised unchanged, as they are not the file's: some of a disk, and all of a store but that a file is missing.
     """
     import soundfile
     import soxr
@@ -50,23 +50,23 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
                 raise AudioError("the file is empty; record it again, or leave the turn's audio out")
             file.seek(0)
             with soundfile.SoundFile(file) as sound:
-                theirs = _usable_rate(sound)
+                source_rate = _usable_rate(sound)
                 samples = sound.read(dtype="float32", always_2d=True)
                 if len(samples) < sound.frames:
                     raise AudioError(f"cut short: {len(samples)} of {sound.frames} samples are there; fetch the file again")
     except AudioError:
         raise
     except FileNotFoundError:
-        raise AudioError("there is no such file; mend the path (relative ones start at the working directory)") from None
+        raise AudioError("there is no such file; correct the path (relative ones start at the working directory)") from None
     except Exception as error:  # what file systems and decoders raise has no type of its own
         passing = isinstance(error, TimeoutError | ConnectionError | MemoryError) or getattr(error, "errno", None) in PASSING
         if passing or not (_protocol(uri) == "file" or isinstance(error, ValueError | soundfile.LibsndfileError)):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
-    _check_samples(samples, theirs)
+    _check_samples(samples, source_rate)
     wave = samples.mean(axis=1)
-    return wave if theirs == rate else np.asarray(soxr.resample(wave, theirs, rate), np.float32)
+    return wave if source_rate == rate else np.asarray(soxr.resample(wave, source_rate, rate), np.float32)
 
 
 def _open(uri: str) -> Any:
@@ -97,11 +97,11 @@ def _protocol(uri: str) -> str:
 
 
 def _usable_rate(sound: Any) -> int:
-    """Samples a second, from a header that promises what can be used."""
+    """The rate in Hz. AudioError where the header announces what cannot be used."""
     if not MIN_RATE <= sound.samplerate <= MAX_RATE:
-        raise AudioError(f"its rate of {sound.samplerate} Hz holds no speech or is wrong; give {MIN_RATE} to {MAX_RATE} Hz, best 16000")
+        raise AudioError(f"its rate of {sound.samplerate} Hz is wrong, or too low for speech; give {MIN_RATE} to {MAX_RATE} Hz, best 16000")
     if sound.frames == UNKNOWN:
-        raise AudioError("its header does not tell its length, as when it was written to a pipe; convert it again, to a file")
+        raise AudioError("its header has no length, as when it was written to a pipe; convert it again, to a file")
     if (seconds := sound.frames / sound.samplerate) > MAX_SECONDS:
         raise AudioError(f"{seconds:.0f} s long; a request's recording has {MAX_SECONDS:.0f} s at most, cut the turn out of the call")
     if sound.frames * sound.channels > MAX_SAMPLES:
@@ -114,7 +114,7 @@ def _check_samples(samples: np.ndarray, rate: int) -> None:
     if len(samples) < MIN_SECONDS * rate:
         raise AudioError(f"{len(samples)} samples are less than {MIN_SECONDS} s; leave the turn's audio out")
     if not np.isfinite(samples).all():
-        raise AudioError("holds samples that are not finite numbers; convert it again, to 16-bit wav")
+        raise AudioError("some samples are not finite numbers; convert it again, to 16-bit wav")
     if np.ptp(samples.mean(axis=1)) == 0:
         raise AudioError("silent: every sample is the same; was the microphone off? Leave the turn's audio out")
     if (share := float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())) > CLIPPED:  # the mean of channels would hide it
@@ -150,7 +150,7 @@ class PublishedExtractor:
         name = str(settings.get("feature_extractor_type"))
         kind: Any = feature_extractor_class_from_name(name)
         if not (isinstance(kind, type) and issubclass(kind, SequenceFeatureExtractor)):
-            raise ValueError(f"preprocessor_config.json: feature_extractor_type {name!r} is none for audio that transformers knows")
+            raise ValueError(f"preprocessor_config.json: feature_extractor_type {name!r} is none for audio in transformers")
         made: Any = kind.from_dict(dict(settings))
         self._extract = made
         self.rate = int(made.sampling_rate)
@@ -172,7 +172,7 @@ class Recording(NamedTuple):
 
 
 class Recordings:
-    """Dialogues -> the frames of their recordings; remembers them when told to, in 16 bits. `unusable` counts files that were refused."""
+    """Dialogues -> the frames of their recordings. `keep` holds them in memory, in 16 bits. `unusable` counts files that were refused."""
 
     def __init__(self, extractor: Extractor, kept_bytes: int = KEPT_BYTES) -> None:
         self._extractor, self._room = extractor, kept_bytes
@@ -185,7 +185,7 @@ class Recordings:
         return len(self._unusable)
 
     def keep(self, dialogues: Sequence[Dialogue]) -> None:
-        """Reads recordings once and for all, as many as memory is allowed for."""
+        """Reads recordings and keeps their frames, up to `kept_bytes`; the others are read each time."""
         from tqdm import tqdm
 
         wanted = {turn.audio: (dialogue.id, t) for dialogue in dialogues for t, turn in enumerate(dialogue.turns) if turn.audio}
@@ -202,7 +202,7 @@ class Recordings:
             log.warning("%d recordings could not be used; their turns are read without audio", self.unusable)
 
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Recording]:
-        """Those that can be used, shortest first."""
+        """The recordings that can be used, shortest first."""
         turns = [(dialogue.id, t, turn.audio) for dialogue in dialogues for t, turn in enumerate(dialogue.turns)]
         found = ((row, self._frames(uri, name, t)) for row, (name, t, uri) in enumerate(turns) if uri)
         return sorted((Recording(row, frames) for row, frames in found if frames is not None), key=lambda one: len(one.frames))

@@ -1,9 +1,9 @@
-"""Dialogues -> one packed batch: texts are tokenised, equal texts merged, equal lengths put side by side, targets asked for.
+"""Dialogues -> one packed batch: texts are tokenised, equal texts merged, texts of equal length grouped, annotations encoded as targets.
 
 The shape legend of the whole library:
     B dialogues   T turns of all dialogues, one after another   U = 2 T utterances (2 t the request of turn t, 2 t + 1 its response)
     N distinct texts   L tokens of the distinct texts   M tokens of all utterances that have a text   D width   K classes
-Nothing is padded: every tensor is flat, and `groups` says how it falls into sequences of equal length.
+Nothing is padded: every tensor is flat, and its groups give the sequences of equal length that it consists of.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Audio(NamedTuple):
 
 
 EncodeTarget = Callable[[Dialogue, Sequence[Encoding | None]], np.ndarray]
-"""Targets, a row a turn or a token of an utterance: class numbers (not labelled: IGNORE) or distributions [.., K] (not labelled: NaN)."""
+"""A row of targets for each turn or token: class numbers (IGNORE: not labelled) or distributions [.., K] (NaN: not labelled)."""
 
 
 def group_equal(lengths: Iterable[int]) -> tuple[Group, ...]:
@@ -82,14 +82,14 @@ def chunks(groups: Sequence[Group], budget: int) -> Iterator[tuple[Group, ...]]:
 class Batch:
     """What the model reads. Dialogues are ordered by their number of turns, distinct texts by their number of tokens."""
 
-    dialogues: tuple[Dialogue, ...]  # [B]: ids, texts and annotations travel along
-    encodings: tuple[tuple[Encoding | None, ...], ...]  # [B] of the tokens of each side
+    dialogues: tuple[Dialogue, ...]  # [B]
+    encodings: tuple[tuple[Encoding | None, ...], ...]  # [B] of the tokens of each utterance
     texts: tuple[str, ...]  # [N], those that have tokens
     ids: Int[Tensor, " L"]
     groups: tuple[Group, ...]  # of the L tokens
     turns: tuple[Group, ...]  # of the T turns: dialogues of equal length
-    utterances: Int[Tensor, " U"]  # the text of each side; N: none
-    token: Int[Tensor, " M"]  # per token of an utterance: its place among the L tokens
+    utterances: Int[Tensor, " U"]  # the text of each utterance; N: none
+    token: Int[Tensor, " M"]  # per token of an utterance: its index among the L tokens
     token_utterance: Int[Tensor, " M"]  # per token of an utterance: the utterance
     categorical: Int[Tensor, "T C"]
     numerical: Float[Tensor, "T F"]  # NaN: missing
@@ -119,7 +119,7 @@ class Batch:
 
 
 class TextEncoder:
-    """Text -> token ids and spans, cut at `max_tokens`; remembers what it has seen when told to keep it."""
+    """Text -> token ids and offsets, cut at `max_tokens`. `keep` holds the tokens of texts in memory."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
@@ -129,7 +129,7 @@ class TextEncoder:
         self._read = CHARACTERS * max_tokens
 
     def keep(self, texts: Iterable[str], piece: int = 10_000) -> None:
-        """Tokenises texts once and for all."""
+        """Tokenises texts and keeps their tokens."""
         new = sorted({text for text in texts if text not in self._kept})
         for start in range(0, len(new), piece):
             self._kept.update(self._encode(new[start : start + piece]))
@@ -166,17 +166,17 @@ class Collator:
 
     def __call__(self, dialogues: Sequence[Dialogue]) -> Batch:
         dialogues = sorted(dialogues, key=lambda dialogue: len(dialogue.turns))
-        words = [[turn.text(part) for turn in dialogue.turns for part in PARTS] for dialogue in dialogues]
+        texts = [[turn.text(part) for turn in dialogue.turns for part in PARTS] for dialogue in dialogues]
         tokens = self.texts(
-            list(dict.fromkeys(text for utterances in words for text in utterances if text is not None)) or [""]
+            list(dict.fromkeys(text for utterances in texts for text in utterances if text is not None)) or [""]
         )  # never no text
         order = sorted((text for text in tokens if len(tokens[text].ids)), key=lambda text: len(tokens[text].ids))  # shortest first
-        place = {text: n for n, text in enumerate(order)}
+        index = {text: n for n, text in enumerate(order)}
         ids = [tokens[text].ids for text in order] or [np.zeros(1, np.int32)]  # never no token; this one is of no utterance
         starts = np.cumsum([0, *map(len, ids)])
-        utterances = [place.get(text, len(ids)) if text is not None else len(ids) for row in words for text in row]
+        utterances = [index.get(text, len(ids)) if text is not None else len(ids) for row in texts for text in row]
         present = [(s, n) for s, n in enumerate(utterances) if n < len(ids)]
-        encodings = tuple(tuple(None if text is None else tokens[text] for text in row) for row in words)
+        encodings = tuple(tuple(None if text is None else tokens[text] for text in row) for row in texts)
         return Batch(
             dialogues=tuple(dialogues),
             encodings=encodings,
@@ -199,7 +199,7 @@ class Collator:
 
 
 def _audio(recordings: Sequence[Recording]) -> Audio | None:
-    """Recordings, shortest first, side by side."""
+    """Recordings, shortest first, as one tensor."""
     if not recordings:
         return None
     frames = torch.from_numpy(np.concatenate([one.frames for one in recordings]).astype(np.float32))

@@ -1,7 +1,7 @@
-"""What was logged beside the words: categorical and numerical features of a turn, with vocabularies and statistics of the training data.
+"""What was logged with the words: categorical and numerical features of a turn, with vocabularies and statistics of the training data.
 
-A value may be missing (not logged) or, for categories, unseen in training; the two are told apart and both are legal everywhere.
-Device type, device state, locale, time of day, recogniser confidence are names to it. Some numbers need no log: DERIVED computes them.
+A value may be missing (not logged); a category may be unseen in training. The two are distinct, and both are legal everywhere. Any name is
+accepted (device type, locale, recogniser confidence, ...). DERIVED computes some numbers that need no log.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class FeatureSpace:
 
     def encode_numerical(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Standardised values [T, F]; NaN where missing."""
-        places = [(dialogue, t) for dialogue in dialogues for t in range(len(dialogue.turns))]
-        rows = [[_standard(number(*place, name), *shape) for name, shape in self.numerical.items()] for place in places]
+        turns = [(dialogue, t) for dialogue in dialogues for t in range(len(dialogue.turns))]
+        rows = [[_standard(number(*turn, name), *shape) for name, shape in self.numerical.items()] for turn in turns]
         return np.array(rows, np.float32).reshape(len(rows), len(self.numerical))
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,9 +90,9 @@ def _standard(value: float | None, mean: float, deviation: float) -> float:
 
 @dataclass(frozen=True)
 class Features:
-    """The features to read, by name; `fit` learns their vocabularies and statistics. A name that the data never holds is left out.
+    """The features to read, by name; `fit` learns their vocabularies and statistics. A name that never occurs in the data is left out.
 
-    `response`: those of them that tell of the response, or of what was done for it; `response_tokens` always does.
+    `response`: those of them that are known with the response alone; `response_tokens` always is.
     """
 
     categorical: Sequence[str] = ()
@@ -132,5 +132,7 @@ def _statistics(name: str, values: Sequence[float]) -> tuple[float, float]:
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = float(np.mean(values)), float(np.std(values))
     if not np.isfinite([mean, deviation]).all():
-        raise ValueError(f"features.numerical: {name} has values as large as {max(map(abs, values)):.3g}; mend them or leave the name out")
+        raise ValueError(
+            f"features.numerical: {name} has values as large as {max(map(abs, values)):.3g}; correct them or leave the name out"
+        )
     return mean, deviation if deviation > 1e-9 * max(1.0, abs(mean)) else 1.0

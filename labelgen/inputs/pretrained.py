@@ -1,4 +1,4 @@
-"""A pretrained encoder's files: architecture, tokenizer and weights, by name, folder or installed package. Runs no code of theirs."""
+"""A pretrained encoder's files: architecture, tokenizer and weights, by name, folder or installed package. None of its code runs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_pretrained_audio(name: str) -> PretrainedAudio:
     folder = _folder(name, ("preprocessor_config.json",), "preprocessor_config.json", "audio@encoder.audio=small, which needs none")
     _refuse_without_weights(name, folder)
     if not (folder / "preprocessor_config.json").exists():
-        raise ValueError(f"{name}: no preprocessor_config.json in {folder}; it says how a wave becomes what the audio encoder reads")
+        raise ValueError(f"{name}: no preprocessor_config.json in {folder}; it describes how the audio encoder's input is made from a wave")
     config, extractor = (json.loads((folder / f"{file}.json").read_text("utf-8")) for file in ("config", "preprocessor_config"))
     return PretrainedAudio(folder, config, extractor)
 
@@ -117,18 +117,18 @@ def known_config(config: Mapping[str, Any], inputs: Collection[str]) -> Any:
     """
     from transformers import AutoConfig  # seconds to import
 
-    if told := _fetched(config):
-        raise ValueError(f"the architecture holds {told}: a further model, which would be fetched from the hub; name an encoder without")
+    if setting := _fetched(config):
+        raise ValueError(f"the architecture has {setting}, a further model that would be fetched from the hub; name an encoder without one")
     kind = config["model_type"]
     if (reads := _main_input(kind)) not in inputs:
         raise ValueError(
-            f"model_type {kind!r} reads {reads or 'nothing that transformers knows'}; name one that reads {' or '.join(inputs)}"
+            f"model_type {kind!r} reads {reads or 'no input known to transformers'}; name one that reads {' or '.join(inputs)}"
         )
     return AutoConfig.for_model(kind, **{key: value for key, value in without_attention(config).items() if key != "model_type"})
 
 
 def _main_input(kind: str) -> str | None:
-    """What the model of an architecture reads (`input_ids`, ...); None: transformers knows no such model."""
+    """The main input of an architecture (`input_ids`, ...); None where transformers has no such model."""
     from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
     model = MODEL_MAPPING.get(CONFIG_MAPPING[kind], None) if kind in CONFIG_MAPPING else None
@@ -149,11 +149,11 @@ def _fetched(config: Any, inner: bool = False) -> str | None:
                 return f"{key}={value!r} within it"
         config = list(config.values())
     parts = config if isinstance(config, list | tuple) else ()
-    return next((told for part in parts if (told := _fetched(part, True))), None)
+    return next((found for part in parts if (found := _fetched(part, True))), None)
 
 
 def byte_tokenizer() -> str:
-    """A tokenizer of the 256 bytes between <s> and </s>, for encoders without a vocabulary: knows every text, learns nothing."""
+    """A tokenizer of the 256 bytes between <s> and </s>, for encoders without a vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

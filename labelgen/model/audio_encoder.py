@@ -1,4 +1,4 @@
-"""Frames of recordings -> a vector for each: a small encoder of our own, that learns from scratch, or any published one."""
+"""Frames of recordings -> a vector for each: a small encoder that learns from scratch, or any published one. Neither has dropout."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SmallAudioEncoder(nn.Module):
 
 
 class PretrainedAudioEncoder(nn.Module):
-    """Any audio encoder that transformers knows (Whisper's encoder, wav2vec 2, HuBERT, ...), on groups of equal length; its mean state."""
+    """Any audio encoder of transformers (Whisper's encoder, wav2vec 2, HuBERT, ...), on groups of equal length; its mean state."""
 
     def __init__(self, config: Mapping[str, Any], extractor: Mapping[str, Any], folder: str | None = None) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class PretrainedAudioEncoder(nn.Module):
         self.model = _model(self.config, folder)
         for name, parameter in self.model.named_parameters():
             if "masked_spec_embed" in name or "pooler" in name:
-                parameter.requires_grad_(False)  # nothing reads it; distributed training waits for every gradient
+                parameter.requires_grad_(False)  # no output depends on it, and distributed training waits for every gradient
         self.width = int(self.model.config.hidden_size)
 
     @property
@@ -97,19 +97,19 @@ class PretrainedAudioEncoder(nn.Module):
 
 
 def _model(config: Mapping[str, Any], folder: str | None) -> Any:
-    """The encoder of an architecture, with the weights in the folder, else random ones. Safetensors only, and no code of theirs."""
+    """The encoder of an architecture, with the weights in the folder, else random ones. Reads safetensors only and runs no code."""
     from transformers import AutoModel
 
     left_out = ("auto_map", "dtype", "torch_dtype", "quantization_config")
     known = known_config({key: value for key, value in config.items() if key not in left_out}, AUDIO)
     for key, value in known.to_dict().items():
         if isinstance(value, float) and "drop" in key:
-            setattr(known, key, 0.0)  # a recording's vector is the same each time, as a text's is
+            setattr(known, key, 0.0)  # recordings have no dropout
     if hasattr(known, "apply_spec_augment"):
         known.apply_spec_augment = False
     try:
         model = _load(AutoModel, known, folder, "sdpa")
-    except ValueError:  # it has none
+    except ValueError:  # this architecture has no such attention
         model = _load(AutoModel, known, folder, "eager")
     return model.get_encoder() if known.is_encoder_decoder else model
 
@@ -117,7 +117,7 @@ def _model(config: Mapping[str, Any], folder: str | None) -> Any:
 def _load(kind: Any, known: Any, folder: str | None, attention: str) -> Any:
     if folder is None:
         return kind.from_config(known, trust_remote_code=False, attn_implementation=attention)
-    model, told = kind.from_pretrained(
+    model, loading = kind.from_pretrained(
         folder,
         config=known,
         attn_implementation=attention,
@@ -127,14 +127,14 @@ def _load(kind: Any, known: Any, folder: str | None, attention: str) -> Any:
         dtype=torch.float32,
         output_loading_info=True,
     )
-    missing = sorted(key for key in told["missing_keys"] if "masked_spec_embed" not in key and "pooler" not in key)
+    missing = sorted(key for key in loading["missing_keys"] if "masked_spec_embed" not in key and "pooler" not in key)
     if missing:
         raise ValueError(f"{folder}: the checkpoint lacks {missing[:3]}; is it of this architecture ({known.model_type})?")
     return model
 
 
 class AudioEncoder(nn.Module):
-    """Recordings -> vectors of the dialogue's width D. Starts without a say: the last layer is zero."""
+    """Recordings -> vectors of the dialogue's width D. They start at zero, because the last layer does."""
 
     def __init__(self, audio: str | SmallAudioConfig | Mapping[str, Any], width: int) -> None:
         """`audio`: a Hugging Face name or a folder, settings of the small encoder, or what `describe` gave."""

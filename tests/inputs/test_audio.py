@@ -1,4 +1,4 @@
-"""Recordings: what is usable becomes the same frames however it is stored; what is not is told, with dialogue, turn and file."""
+"""Recordings: what is usable becomes the same frames however it is stored; what is not is reported with dialogue, turn and file."""
 
 import errno
 import logging
@@ -150,12 +150,14 @@ UNUSABLE: dict[str, tuple[Callable[[Path], str], str]] = {
     "low rate": (lambda path: write(path / "a.wav", tone(), 100), "rate of 100 Hz"),
     "high rate": (lambda path: write(path / "a.wav", tone(), 1_000_000), "rate of 1000000 Hz"),
     "an hour": (lambda path: an_hour(path / "a.wav"), "3600 s long"),
-    "without length": (lambda path: without_length(path / "a.flac"), "does not tell its length"),
+    "without length": (lambda path: without_length(path / "a.flac"), "its header has no length"),
 }
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_what_cannot_be_used_is_told_once_and_the_turn_goes_on(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_used_is_reported_once_and_the_turn_is_read_without(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make, problem = UNUSABLE[kind]
     bad, good = make(tmp_path), write(tmp_path / "good.wav", tone())
     with pytest.raises(AudioError, match=problem):
@@ -164,9 +166,9 @@ def test_what_cannot_be_used_is_told_once_and_the_turn_goes_on(kind: str, tmp_pa
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert [one.turn for one in recordings([dialogue(None, bad, good)])] == [2]
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "'call 7', turn 1" in told
-    assert bad in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "'call 7', turn 1" in message
+    assert bad in message
     assert recordings.unusable == 1
 
 
@@ -244,18 +246,18 @@ def test_padding_is_silence_up_to_a_step() -> None:
         assert len(LogMel()(found)) % 32 == 0
 
 
-def test_kept_or_read_anew_frames_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_or_read_read_again_frames_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uris = [write(tmp_path / f"{k}.wav", tone(0.3 * k, pitch=100.0 * k)) for k in range(1, 6)]
     rows = [dialogue(uris[4], uris[0], None), dialogue(uris[2], uris[3], uris[1])]
-    anew = Recordings(LogMel())(rows)
-    assert [one.turn for one in anew] == [1, 5, 3, 4, 0]
-    assert [len(one.frames) for one in anew] == sorted(len(one.frames) for one in anew)
+    read_again = Recordings(LogMel())(rows)
+    assert [one.turn for one in read_again] == [1, 5, 3, 4, 0]
+    assert [len(one.frames) for one in read_again] == sorted(len(one.frames) for one in read_again)
     for room in (0, 60_000, 10_000_000):
         recordings = Recordings(LogMel(), kept_bytes=room)
         recordings.keep(rows)
         if room > 1_000_000:
             monkeypatch.setattr(audio_module, "read_wave", None)  # no file is opened again
-        for found, wanted in zip(recordings(rows), anew, strict=True):
+        for found, wanted in zip(recordings(rows), read_again, strict=True):
             assert found.turn == wanted.turn
             np.testing.assert_array_equal(found.frames, wanted.frames)
 

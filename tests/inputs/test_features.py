@@ -27,7 +27,7 @@ def test_a_name_that_the_data_never_holds_is_left_out() -> None:
     assert list(SPACE.numerical) == ["confidence"]
 
 
-def test_missing_rare_and_unseen_are_told_apart() -> None:
+def test_missing_rare_and_unseen_are_distinct() -> None:
     found = SPACE.encode_categorical(talk([*turns(("car", None), ("tv", None), ("watch", None), ("boat", None), (None, None)), Turn()]))
     assert found[:, 0].tolist() == [FIRST, FIRST + 1, UNSEEN, UNSEEN, MISSING, MISSING]
 
@@ -73,9 +73,9 @@ def test_shapes_hold_without_features() -> None:
 
 
 def test_plain_values_rebuild_it() -> None:
-    told = SPACE.as_dict()
-    again = FeatureSpace(told["categorical"], {name: tuple(shape) for name, shape in told["numerical"].items()})
-    assert again.as_dict() == told
+    plain = SPACE.as_dict()
+    again = FeatureSpace(plain["categorical"], {name: tuple(shape) for name, shape in plain["numerical"].items()})
+    assert again.as_dict() == plain
     assert (again.encode_categorical(TRAINED) == SPACE.encode_categorical(TRAINED)).all()
 
 

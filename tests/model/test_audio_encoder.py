@@ -118,7 +118,7 @@ def test_a_turn_without_audio_is_as_if_there_were_no_branch(
     batch = listen(dialogues)
     assert batch.audio is None
     assert torch.equal(heard(batch).utterances, deaf(collate(dialogues)).utterances)
-    mixed = [*spoken[:3], *dialogues[3:]]  # beside dialogues with audio, too
+    mixed = [*spoken[:3], *dialogues[3:]]  # in a batch with dialogues that have audio, too
     found, wanted = utterances(heard, listen(mixed)), utterances(deaf, collate(mixed))
     for dialogue in mixed[3:]:
         assert torch.equal(found[dialogue.id], wanted[dialogue.id])
@@ -234,7 +234,7 @@ def test_a_published_encoder_learns_at_the_encoders_rate(
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
 
-def test_missing_files_and_weights_are_told_of(published: tuple[nn.Module, Path]) -> None:
+def test_missing_files_and_weights_are_named(published: tuple[nn.Module, Path]) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = published[1]
@@ -268,15 +268,15 @@ def check_export(
     batch = collate(rows)
     with torch.no_grad():
         wanted = dict(zip((d.id for d in batch.dialogues), labeler.network.predict(labeler.network(batch), batch, ""), strict=True))
-    silent = {d.id: said["defect"].probabilities for d, said in annotator.predict(without_audio(rows))}
-    for dialogue, said in annotator.predict(rows):
-        np.testing.assert_allclose(said["defect"].probabilities, wanted[dialogue.id]["defect"].probabilities, atol=1e-5)
-    assert any(np.abs(said["defect"].probabilities - silent[d.id]).max() > 1e-4 for d, said in annotator.predict(rows))
-    told = json.loads((to / "export" / "config.json").read_text("utf-8"))
-    assert told["encoder"]["audio"] == encoder.describe()["audio"]
+    silent = {d.id: predictions["defect"].probabilities for d, predictions in annotator.predict(without_audio(rows))}
+    for dialogue, predictions in annotator.predict(rows):
+        np.testing.assert_allclose(predictions["defect"].probabilities, wanted[dialogue.id]["defect"].probabilities, atol=1e-5)
+    assert any(np.abs(predictions["defect"].probabilities - silent[d.id]).max() > 1e-4 for d, predictions in annotator.predict(rows))
+    config = json.loads((to / "export" / "config.json").read_text("utf-8"))
+    assert config["encoder"]["audio"] == encoder.describe()["audio"]
     assert "with the recordings of requests" in (to / "export" / "README.md").read_text("utf-8")
-    told["encoder"]["audio"] = "a/name"
-    (to / "export" / "config.json").write_text(json.dumps(told))
+    config["encoder"]["audio"] = "a/name"
+    (to / "export" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="were changed since"):
         labelgen.load(to / "export")
 

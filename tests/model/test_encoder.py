@@ -155,11 +155,11 @@ def test_a_config_names_no_further_model(changed: dict[str, Any], monkeypatch: p
     monkeypatch.setattr(transformers.AutoConfig, "for_model", None)
     with pytest.raises(ValueError, match=r"would be fetched from the hub; name an encoder without|; name one that reads input_ids"):
         TurnEncoder({**config, **changed}, 0)
-    told = r"would be fetched from the hub; name an encoder without|; name one that reads input_features or input_values"
+    message = r"would be fetched from the hub; name an encoder without|; name one that reads input_features or input_values"
     if changed != {"model_type": "wav2vec2"}:
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             AudioEncoder({"config": {"model_type": "wav2vec2", **changed}, "extractor": {}}, 8)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         AudioEncoder({"config": config, "extractor": {}}, 8)
 
 
@@ -181,7 +181,7 @@ def test_a_tokenizer_larger_than_the_word_table_is_refused(
         make_encoder(backbone={**config, "vocab_size": 258})
 
 
-def test_weights_in_several_files_are_told_of(tmp_path: Path) -> None:
+def test_weights_in_several_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(ValueError, match=r"several files; merge them into one model\.safetensors"):
         read_pretrained(str(tmp_path))

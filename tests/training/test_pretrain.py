@@ -36,8 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*treespec:FutureWarning")  # Li
 
 def talk(name: str, turns: int = 8, domain: str | None = None) -> Dialogue:
     """Every response is its own, but for the last, which every dialogue has."""
-    said = [Turn(request=f"{name} asks {t}", response=f"{domain} {name} {t}", intent=domain and f"{domain}/Ask") for t in range(turns)]
-    return Dialogue(id=name, turns=[*said, Turn(request="thanks", response=COMMON), Turn(request="hello?")])
+    turns_of = [Turn(request=f"{name} asks {t}", response=f"{domain} {name} {t}", intent=domain and f"{domain}/Ask") for t in range(turns)]
+    return Dialogue(id=name, turns=[*turns_of, Turn(request="thanks", response=COMMON), Turn(request="hello?")])
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +151,14 @@ def test_targets_say_what_was_done(corpus: list[Dialogue]) -> None:
         changed = np.array([new.response != old.response for new, old in zip(record.turns, dialogue.turns, strict=True)])
         assert ((swap == 1) == changed).all()
         assert not ((mask == 1) & changed).any()
-        assert (swap[mask == 1] == IGNORE).all()  # what cannot be seen cannot be told
+        assert (swap[mask == 1] == IGNORE).all()  # what is hidden is no target
         assert (swap[8:] == IGNORE).all()
         assert (mask[8:] == IGNORE).all()
         assert (mask[:8] != IGNORE).all()
         masks, turns = masks + (mask == 1).sum(), turns + (~changed[:8]).sum()
     assert abs(masks - 0.4 * turns) <= 4 * (0.24 * turns) ** 0.5
     assert examples(corpus[0], 2) == examples(corpus[0], 2)
-    assert len({examples(corpus[0], epoch).model_dump_json() for epoch in range(5)}) == 5  # drawn anew each epoch
+    assert len({examples(corpus[0], epoch).model_dump_json() for epoch in range(5)}) == 5  # drawn again each epoch
 
 
 def test_epochs_resume_at_any_batch(corpus: list[Dialogue]) -> None:
