@@ -1,4 +1,4 @@
-"""Where the configuration is, and the one place that turns it into objects. `labelgen VERB key=value ...` is `main`."""
+"""Where the configuration is, and the one place that builds objects from it. `labelgen VERB key=value ...` calls `main`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def verbs() -> dict[str, str]:
-    """The verbs, which are the primary configs, with their first line."""
+    """The verbs (the primary configs) with their first comments."""
     return {file.stem: file.read_text("utf-8").splitlines()[0].lstrip("# ") for file in sorted(CONF.glob("*.yaml"))}
 
 
 def explain(verb: str) -> str:
-    """What a verb takes: its keys with their comments, and the options of its groups with the first line of each."""
+    """The help of a verb: its keys with their comments, and the options of its groups with their first comments."""
     text = (CONF / f"{verb}.yaml").read_text("utf-8").partition("\ncall:")[0]
     title, _, body = text.partition("\ndefaults:\n")
     keys = [line for line in body.splitlines() if not line.startswith("  - ")]
@@ -38,9 +38,10 @@ def explain(verb: str) -> str:
     for group, options in chosen.items():
         lines += ["", f"{group}=... (conf/{group}/)"]
         for file in sorted((CONF / group).glob("*.yaml")):
-            told = [line.lstrip("# ") for line in file.read_text("utf-8").splitlines() if line.startswith("#") and "@package" not in line]
-            lines.append(f"  {file.stem:22}{'*' if file.stem in options else ' '} {told[0] if told else ''}".rstrip())
-    last = f"* is taken where none is named. `labelgen {verb} ... --cfg job` prints the settings that result; conf/ is {CONF}"
+            comments = [line.lstrip("# ") for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
+            first = next((comment for comment in comments if "@package" not in comment), "")
+            lines.append(f"  {file.stem:22}{'*' if file.stem in options else ' '} {first}".rstrip())
+    last = f"* is the default. `labelgen {verb} ... --cfg job` prints the resulting settings; conf/ is {CONF}"
     return "\n".join([*lines, "", last])
 
 
@@ -53,9 +54,9 @@ def load_config(name: str, *overrides: str) -> DictConfig:
 
 
 def run(config: DictConfig) -> Any:
-    """Resolves a config, keeps it as OUTPUT/config.yaml where the verb has an output folder, builds its `call` and returns the result.
+    """Resolves a config, writes it to OUTPUT/config.yaml if the verb keeps one, builds its `call` and returns the result.
 
-    A call that is refused leaves the config.yaml of the run that the folder holds.
+    A call that is refused (ValueError) leaves the config.yaml of the run that is in the folder.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -113,12 +114,12 @@ def main() -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
     except KeyboardInterrupt:
-        print("labelgen: stopped; files already written are whole", file=sys.stderr)
+        print("labelgen: interrupted; files already written are whole", file=sys.stderr)
         sys.exit(130)
 
 
 def _job(config: DictConfig) -> float | None:
-    """One job of the command line. Errors that a user can mend are told in a line; a failed job of a sweep does not end the sweep."""
+    """One job of the command line. Errors that a user can fix are reported in a line; a failed job of a sweep does not end the sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import InstantiationException
     from hydra.types import RunMode
@@ -137,13 +138,13 @@ def _job(config: DictConfig) -> float | None:
     except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         if sweep:
-            log.exception("the job failed; the sweep goes on with objective %s", WORST)
+            log.exception("the job failed; the sweep continues with objective %s", WORST)
             Path(settings.runtime.output_dir, "failed.txt").write_text(f"{type(cause).__name__}: {cause}\n", "utf-8")
             return WORST
         if isinstance(cause, MissingMandatoryValue):
             sys.exit(f"labelgen: {cause.full_key} is needed; give {cause.full_key}=...")
-        mendable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
-        if mendable and not os.environ.get("HYDRA_FULL_ERROR"):
+        fixable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
+        if fixable and not os.environ.get("HYDRA_FULL_ERROR"):
             sys.exit(printable(f"labelgen: {cause}"))
         raise
     if status := getattr(result, "exit_status", 0):

@@ -119,16 +119,16 @@ def test_the_check_finds_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("verb", verbs())
-def test_help_tells_every_key_and_option(verb: str) -> None:
-    told = explain(verb)
+def test_help_lists_every_key_and_option(verb: str) -> None:
+    printed = explain(verb)
     config = compose(verb)
     groups = {file.parent.name for file in CONF.glob("*/*.yaml")}
-    assert not [key for key in config.keys() - {"call"} - groups if f"{key}:" not in told and f"{key}." not in told]
-    named = {group for group in groups if f"\n{group}=" in told}
+    assert not [key for key in config.keys() - {"call"} - groups if f"{key}:" not in printed and f"{key}." not in printed]
+    named = {group for group in groups if f"\n{group}=" in printed}
     assert verb in {"export", "schema"} or named, "most verbs have a group"
     for group in named:
-        assert all(f"  {file.stem}" in told for file in (CONF / group).glob("*.yaml")), group
-    assert "call:" not in told
+        assert all(f"  {file.stem}" in printed for file in (CONF / group).glob("*.yaml")), group
+    assert "call:" not in printed
 
 
 @pytest.mark.parametrize("verb", verbs())
@@ -186,7 +186,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     run(load_config("train", *ONE_BATCH, f"output={folder}/run"))
     run(load_config("export", f"checkpoint={folder}/run", f"output={folder}/export"))
-    files.write((said.content() for said in Simulated(num_dialogues=3, seed=1, split="test").read()), folder / "logs.jsonl")
+    files.write((dialogue.content() for dialogue in Simulated(num_dialogues=3, seed=1, split="test").read()), folder / "logs.jsonl")
     return folder
 
 
@@ -200,7 +200,7 @@ def test_a_verb_runs(verb: str, made: Path, tmp_path: Path) -> None:
 
 def test_evaluation_writes_what_it_promises(made: Path, tmp_path: Path) -> None:
     run(load_config("evaluate", f"export={made}/export", "corpus.num_dialogues=4", f"output={tmp_path}"))
-    told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    written = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
     expected = {
         "goal_segmentation": ["boundary_f1", "pk", "window_diff"],
         "goal_evaluation": ["failure_f1", "failure_f1_by_last_turn", "failure_ap_given_goals"],
@@ -208,8 +208,8 @@ def test_evaluation_writes_what_it_promises(made: Path, tmp_path: Path) -> None:
         "slot": ["span_f1", "value_f1"],
         "defect": ["f1", "ap"],
     }
-    assert {f"{task}/{name}" for task, names in expected.items() for name in names} <= told["metrics"].keys()
-    assert all({"value", "low", "high", "count", "positives"} <= figure.keys() for figure in told["metrics"].values())
+    assert {f"{task}/{name}" for task, names in expected.items() for name in names} <= written["metrics"].keys()
+    assert all({"value", "low", "high", "count", "positives"} <= figure.keys() for figure in written["metrics"].values())
 
 
 OPTIONS = [file for group in ("optimizer", "features") for file in sorted((CONF / group).glob("*.yaml"))]

@@ -59,8 +59,8 @@ class Labeler(Learner):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         predictions = self.network.predict(self.network(batch), batch, "validation")
-        for dialogue, said in zip(batch.dialogues, predictions, strict=True):
-            for name, prediction in said.items():
+        for dialogue, predicted in zip(batch.dialogues, predictions, strict=True):
+            for name, prediction in predicted.items():
                 for figure in self.figures[name].values():
                     figure.observe(dialogue, prediction)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +25,7 @@ from labelgen.model.losses import Loss
 from labelgen.training.callbacks import relocate
 from labelgen.training.schedule import Schedule
 
+log = logging.getLogger(__name__)
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
 
@@ -103,6 +105,13 @@ class Learner(pl.LightningModule):
             rate = max(group["lr"] for group in optimizer.param_groups)
             for logger in self.loggers:
                 logger.log_metrics({"epoch": self.current_epoch, "lr": rate, **losses}, step=self.global_step)
+
+    def on_validation_end(self) -> None:
+        """Logs a line."""
+        metrics = self.trainer.callback_metrics
+        if {"valid/score", "train/loss"} <= metrics.keys():
+            numbers = self.current_epoch, self.global_step, metrics["train/loss"], metrics["valid/score"]
+            log.info("epoch %d, step %d: train/loss %.4f, valid/score %.4f", *numbers)
 
     def mean(self, loss: Loss) -> Tensor:
         """The mean over the labelled items of the global batch, scaled so that averaging gradients over ranks keeps it."""

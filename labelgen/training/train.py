@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -100,6 +101,8 @@ def _build(
             "trainer.accumulate_grad_batches: the mean over the labelled items of several batches is not the mean of their means; "
             "use larger batches (data.batch_tokens)"
         )
+    if (bar := fitter.progress_bar_callback) is not None and not sys.stderr.isatty():
+        bar.disable()  # it would flood a log file; the validations are logged
     return fitter
 
 

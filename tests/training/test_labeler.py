@@ -141,10 +141,10 @@ def test_the_score_of_every_task_is_one_of_its_figures(name: str, tasks: dict[st
 
 
 def test_the_description_is_plain_and_whole(labeler: Labeler) -> None:
-    told = labeler.describe()
-    assert json.loads(json.dumps(told)) == told
-    assert list(told["tasks"]) == list(labeler.network.tasks)
-    for name, spec in told["tasks"].items():
+    description = labeler.describe()
+    assert json.loads(json.dumps(description)) == description
+    assert list(description["tasks"]) == list(labeler.network.tasks)
+    for name, spec in description["tasks"].items():
         task = labeler.network.tasks[name]
         assert type(task)(weight=spec["weight"]).with_labels(spec["labels"]) == task
 
@@ -172,7 +172,7 @@ def test_rates_fall_towards_the_embeddings(make_encoder: Callable[..., Encoder],
     assert {id(p) for group in parts for p in group["params"]} == {id(p) for p in frozen.parameters() if p.requires_grad}
 
 
-def test_a_checkpoint_tells_of_itself(labeler: Labeler, tmp_path: Path) -> None:
+def test_a_checkpoint_holds_its_description(labeler: Labeler, tmp_path: Path) -> None:
     labeler.description = labeler.describe()
     checkpoint: dict[str, Any] = {}
     labeler.on_save_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""Training with the real configuration: the same command gives the same figures, a killed run goes on exactly, two processes make one."""
+"""Training with the real configuration: the same command gives the same figures, a killed run resumes exactly, two processes make one."""
 
 import csv
 import multiprocessing
@@ -96,9 +96,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_what_it_promises(whole: Path) -> None:
     assert {"config.yaml", "metrics.csv", "checkpoints"} <= {path.name for path in whole.iterdir()}
-    told = checkpoint(whole, "best")["labelgen"]
-    assert set(told["tasks"]) == {"goal_segmentation", "goal_evaluation", "intent", "slot", "defect"}
-    assert told["config"]["data"]["corpus"]["num_dialogues"] == 16
+    described = checkpoint(whole, "best")["labelgen"]
+    assert set(described["tasks"]) == {"goal_segmentation", "goal_evaluation", "intent", "slot", "defect"}
+    assert described["config"]["data"]["corpus"]["num_dialogues"] == 16
     assert checkpoint(whole)["global_step"] == len(with_loss(whole)) > 4
     assert len([row for row in rows(whole) if "valid/score" in row]) >= 2
 
@@ -130,6 +130,9 @@ def test_a_killed_run_resumes_as_if_it_had_not_been(whole: Path, tmp_path: Path,
     train(tmp_path)
     equal(whole, tmp_path)
     assert rows(tmp_path) == rows(whole)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    scores = [(float(row["valid/score"]), -int(row["step"])) for row in rows(tmp_path) if "valid/score" in row]
+    assert checkpoint(tmp_path, "best")["global_step"] == 1 - max(scores)[1]
 
 
 def test_the_best_checkpoint_stands_in_for_a_damaged_last_one(
@@ -330,7 +333,7 @@ def test_two_processes_make_the_steps_of_one(
     (one, start), (two, _) = results
     assert any(not torch.equal(value, start[key]) for key, value in one.items())
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=lambda told, key=key: f"{key}: {told}")
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
     logged = [[float(row["train/loss"]) for row in with_loss(tmp_path / str(devices))] for devices in (1, 2)]
     assert logged[0] == pytest.approx(logged[1], rel=1e-4)
     assert len(logged[0]) == 2
