@@ -11,6 +11,7 @@ from labelgen.simulation.noise import add_typo, misrecognise, transcribe
 from labelgen.simulation.realisation import Segment, join_segments, parse_template, realise
 from labelgen.simulation.splits import SPLITS, in_split
 from labelgen.simulation.templates import SLOT_QUESTIONS
+from labelgen.simulation.values import VALUES, sample_value
 
 CITY = Segment("São Paulo", "city", "São Paulo")
 
@@ -72,3 +73,10 @@ def test_a_typo_swaps_letters_outside_slots() -> None:
         assert typed.words != "fly to "
         assert sorted(typed.words) == sorted("fly to ")
     assert add_typo(request[1:], random.Random(0)) == request[1:]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_split_samples_its_own_values_alone(split: str) -> None:
+    rng = random.Random(0)
+    words = {sample_value("city", rng, split).words for _ in range(600)}
+    assert words == set(in_split(VALUES["city"], split)) < set(VALUES["city"])
