@@ -175,15 +175,23 @@ class Classification(Task):
         return {"accuracy": Figure(Accuracy(), self._compare), "macro_f1": Figure(MacroF1(self.labels), self._compare)}
 
     def _compare(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        return Compared([self.labels[k] for k in prediction.probabilities.argmax(1)], self.annotated(dialogue))
+        """What the labels say, as users get them: nothing of a turn without the utterance, which is an error where that is annotated."""
+        target = self.annotated(dialogue)
+        preds: list[str | None] = [None] * len(target)
+        for label in prediction.labels:
+            preds[0 if self.level == "dialogue" else label.turns[0]] = label.value
+        return Compared(preds, target)
 
     def _compare_rare(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         preds, target = self._compare(dialogue, prediction)
         return Compared([value == self.rare for value in preds], [None if value is None else value == self.rare for value in target])
 
     def _compare_scores(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        scores = prediction.probabilities[:, self.labels.index(str(self.rare))]
-        return Compared(scores.tolist(), self._compare_rare(dialogue, prediction).target)
+        """Turns without a label rank last."""
+        preds = self._compare(dialogue, prediction).preds
+        scores = prediction.probabilities[:, self.labels.index(str(self.rare))].tolist()
+        ranked = [0.0 if pred is None else score for pred, score in zip(preds, scores, strict=True)]
+        return Compared(ranked, self._compare_rare(dialogue, prediction).target)
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
         if self.level == "dialogue":

@@ -60,7 +60,7 @@ class Rated(Classification):
         return DISTANCES[self.distance](logits, batch.targets[self.name])
 
     def metrics(self) -> dict[str, Figure]:
-        """The correlation is that of P(satisfied) - P(dissatisfied) with the mean rating."""
+        """The correlation is that of P(satisfied) - P(dissatisfied), which labels do not hold, with the mean rating."""
         return {**super().metrics(), "correlation": Figure(Correlation(), self._compare_means)}
 
     def _compare_means(self, dialogue: Dialogue, prediction: Prediction) -> Compared:

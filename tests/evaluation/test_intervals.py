@@ -151,6 +151,15 @@ def test_the_interval_of_macro_f1_holds_its_figure_where_classes_are_rare() -> N
     assert np.quantile(metric.value(resamples), 0.025) > found.value, "what a bootstrap over the classes of each resample makes of it"
 
 
+def test_classes_that_are_never_found_keep_their_doubt() -> None:
+    metric = MacroF1(["a", "b"])
+    wrong = [metric.statistics(["a"], ["b"]) for _ in range(4)]
+    right = [metric.statistics(["a"], ["a"]) for _ in range(400)]
+    found = interval(metric, [*wrong, *right])
+    assert found.value == pytest.approx(0.5, abs=0.01)
+    assert limits(found)[1] - 0.5 > 0.2, "four of four may be wrong where a third is right"
+
+
 def test_classes_without_a_target_do_not_count_and_others_always_do() -> None:
     metric = MacroF1(["a", "b", "c"])
     each = [metric.statistics(*pair) for pair in ((["a"], ["a"]), (["a"], ["b"]), (["c"], ["a"]), (["b"], ["b"])) for _ in range(5)]

@@ -27,6 +27,6 @@ def test_several_acts_are_one_class_in_any_order() -> None:
 def test_acts_are_scored_and_labelled_at_requests() -> None:
     rows = np.array([[0.9, 0.1], [0.6, 0.4], [0.5, 0.5]])
     figure = TASK.metrics()["accuracy"]
-    figure.observe(DIALOGUE, Prediction([], rows))
+    figure.observe(DIALOGUE, Prediction([item.label(TASK.name, "test") for item in TASK.decode(rows, DIALOGUE, [], {})], rows))
     assert figure.metric.compute() == 0.5
     assert [(label.value, label.turns) for label in TASK.decode(rows, DIALOGUE, [], {})] == [("AFFIRM", [0]), ("AFFIRM", [1])]
