@@ -16,6 +16,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, reject_or_raise
+from labelgen.io.paths import plain_file
 
 __all__ = [
     "Corpus",
@@ -61,7 +62,7 @@ def path_of(corpus: Corpus) -> str | None:
 def read_rows(file: Path, remedy: str) -> list[Any]:
     """The list that a publisher's JSON file holds. ValueError, with the remedy: the file holds something else."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8-sig"))
+        rows = json.loads(plain_file(file).read_text(encoding="utf-8-sig"))
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise ValueError(f"{file}: not UTF-8 JSON ({error}); {remedy}") from None
     if not isinstance(rows, list):

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import convert_each
 from labelgen.dialogue import Dialogue, Reject
+from labelgen.io.paths import plain_file
 
 FILES = ("seq.in", "seq.out", "label")
 
@@ -73,7 +74,7 @@ def _requests(folder: Path) -> list[Request]:
 def _lines(file: Path) -> list[str]:
     """Splits at line feeds alone: words may hold other characters that `splitlines` takes for line ends."""
     try:
-        return file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return plain_file(file).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); get the file again") from None
 

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import convert_each
 from labelgen.dialogue import Dialogue, Reject
+from labelgen.io.paths import plain_file
 
 SEPARATOR = "\t<=>\t"
 WELCOME = "welcome message"
@@ -80,7 +81,7 @@ class DSTC2:
                 "and give the folder of its files as `root`, train, valid or test as `split`"
             )
         try:
-            text = file.read_text(encoding="utf-8")
+            text = plain_file(file).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); make the file again") from None
         yield from convert_each(sessions(text), convert, lambda session: f"dstc2:{self.split}/{session.number}", str(file), reject)

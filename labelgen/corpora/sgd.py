@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import Exchange, Raw, convert_each, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, reject_or_raise
+from labelgen.io.paths import plain_file
 
 NONE = "NONE"
 FAILURE = "NOTIFY_FAILURE"
@@ -102,14 +103,14 @@ def _schema(folder: Path) -> list[dict[str, Any]]:
     file = folder / "schema.json"
     if not file.is_file():
         raise ValueError(f"{file}: no such file; see github.com/google-research-datasets/dstc8-schema-guided-dialogue (CC BY-SA 4.0)")
-    schema: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    schema: list[dict[str, Any]] = json.loads(plain_file(file).read_text(encoding="utf-8"))
     return schema
 
 
 def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
     """The dialogues of a file. A file that does not hold a JSON list counts as one rejected record."""
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
+        rows = json.loads(plain_file(file).read_text(encoding="utf-8"))
         if isinstance(rows, list):
             return rows
         problem = f"a JSON {type(rows).__name__}, not a list of dialogues"

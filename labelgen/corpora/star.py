@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import Fold, Raw, convert_each, in_fold, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, reject_or_raise
+from labelgen.io.paths import plain_file
 
 MIN_UTTERANCES = 4  # of a dialogue
 UTTERANCE_ACTIONS = {"utter", "pick_suggestion"}
@@ -165,7 +166,7 @@ def _identity(identity: str, raw: Raw) -> str:
 def _load(file: Path, identity: str, reject: Reject | None) -> list[Any]:
     """The one row of a file. A file that is not JSON counts as a rejected record."""
     try:
-        return [json.loads(file.read_text(encoding="utf-8"))]
+        return [json.loads(plain_file(file).read_text(encoding="utf-8"))]
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         problem = f"not UTF-8 JSON ({error}); clone the repository again"
     reject_or_raise(RecordError(str(file), 0, identity, "file", problem), reject)

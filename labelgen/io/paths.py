@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from fsspec.core import split_protocol
 from fsspec.utils import glob_translate
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 RECORD_SUFFIXES = (".jsonl", ".parquet")  # the suffix names the format
 LOCAL_PROTOCOLS = ("", "file", "local")  # of this machine's own files
 REJECTED_SUFFIX = ".rejected.jsonl"
+AnyPath = TypeVar("AnyPath", Path, UPath)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -81,18 +83,19 @@ def list_files(path: str | os.PathLike[str], suffixes: Collection[str], remedy: 
     if wanted and (others := [file.name for file in candidates if file.suffix not in suffixes]):
         log.warning("%s: %d files are ignored, such as %s; %s", path, len(others), others[0], remedy)
     for file in wanted:
-        refuse_special(file)
+        plain_file(file)
     if not wanted:
         raise ValueError(f"{path}: the folder holds {' and '.join(f'no {suffix}' for suffix in suffixes)} file")
     return sorted(wanted, key=str)
 
 
-def refuse_special(file: Path | UPath) -> None:
-    """ValueError where a path names no plain file: reading a pipe, a socket or a device may never end."""
+def plain_file(file: AnyPath) -> AnyPath:
+    """The path. ValueError where it names a pipe, a socket or a device: reading it may never end."""
     with naming_errors(file):
         special = file.exists() and not file.is_file() and not file.is_dir()
     if special:
         raise ValueError(f"{file}: a pipe, a socket or a device; write what it gives to a file, and name that")
+    return file
 
 
 def _split_pattern(pattern: UPath) -> tuple[UPath, str]:

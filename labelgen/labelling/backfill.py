@@ -111,10 +111,7 @@ def backfill(
     the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE new dialogues. ValueError: nothing is
     usable, or the output is another model's.
     """
-    if not (isinstance(least_agreement, int | float) and 0 <= least_agreement <= 1):
-        raise ValueError(f"least_agreement={least_agreement!r}: give a number from 0 to 1")
-    if not (isinstance(shard_rows, int) and shard_rows > 0):
-        raise ValueError(f"shard_rows={shard_rows!r}: give the number of dialogues of an output file, 1 or more")
+    _check_settings(least_agreement, shard_rows)
     target = Output(output)
     files = _input_files(input, target.folder)
     export, output = str(local_path(export).absolute()), str(target.folder)  # workers may be started elsewhere
@@ -134,6 +131,13 @@ def backfill(
         raise ValueError(f"{input}: no usable dialogue; {reason}")
     _report(counts, target, annotator)
     return counts
+
+
+def _check_settings(least_agreement: float, shard_rows: int) -> None:
+    if not (isinstance(least_agreement, int | float) and 0 <= least_agreement <= 1):
+        raise ValueError(f"least_agreement={least_agreement!r}: give a number from 0 to 1")
+    if not (isinstance(shard_rows, int) and shard_rows > 0):
+        raise ValueError(f"shard_rows={shard_rows!r}: give the number of dialogues of an output file, 1 or more")
 
 
 def _input_files(input: str, output: UPath) -> list[UPath]:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from labelgen.dialogue import Dialogue, Turn
@@ -55,36 +56,53 @@ def export(checkpoint: str, output: str) -> None:
         raise ValueError(f"{checkpoint}: an older version (labelgen {version}) trained it; train it again with this version")
     prefix = "network."
     weights = {key.removeprefix(prefix): value.contiguous() for key, value in read["state_dict"].items() if key.startswith(prefix)}
-    folder = local_path(output)
     if broken := [key for key, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
         raise ValueError(f"{checkpoint}: {broken[0]} holds NaN or infinite weights; the run diverged, export an earlier checkpoint")
+    folder = local_path(output)
     aside, before = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "before"))
-    if before.exists() and not folder.exists():  # a killed run left it so
-        os.replace(before, folder)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    _clear_killed(folder, aside, before)
     try:
-        (aside / "tokenizer.json").write_text(description.pop("tokenizer"), "utf-8")
-        save_file(weights, aside / "model.safetensors")
-        shutil.copymode(aside / "tokenizer.json", aside / "model.safetensors")  # safetensors makes it readable for the owner alone
-        description["format"] = FORMAT
-        description["fingerprint"] = _fingerprint(aside, description)
-        (aside / "config.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
-        (aside / "README.md").write_text(model_card(description), "utf-8")
-        if folder.exists():
-            if not _may_be_replaced(folder):
-                raise ValueError(f"{folder} exists and is not an export; name another folder")
-            os.replace(folder, before)
-        try:
-            os.replace(aside, folder)
-        except OSError:
-            if before.exists():
-                os.replace(before, folder)
-            raise
-        shutil.rmtree(before, ignore_errors=True)
+        fingerprint = _write(aside, description, weights)
+        _replace(folder, aside, before)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    log.info("exported to %s (model %s)", folder, description["fingerprint"])
+    log.info("exported to %s (model %s)", folder, fingerprint)
+
+
+def _clear_killed(folder: Path, aside: Path, before: Path) -> None:
+    """Puts back the export that a killed run had moved away, and deletes what else it left."""
+    if before.exists() and not folder.exists():
+        os.replace(before, folder)
+    for left in (aside, before):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write(folder: Path, description: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    """Writes the files of an export into a new folder and returns the fingerprint."""
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text(description.pop("tokenizer"), "utf-8")
+    save_file(weights, folder / "model.safetensors")
+    shutil.copymode(folder / "tokenizer.json", folder / "model.safetensors")  # safetensors makes it readable for the owner alone
+    description["format"] = FORMAT
+    description["fingerprint"] = fingerprint = _fingerprint(folder, description)
+    (folder / "config.json").write_text(json.dumps(description, indent=1, ensure_ascii=False), "utf-8")
+    (folder / "README.md").write_text(model_card(description), "utf-8")
+    return fingerprint
+
+
+def _replace(folder: Path, new: Path, before: Path) -> None:
+    """Puts `new` in the place of `folder`, an export or nothing. Where that fails, the old one stays."""
+    if folder.exists():
+        if not _may_be_replaced(folder):
+            raise ValueError(f"{folder} exists and is not an export; name another folder")
+        os.replace(folder, before)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if before.exists():
+            os.replace(before, folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _may_be_replaced(folder: Path) -> bool:

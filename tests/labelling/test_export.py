@@ -341,6 +341,10 @@ def test_what_a_killed_export_left_is_replaced_or_put_back(
         export(checkpoint, str(tmp_path / "export"))
     assert {path.name for path in tmp_path.iterdir()} == {"x.ckpt", "export"}
     load(tmp_path / "export")
+    copytree(tmp_path / "export", tmp_path / ".export.before")  # killed before it was deleted
+    monkeypatch.undo()
+    export(checkpoint, str(tmp_path / "export"))
+    assert {path.name for path in tmp_path.iterdir()} == {"x.ckpt", "export"}
 
 
 def test_a_run_that_diverged_is_not_exported(
