@@ -16,6 +16,7 @@ from labelgen.inputs.batch import Collator, TextEncoder, labelled
 from labelgen.inputs.features import FeatureSpace
 from labelgen.metrics import Prediction
 from labelgen.model.encoder import Encoder
+from labelgen.model.losses import masked_cross_entropy, ranked_probability
 from labelgen.network import Network
 from labelgen.tasks.satisfaction import CLASSES, DialogueSatisfaction, Rated, Satisfaction, of_mean, of_votes
 from labelgen.training.data import annotated
@@ -102,6 +103,20 @@ def test_what_nobody_rated_changes_neither_loss_nor_gradient(
     assert nothing.count == 0
     assert nothing.total == 0
     assert not grad.any()
+
+
+def test_target_and_distance_are_those_configured(make_encoder: Callable[..., Encoder], features: FeatureSpace) -> None:
+    dialogue = rated((3.0, 3.0, 4.0))
+    assert Satisfaction(target="mean").encode(dialogue, []).tolist() == [[0, 0, 1]]
+    votes = Satisfaction(target="votes").encode(dialogue, [])
+    np.testing.assert_allclose(votes, [[0, 2 / 3, 1 / 3]])
+    logits = torch.tensor([[0.0, 1.0, 0.0]])
+    encoder = make_encoder()
+    collate = Collator(TextEncoder(encoder.tokenizer, encoder.max_tokens), features, {"satisfaction": Satisfaction(target="votes").encode})
+    batch = collate([dialogue])
+    for distance, loss_of in (("cross_entropy", masked_cross_entropy), ("ranked_probability", ranked_probability)):
+        loss = Satisfaction(distance=distance).loss(logits, batch)
+        assert loss.total.item() == pytest.approx(loss_of(logits, batch.targets["satisfaction"]).total.item())
 
 
 def test_unknown_targets_are_refused() -> None:
