@@ -1,0 +1,47 @@
+"""Metrics of per-dialogue statistics: one object serves training (on any number of processes), evaluation and intervals.
+
+A dialogue gives statistics, for most metrics a vector of counts that adds up over dialogues and processes; `value` computes the figure from
+them. Items whose target is `None` (not annotated) change nothing. Without a labelled item the value is NaN, never 0.0.
+"""
+
+from __future__ import annotations
+
+from labelgen.metrics.classification import F1, Accuracy, AveragePrecision, BinaryF1, Correlation, MacroF1, SpanF1
+from labelgen.metrics.dialogue_metric import (
+    Compared,
+    DialogueMetric,
+    Figure,
+    Floats,
+    Parts,
+    Prediction,
+    RatioMetric,
+    Result,
+    SumMetric,
+    selection_score,
+)
+from labelgen.metrics.segmentation import BoundaryF1, PairwiseF1, Pk, WindowDiff, WindowError
+
+__all__ = [
+    "F1",
+    "Accuracy",
+    "AveragePrecision",
+    "BinaryF1",
+    "BoundaryF1",
+    "Compared",
+    "Correlation",
+    "DialogueMetric",
+    "Figure",
+    "Floats",
+    "MacroF1",
+    "PairwiseF1",
+    "Parts",
+    "Pk",
+    "Prediction",
+    "RatioMetric",
+    "Result",
+    "SpanF1",
+    "SumMetric",
+    "WindowDiff",
+    "WindowError",
+    "selection_score",
+]

@@ -1,0 +1,283 @@
+"""Figures of single decisions and scores: F1, accuracy, macro-F1, average precision, correlation, and F1 of spans."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
+
+import numpy as np
+import torch
+
+from labelgen.metrics.dialogue_metric import DialogueMetric, Floats, Parts, RatioMetric, SumMetric, as_list, labelled, ratio
+
+
+class F1(RatioMetric):
+    """Abstract: F1 = 2 tp / (2 tp + fp + fn) over all dialogues; statistics [tp, fp, fn, labelled items].
+
+    Without a true and without a predicted positive F1 is 0/0: NaN, as scikit-learn's `zero_division=nan`. A model that rightly stays
+    silent earns neither 0.0 nor 1.0. Predicted positives alone are false positives: 0.0. F1 = 2 J / (1 + J) of Jaccard's index
+    J = tp / (tp + fp + fn), a proportion of the items that are positive in the target or in the prediction.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(size=4)
+
+    def successes(self, merged: Floats) -> Floats:
+        return merged[..., :1]
+
+    def trials(self, merged: Floats) -> Floats:
+        trials: Floats = merged[..., :3].sum(-1, keepdims=True)
+        return trials
+
+    def compose(self, values: Floats) -> Floats:
+        return _f1_of_jaccard(values[..., 0])
+
+    def slopes(self, values: Floats) -> Floats:
+        return 2.0 / (1.0 + values) ** 2
+
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 3]
+
+    def positives(self, merged: Floats) -> Floats:
+        positives: Floats = merged[..., 0] + merged[..., 2]
+        return positives
+
+
+class BinaryF1(F1):
+    """F1 of True."""
+
+    def statistics(self, preds: Sequence[bool], target: Sequence[bool | None]) -> Floats:
+        """Raises ValueError where one is neither True nor False, such as a probability."""
+        pairs = labelled(preds, target)
+        if wrong := [item for pair in pairs for item in pair if item not in (False, True)]:
+            raise ValueError(f"{wrong[0]!r} is neither True nor False; give decisions, not probabilities")
+        return confusion([(bool(truth), bool(guess)) for truth, guess in pairs])
+
+
+class SpanF1(F1):
+    """Micro-F1 of collections of hashable items, compared as multisets within a unit (an utterance of a turn); an item is a gold one.
+
+    With (name, start, end) it is strict span F1 (CoNLL-2000; seqeval's strict mode), with (name, value) the F1 of values.
+    `None` is a unit that nobody annotated; an empty collection says that there is nothing in it, so what is predicted there is wrong.
+    """
+
+    def statistics(self, preds: Sequence[Collection[Hashable]], target: Sequence[Collection[Hashable] | None]) -> Floats:
+        found = guessed = wanted = 0
+        for truth, guess in labelled(preds, target):
+            found += (Counter(truth) & Counter(guess)).total()
+            guessed += len(guess)
+            wanted += len(truth)
+        return np.array([found, guessed - found, wanted - found, wanted], dtype=np.float64)
+
+
+class Accuracy(RatioMetric):
+    """Share of labelled items that are right; statistics [right, labelled items]."""
+
+    def __init__(self) -> None:
+        super().__init__(size=2)
+
+    def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
+        pairs = labelled(preds, target)
+        return np.array([sum(truth == guess for truth, guess in pairs), len(pairs)], dtype=np.float64)
+
+    def successes(self, merged: Floats) -> Floats:
+        return merged[..., :1]
+
+    def trials(self, merged: Floats) -> Floats:
+        return merged[..., 1:2]
+
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 1]
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
+
+
+class MacroF1(RatioMetric):
+    """Mean F1 over the classes that occur in gold, scikit-learn's `f1_score(average="macro", labels=present)` over all dialogues at once.
+
+    Gold outside `labels` (unseen at training) is one class more, "other", which no prediction can hit: its F1 is 0 and what is predicted
+    there is wrong. A prediction outside `labels` is wrong too. Statistics: per class and other [hits, gold, predicted], K + 1 each.
+    """
+
+    def __init__(self, labels: Sequence[Hashable]) -> None:
+        super().__init__(size=3 * (len(labels) + 1), variant=repr(list(labels)))
+        self.classes = {label: k for k, label in enumerate(labels)}
+        if len(self.classes) != len(labels):
+            twice = [label for label, times in Counter(labels).items() if times > 1]
+            raise ValueError(f"labels {twice} occur more than once; give each class once")
+
+    def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
+        other = len(self.classes)
+        counts = np.zeros((3, other + 1))
+        for truth, guess in labelled(preds, target):
+            row, column = self.classes.get(truth, other), self.classes.get(guess, other)
+            counts[0, row] += row == column != other
+            counts[1, row] += 1
+            counts[2, column] += 1
+        return np.concatenate(counts)
+
+    def successes(self, merged: Floats) -> Floats:
+        return np.split(merged, 3, axis=-1)[0]
+
+    def trials(self, merged: Floats) -> Floats:
+        hits, gold, predicted = np.split(merged, 3, axis=-1)
+        return gold + predicted - hits
+
+    def value(self, merged: Floats) -> Floats:
+        """Classes without a target do not count, whatever was predicted."""
+        present = np.split(merged, 3, axis=-1)[1] > 0
+        jaccard = ratio(self.successes(merged), self.trials(merged))
+        return ratio(np.where(present, _f1_of_jaccard(jaccard), 0.0).sum(-1), present.sum(-1).astype(np.float64))
+
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """The classes that occur among the targets of all dialogues; the set is the same for each."""
+        rows = np.stack(statistics)
+        present = np.split(rows.sum(0), 3)[1] > 0
+        return super().parts([np.concatenate([part[present] for part in np.split(row, 3)]) for row in rows])
+
+    def compose(self, values: Floats) -> Floats:
+        composed: Floats = _f1_of_jaccard(values).mean(-1)
+        return composed
+
+    def slopes(self, values: Floats) -> Floats:
+        return 2.0 / (1.0 + values) ** 2 / len(values)
+
+    def items(self, merged: Floats) -> Floats:
+        number: Floats = np.split(merged, 3, axis=-1)[1].sum(-1)
+        return number
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
+
+
+class AveragePrecision(DialogueMetric):
+    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, as scikit-learn has it; NaN without positives.
+
+    It is the mean over the positives of the precision at each one's score. It ranks the items of all dialogues, so that a dialogue's
+    statistics are its items, [n, 2] (score, whether positive), and the state is the list of all, gathered over processes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state(self._state, [], dist_reduce_fx="cat")
+        self._dtype = torch.float64  # torchmetrics stands this in for a process without items
+
+    @property
+    def merged(self) -> torch.Tensor:
+        items = getattr(self, self._state)
+        flat = items if isinstance(items, torch.Tensor) else torch.cat([torch.zeros(0, dtype=torch.float64, device=self.device), *items])
+        return flat.reshape(-1, 2)
+
+    def statistics(self, preds: Sequence[float], target: Sequence[bool | None]) -> Floats:
+        """`preds`: scores, higher for what is more likely True.
+
+        Raises:
+            ValueError: the score of a labelled item is not finite, or a target is neither True nor False.
+        """
+        pairs = labelled(preds, target)
+        if wrong := [pred for _, pred in pairs if not math.isfinite(pred)]:
+            raise ValueError(f"score {wrong[0]} cannot be ranked; give finite numbers")
+        if odd := [truth for truth, _ in pairs if truth not in (False, True)]:
+            raise ValueError(f"target {odd[0]!r} is neither True nor False")
+        return np.array([(pred, truth) for truth, pred in pairs], dtype=np.float64).reshape(-1, 2)
+
+    def update(self, preds: Sequence[float] | torch.Tensor, target: Sequence[bool | None] | torch.Tensor) -> None:
+        """Adds one dialogue."""
+        items = torch.as_tensor(self.statistics(as_list(preds), as_list(target)).ravel(), device=self.device)
+        getattr(self, self._state).append(items)
+
+    def merge(self, statistics: Sequence[Floats]) -> Floats:
+        return np.concatenate([np.zeros((0, 2)), *statistics])
+
+    def value(self, merged: Floats) -> Floats:
+        found = merged[:, 1]
+        return ratio((found * _precisions(merged)).sum(), found.sum())
+
+    def items(self, merged: Floats) -> Floats:
+        return np.asarray(float(len(merged)))
+
+    def positives(self, merged: Floats) -> Floats:
+        number: Floats = merged[:, 1].sum()
+        return number
+
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """Trials are the positives. An item moves the precision at each score that is not above its own."""
+        merged, number = self.merge(statistics), self.positives(self.merge(statistics))
+        value = self.value(merged)
+        score, found = merged.T
+        precision, ranked = _precisions(merged), _at_or_above(score, np.ones_like(score))
+        gain, loss = (_at_or_above(-score, found * change) for change in (1.0 / ranked, precision / ranked))
+        each = (found * (precision - value + gain) - loss) / number
+        of = np.repeat(np.arange(len(statistics)), [len(items) for items in statistics])
+        influences = np.bincount(of, each, minlength=len(statistics)).astype(np.float64)[:, None]
+        dialogues = np.array([sum(bool(items[:, 1].any()) for items in statistics)], dtype=np.float64)
+        return Parts(np.array([value]), np.array([number]), influences, dialogues)
+
+
+class Correlation(SumMetric):
+    """Pearson's correlation of a score with a number that annotators gave; statistics [n, sums of x, y, x x, y y, x y].
+
+    NaN where one of the two does not vary.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(size=6)
+
+    def statistics(self, preds: Sequence[float], target: Sequence[float | None]) -> Floats:
+        pairs = np.array(labelled(preds, target), dtype=np.float64).reshape(-1, 2)
+        x, y = pairs[:, 0], pairs[:, 1]
+        return np.array([len(pairs), x.sum(), y.sum(), x @ x, y @ y, x @ y])
+
+    def value(self, merged: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(merged, -1, 0)
+        spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # less is rounding
+        return ratio(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
+
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """A correlation is no proportion: the trials are the items, which its interval does not use."""
+        rows = np.stack(statistics)
+        merged = rows.sum(0)
+        number, means = merged[0], merged[1:3] / merged[0]
+        n, x, y, xx, yy, xy = rows.T
+        spreads = np.sqrt(merged[3:5] / number - means**2)
+        product = (xy - means[1] * x - means[0] * y + n * means.prod()) / spreads.prod()  # sums of standardised x y, x x, y y
+        squares = [
+            (ss - 2 * mean * s + n * mean**2) / spread**2 for s, ss, mean, spread in zip((x, y), (xx, yy), means, spreads, strict=True)
+        ]
+        value = self.value(merged)
+        influences = (product - value * (squares[0] + squares[1]) / 2) / number
+        return Parts(np.array([value]), np.array([number]), influences[:, None], np.array([float((n > 0).sum())]))
+
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 0]
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
+
+
+def confusion(pairs: list[tuple[bool, bool]]) -> Floats:
+    """(target, pred) -> [tp, fp, fn, number]."""
+    times = Counter(pairs)
+    return np.array([times[True, True], times[False, True], times[True, False], len(pairs)], dtype=np.float64)
+
+
+def _f1_of_jaccard(jaccard: Floats) -> Floats:
+    return 2.0 * jaccard / (1.0 + jaccard)
+
+
+def _at_or_above(score: Floats, amount: Floats) -> Floats:
+    """For each item the sum of `amount` over the items whose score is at least its own, [n]."""
+    order = np.argsort(-score, kind="stable")
+    falling = -score[order]
+    last = np.searchsorted(falling, falling, side="right") - 1  # ties count together
+    sums = np.empty_like(score)
+    sums[order] = amount[order].cumsum()[last]
+    return sums
+
+
+def _precisions(items: Floats) -> Floats:
+    """The precision at the score of each item (score, whether positive), [n]."""
+    precisions: Floats = _at_or_above(items[:, 0], items[:, 1]) / _at_or_above(items[:, 0], np.ones(len(items)))
+    return precisions

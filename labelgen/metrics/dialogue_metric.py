@@ -1,0 +1,224 @@
+"""What a metric over dialogues is: statistics of each dialogue, merged over dialogues and processes, and the figure read from them."""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchmetrics import Metric
+
+from labelgen.dialogue import Dialogue, Label
+
+Floats = NDArray[np.float64]
+Pred = TypeVar("Pred")
+Target = TypeVar("Target")
+
+
+class Prediction(NamedTuple):
+    """The output of a model for one task on one dialogue."""
+
+    labels: list[Label]
+    probabilities: NDArray[np.floating[Any]]  # [rows, K], as the task decodes them
+
+
+class Compared(NamedTuple):
+    """What a metric compares on one dialogue, item by item; a target of None is not annotated."""
+
+    preds: Sequence[Any]
+    target: Sequence[Any]
+
+
+class Parts(NamedTuple):
+    """The estimates that a figure is composed of, K of them, with what their uncertainty is computed from, over N dialogues."""
+
+    values: Floats  # [K]
+    trials: Floats  # [K] number of trials of which each value is the proportion of successes
+    influences: Floats  # [N, K] what each dialogue adds to each value, to first order (the infinitesimal jackknife); sums to 0
+    dialogues: Floats  # [K] number of dialogues with a trial
+
+
+class DialogueMetric(Metric):
+    """A torchmetrics metric over dialogues, whose items depend on each other within a dialogue and not beyond it.
+
+    `update(preds, target)` takes the items of one dialogue, as sequences or as tensors [N]; a target of None is not annotated. A dialogue
+    enters the figure only through its `statistics`, which `merge` puts together. The state carries the name of the class, so that a
+    MetricCollection never merges two different metrics whose states happen to be equal.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+
+    def __init__(self, variant: str = "") -> None:
+        """`variant` distinguishes instances of one class that read different figures from equal statistics."""
+        super().__init__()
+        self._state = f"{type(self).__name__}_{zlib.crc32(variant.encode()):x}"
+
+    @abstractmethod
+    def statistics(self, preds: Sequence[Any], target: Sequence[Any]) -> Floats:
+        """The statistics of one dialogue, float64.
+
+        Raises:
+            ValueError: `preds` and `target` differ in length, or hold something that the metric cannot compare.
+        """
+
+    @abstractmethod
+    def merge(self, statistics: Sequence[Floats]) -> Floats:
+        """The statistics of several dialogues together."""
+
+    @abstractmethod
+    def value(self, merged: Floats) -> Floats:
+        """Merged statistics -> the figure; NaN where it is undefined."""
+
+    @abstractmethod
+    def items(self, merged: Floats) -> Floats:
+        """Merged statistics -> number of labelled items."""
+
+    @abstractmethod
+    def positives(self, merged: Floats) -> Floats:
+        """Merged statistics -> number of annotated positives, whatever was predicted.
+
+        Where every labelled item counts alike (accuracy) these are the labelled items. Without one the figure says nothing about a model.
+        """
+
+    @abstractmethod
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        """The statistics of each dialogue -> what an interval is computed from. The figure must be defined."""
+
+    def compose(self, values: Floats) -> Floats:
+        """Values of the parts [..., K] -> the figure [...], which grows with each part."""
+        composed: Floats = values[..., 0]
+        return composed
+
+    def slopes(self, values: Floats) -> Floats:
+        """Derivatives of `compose` with respect to each part, [K]."""
+        return np.ones(1)
+
+    @property
+    @abstractmethod
+    def merged(self) -> torch.Tensor:
+        """The merged statistics so far, float64."""
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> torch.nn.Module:
+        """Follows a module to another device but not to another dtype: `module.to(torch.bfloat16)` would round the counts above 256."""
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
+
+    def compute(self) -> torch.Tensor:
+        """The figure so far (0-dim float64), NaN where nothing was labelled."""
+        return torch.as_tensor(self.value(self.merged.numpy(force=True)), dtype=torch.float64, device=self.merged.device)
+
+    def result(self) -> Result:
+        """The figure so far over all processes, and the number of positives that it stands on. Every process must call it."""
+        with self.sync_context():
+            merged = self.merged.numpy(force=True)
+            return Result(float(self.value(merged)), int(self.positives(merged)), self.higher_is_better)
+
+
+class SumMetric(DialogueMetric):
+    """Abstract: statistics are vectors [S] that add up; the state is their sum, also over processes. `merged` is [..., S]."""
+
+    def __init__(self, size: int, variant: str = "") -> None:
+        """`size`: S."""
+        super().__init__(variant)
+        self.add_state(self._state, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @property
+    def merged(self) -> torch.Tensor:
+        sums: torch.Tensor = getattr(self, self._state)
+        return sums
+
+    def update(self, preds: Sequence[Any] | torch.Tensor, target: Sequence[Any] | torch.Tensor) -> None:
+        """Adds one dialogue."""
+        statistics = self.statistics(as_list(preds), as_list(target))
+        setattr(self, self._state, self.merged + torch.as_tensor(statistics, device=self.merged.device))
+
+    def merge(self, statistics: Sequence[Floats]) -> Floats:
+        merged: Floats = np.sum(statistics, axis=0)
+        return merged
+
+
+class RatioMetric(SumMetric):
+    """Abstract: each part is a ratio of two sums, successes by trials."""
+
+    @abstractmethod
+    def successes(self, merged: Floats) -> Floats:
+        """Sums [..., S] -> number of successes [..., K]."""
+
+    @abstractmethod
+    def trials(self, merged: Floats) -> Floats:
+        """Sums [..., S] -> number of trials [..., K]."""
+
+    def value(self, merged: Floats) -> Floats:
+        return self.compose(ratio(self.successes(merged), self.trials(merged)))
+
+    def parts(self, statistics: Sequence[Floats]) -> Parts:
+        rows = np.stack(statistics)
+        successes, trials = self.successes(rows), self.trials(rows)
+        values, number = ratio(successes.sum(0), trials.sum(0)), trials.sum(0)
+        dialogues = np.asarray((trials > 0).sum(0), dtype=np.float64)
+        return Parts(values, number, (successes - values * trials) / number, dialogues)
+
+
+class Result(NamedTuple):
+    """A figure, the number of annotated positives behind it, and its direction."""
+
+    value: float  # NaN where undefined
+    positives: int
+    higher_is_better: bool
+
+
+class Figure(NamedTuple):
+    """A metric, and how its preds and targets are read from a dialogue and its prediction."""
+
+    metric: DialogueMetric
+    read: Callable[[Dialogue, Prediction], Compared]
+
+    def observe(self, dialogue: Dialogue, prediction: Prediction) -> None:
+        """Adds one dialogue to the metric.
+
+        Raises:
+            ValueError: prediction and annotation do not fit together; names the dialogue.
+        """
+        try:
+            self.metric.update(*self.read(dialogue, prediction))
+        except ValueError as error:
+            raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
+
+    def statistics(self, dialogue: Dialogue, prediction: Prediction) -> Floats:
+        """What one dialogue would add to the metric; errors as of `observe`."""
+        try:
+            return self.metric.statistics(*self.read(dialogue, prediction))
+        except ValueError as error:
+            raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
+
+
+def selection_score(results: Iterable[Result]) -> float:
+    """The mean by which models are selected, over the scores of several tasks; 0.0 without a scored task.
+
+    A score takes part if it has an annotated positive. Annotations alone decide that, so all models are compared on the same tasks. Where
+    lower is better, 1 - value enters. An undefined value of a score that takes part counts as 0.
+    """
+    scored = [result.value if result.higher_is_better else 1.0 - result.value for result in results if result.positives]
+    return float(np.mean(np.nan_to_num(scored, nan=0.0))) if scored else 0.0
+
+
+def labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[tuple[Target, Pred]]:
+    """The pairs that count, (target, pred): those with a target."""
+    if len(preds) != len(target):
+        raise ValueError(f"{len(preds)} preds, {len(target)} targets; give one pred an item, also where the target is None")
+    return [(truth, guess) for guess, truth in zip(preds, target, strict=True) if truth is not None]
+
+
+def as_list(items: Sequence[Any] | torch.Tensor) -> Sequence[Any]:
+    """A tensor's items as Python's numbers; anything else as it is."""
+    return items.tolist() if isinstance(items, torch.Tensor) else items
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """part / whole, NaN where whole is 0."""
+    ratio: Floats = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+    return ratio
