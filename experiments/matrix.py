@@ -6,7 +6,7 @@
 
 PAGE/matrix.yaml lists overrides as `labelgen train` and `labelgen evaluate` take them: `train` and `test` for one of the two, `corpus` for
 both; on top for all runs, below `cells` and `repeats` for some. Runs lie in OUTPUT/CELL/REPEAT. Several processes may run the same
-command: a run that another one works on is left to it. A killed run goes on from its last checkpoint.
+command: a run that another process works on is left to it. A killed run resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -45,10 +45,8 @@ def runs_of(page: Mapping[str, Any], output: Path, cell: str, add: list[str]) ->
     for repeat, settings in page["repeats"].items():
         levels = [page, page["cells"][cell] or {}, settings or {}]
 
-        def told(kind: str, levels: list[Mapping[str, Any]] = levels) -> list[str]:
-            return [override for level in levels for override in level.get(kind, ())]
-
-        yield Run(output / cell / repeat, [*told("corpus"), *told("train"), *add], [*told("corpus"), *told("test")])
+        corpus, train, test = ([override for level in levels for override in level.get(kind, ())] for kind in ("corpus", "train", "test"))
+        yield Run(output / cell / repeat, [*corpus, *train, *add], [*corpus, *test])
 
 
 @contextmanager
@@ -84,8 +82,8 @@ def perform(run: Run) -> None:
     labelgen.run(labelgen.load_config("export", f"checkpoint={run.folder}", f"output={run.folder / 'export'}"))
     labelgen.run(labelgen.load_config("evaluate", *run.test, f"export={run.folder / 'export'}", f"output={run.folder / 'test'}"))
     hardware = torch.cuda.get_device_name() if config.trainer.accelerator == "gpu" else f"{processor()}, {torch.get_num_threads()} threads"
-    told = {**asked, "seconds": None if resumed else round(seconds, 1), "hardware": hardware}  # a resumed run's time is not known
-    done.write_text(json.dumps(told, indent=1), "utf-8")
+    record = {**asked, "seconds": None if resumed else round(seconds, 1), "hardware": hardware}  # a resumed run's time is not known
+    done.write_text(json.dumps(record, indent=1), "utf-8")
     for checkpoint in (run.folder / "checkpoints").glob("*.ckpt"):  # the export is what is kept
         checkpoint.unlink()
 
@@ -134,12 +132,12 @@ def table(page: Mapping[str, Any], output: Path) -> str:
         folders = [output / cell / repeat for repeat in page["repeats"] if (output / cell / repeat / "done.json").exists()]
         if not folders:
             continue
-        told = [json.loads((folder / "done.json").read_text("utf-8")) for folder in folders]
-        seconds = [one["seconds"] for one in told if one["seconds"] is not None]
+        records = [json.loads((folder / "done.json").read_text("utf-8")) for folder in folders]
+        seconds = [one["seconds"] for one in records if one["seconds"] is not None]
         minutes = f"{np.mean(seconds) / 60:.1f}" if seconds else ""
-        hardware = "; ".join(sorted({one["hardware"] for one in told}))
+        hardware = "; ".join(sorted({one["hardware"] for one in records}))
         against = (settings or {}).get("against")
-        beside = [output / str(against) / folder.name for folder in folders]
+        compared = [output / str(against) / folder.name for folder in folders]
         tasks = load(folders[0] / "export").network.tasks
         metrics = {f"{name}/{key}": figure.metric for name, task in tasks.items() for key, figure in task.metrics().items()}
         unknown = [name for name in page["columns"] if name.split("/")[0] in tasks and name not in metrics]
@@ -152,7 +150,7 @@ def table(page: Mapping[str, Any], output: Path) -> str:
             if figure.value is None:
                 continue
             each = [float(metric.value(metric.merge(list(pooled(metric, [folder], name).values())))) for folder in folders]
-            other = pooled(metric, beside, name) if against and all((folder / "done.json").exists() for folder in beside) else {}
+            other = pooled(metric, compared, name) if against and all((folder / "done.json").exists() for folder in compared) else {}
             beyond = f"{against}: {paired(metric, rows, other)}" if other else ""
             lines.append(
                 f"| {cell} | {name} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] | {figure.positives:,} "
