@@ -16,7 +16,7 @@
 # %% [markdown]
 # # First labels
 #
-# This notebook needs only `pip install 'labelgen[minilm]'`: no network, no data, no GPU.
+# This notebook needs only `pip install 'labelgen[minilm]'`. It needs no network, no data and no GPU.
 #
 # An *export* is a folder with a trained model. If you have one, load it with
 # `labelgen.load("FOLDER")`. Here we train a small one on simulated dialogues, in less than half a
@@ -66,9 +66,9 @@ mine = labelgen.parse(
 labelgen.show(annotator([mine]))
 
 # %% [markdown]
-# Simulated dialogues come with the true labels. The phrasings of the `test` split do not occur in
-# training. `content()` is the dialogue as it would be logged, without annotations; the annotator
-# reads nothing else. Goals are the bars at the left. Hover over a label to see more.
+# Simulated dialogues come with the true labels. Some phrasings of the `test` split do not occur in
+# training. `content()` is the dialogue as it would be logged, without annotations. The annotator
+# reads nothing else. The bars at the left are goals. Hover over a label to see more.
 
 # %%
 from labelgen.corpora.simulated import Simulated
@@ -80,7 +80,7 @@ labelgen.show(labelled[:2])
 # %% [markdown]
 # ## Confidences
 #
-# Every label has a confidence. It is the model's own probability and is not calibrated: check it on a
+# Every label has a confidence. It is the model's own probability and is not calibrated. Check it on a
 # sample before you rely on it.
 
 # %%
@@ -107,9 +107,9 @@ for confidence, name, task, value in doubts[:5]:
 # ## A label type of your own
 #
 # A label type that classifies requests, responses or dialogues is a class with a name, its labels, and
-# one method that reads the annotations. Our example: is a request polite? The answers of annotators
-# are votes in the record. A turn without a vote is not annotated; neither the loss nor the metrics
-# count it.
+# one method that reads the annotations. Our example asks whether a request is polite. The answers of
+# annotators are votes in the record. A turn without a vote is not annotated. Neither the loss nor the
+# metrics count it.
 
 # %%
 from dataclasses import dataclass
@@ -129,8 +129,8 @@ class Politeness(Classification):
 
 
 # %% [markdown]
-# The simulated dialogues have no such votes. Here a rule plays the annotator, for two requests of
-# three.
+# The simulated dialogues have no such votes. Here a rule plays the annotator, for two out of three
+# requests.
 
 # %%
 from labelgen.dialogue import Vote
@@ -148,9 +148,9 @@ annotated = [annotate(dialogue, number) for number, dialogue in enumerate(Simula
 labelgen.write(annotated, folder / "annotated.jsonl")
 
 # %% [markdown]
-# The new task is trained along with the five others. Its dotted path names it: `__main__.Politeness`
-# here, `my_package.my_module.Politeness` once it is in a file. Loading an export never imports code
-# that the export names, so we pass the class to `load`.
+# The new task is trained along with the five others. We name it by its dotted path, which is
+# `__main__.Politeness` here and `my_package.my_module.Politeness` once it is in a file. Loading an
+# export never imports code that the export names, so we pass the class to `load`.
 
 # %%
 export = train("six", "corpus=jsonl", f"corpus.path={folder}/annotated.jsonl", "+tasks.politeness._target_=__main__.Politeness")
