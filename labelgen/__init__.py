@@ -40,7 +40,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on first use: torch alone takes seconds."""
+    """Imports a name on first use, because torch alone takes seconds to import."""
     if name in _LAZY:
         return getattr(import_module(f"labelgen.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'labelgen' has no attribute {name!r}")

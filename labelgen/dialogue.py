@@ -1,4 +1,4 @@
-"""Records: the types that all parts of labelgen exchange. They hold dialogues as they were logged, and what people and models said of them.
+"""Records: the types that all parts of labelgen exchange. They hold logged dialogues, people's annotations and models' labels.
 
 A *turn* is a user's request and the assistant's response to it. A dialogue is a list of turns. Every field but the id may be missing.
 Missing (`None`) never means "no": an empty list of slots means "annotated, there are none", `None` means "not annotated".
@@ -31,7 +31,7 @@ def _utc(time: datetime) -> datetime:
 
 
 def _plain_json(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Refuses metadata that cannot be written: it would stop a long run at its end."""
+    """Refuses metadata that cannot be written. Otherwise a long run would fail at its end."""
     try:
         json.dumps(metadata, allow_nan=False, ensure_ascii=False).encode()
         to_json(metadata)  # limits the depth
@@ -41,7 +41,7 @@ def _plain_json(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _no_annotations(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Refuses the keys that held annotations in older files: they would be ignored."""
+    """Refuses the keys that held annotations in older files, because they would be ignored."""
     for name, remedy in _FORMER_METADATA.items():
         if name in metadata:
             raise ValueError(f"{name!r} has a place in the record; {remedy}, or rename the key")
@@ -59,8 +59,8 @@ Name = Annotated[str, Field(min_length=1)]
 
 
 class Record(BaseModel):
-    """Base of the records. It refuses unknown keys (a misspelt key would be lost silently) and half a surrogate pair in a text (it could
-    not be written). The docstrings of the fields are the descriptions in the JSON Schema."""
+    """Base of the records. It refuses unknown keys, since a misspelt key would be lost silently, and texts with half a surrogate pair,
+    which cannot be written. The docstrings of the fields are the descriptions in the JSON Schema."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -242,7 +242,7 @@ class Dialogue(Record):
         return Dialogue(id=self.id, turns=turns, user=self.user, metadata=deepcopy(self.metadata))
 
     def fingerprint(self) -> str:
-        """A hash of what a model reads: equal content has an equal fingerprint, whatever the labels. 16 hex digits."""
+        """A hash of what a model reads, 16 hex digits. Equal content has an equal fingerprint, whatever the labels."""
         logged = json.dumps(self.content().model_dump(mode="json", include={"turns"}), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(logged.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -287,7 +287,7 @@ _REMEDIES = {
 
 
 def parse(row: Mapping[str, Any], source: str = "record", number: int = 0) -> Dialogue:
-    """Turns a mapping into a Dialogue. Raises RecordError that names the dialogue, the field and the remedy."""
+    """Turns a mapping into a Dialogue. Raises a RecordError that names the dialogue, the field and the remedy."""
     try:
         return Dialogue.model_validate(row)
     except ValidationError as error:

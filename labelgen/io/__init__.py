@@ -1,1 +1,1 @@
-"""Files: which ones a path names, their rows, dialogues from and to them, and how a dialogue is shown."""
+"""Files: finding them, reading their rows, reading and writing dialogues, and rendering a dialogue."""

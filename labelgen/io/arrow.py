@@ -1,4 +1,4 @@
-"""A dialogue as a row of Arrow, and back: the columns of every Parquet file that labelgen writes."""
+"""Dialogues to Arrow rows and back. Every Parquet file that labelgen writes has these columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROVENANCE_COLUMNS = ("model", "config", "input", "version", "time")  # backfill
 
 
 def arrow_schema() -> pa.Schema:
-    """The one Arrow schema of Parquet files. Free metadata and the values of votes are JSON columns."""
+    """The Arrow schema of all Parquet files. The metadata and the values of votes are JSON texts."""
     import pyarrow as pa
 
     text, texts, integers = pa.string(), pa.list_(pa.string()), pa.list_(pa.int32())
@@ -54,7 +54,7 @@ def to_arrow(dialogue: Dialogue) -> dict[str, Any]:
 def to_tables(rows: Sequence[dict[str, Any]], schema: pa.Schema, refuse: Callable[[int, str], None], first: int = 0) -> list[pa.Table]:
     """The rows as tables. `refuse` takes the index of a row that Arrow refuses (a number beyond the column's type, ...) and the reason.
 
-    Rows that are refused together are halved until each is alone. `first`: index of the first row.
+    If Arrow refuses rows, they are split in half until the row at fault is alone. `first`: index of the first row.
     """
     import pyarrow as pa
 
@@ -71,7 +71,7 @@ def to_tables(rows: Sequence[dict[str, Any]], schema: pa.Schema, refuse: Callabl
 
 
 def from_arrow(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `arrow_schema` -> the fields of the record: maps are pairs there, metadata and the values of votes JSON, absent fields null.
+    """A row of `arrow_schema` -> the fields of the record. In Arrow, maps are lists of pairs and absent fields are null.
 
     The columns of provenance are left out. Columns of another writer raise errors of several types.
     """

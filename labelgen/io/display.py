@@ -1,4 +1,4 @@
-"""How labels are drawn, task by task; and people's annotations as labels, so that they are drawn in the same way."""
+"""How the labels of each task are drawn. People's annotations become labels, so that they are drawn in the same way."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PLAIN = Mark("", (CYAN,), 210)
 class Display:
     """How the labels of a task are drawn, and the marks of values that stand out.
 
-    goal: a bracket over its turns. outcome: at the end of the bracket of the same turns. turn: a tag at its turn. span: under its words.
-    line: a line of its own, with the task's name, under its last turn.
+    A goal is a bracket over its turns, and an outcome stands at the end of the bracket of the same turns. A turn label is a tag at its
+    turn, and a span stands under its words. All others have a line of their own under their last turn, with the name of the task.
     """
 
     place: Literal["goal", "outcome", "turn", "span", "line"]
@@ -49,7 +49,7 @@ INTENT = Display("turn")
 SLOT = Display("span")
 DEFECT = Display("turn", {"ok": Mark("", (DIM,), 145), "defect": Mark("✗", (BOLD, RED), 0)})
 
-DISPLAYS: Mapping[str, Display] = {  # of the tasks that have a place in the record; each task names its own
+DISPLAYS: Mapping[str, Display] = {  # of the tasks whose annotations the record holds; a class of tasks names its display too
     "goal_segmentation": GOAL,
     "goal_evaluation": OUTCOME,
     "intent": INTENT,
@@ -59,7 +59,7 @@ DISPLAYS: Mapping[str, Display] = {  # of the tasks that have a place in the rec
 
 
 def annotations_as_labels(dialogue: Dialogue) -> list[Label]:
-    """People's annotations as labels of confidence 1; what is not annotated gives none."""
+    """People's annotations as labels of confidence 1. What is not annotated gives no label."""
 
     def label(task: str, value: str, turns: list[int], **span: object) -> Label:
         return Label.model_validate({"task": task, "value": value, "turns": turns, "confidence": 1.0, "source": ANNOTATION, **span})

@@ -1,4 +1,4 @@
-"""Dialogues from and to JSONL and Parquet files: read as a stream, written whole; unusable rows go to a file of their own with reasons."""
+"""Reads and writes dialogues as JSONL and Parquet. Reading streams, and written files appear whole. Unusable rows go to a separate file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class NumberedDialogue(NamedTuple):
 def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
     """Dialogues of a JSONL or Parquet file, of all such files of a folder, or of those that a pattern (`*`) names, streamed in order.
 
-    `reject` takes what cannot be used (bad rows, second uses of an id) and reading continues; without it the first such row raises.
+    `reject` takes what cannot be used (bad rows, repeated ids) and reading continues. Without `reject` the first such row raises.
     """
     return read_files(list_record_files(path), stored_row, reject)
 
@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator
 def read_files(files: Iterable[UPath], convert: Callable[[Row, str, int], Row], reject: Reject | None) -> Iterator[Dialogue]:
     """One dialogue per row of each file. `convert` takes a row, its file and its number (from 1), and returns the fields of the record.
 
-    `reject` takes rows that `convert` or the record refuses with a RecordError, and second uses of an id; without it the first raises.
+    `reject` takes rows that `convert` or the record refuses with a RecordError, and repeated ids. Without `reject` the first one raises.
     """
     ids = SeenIds()
     for file in files:
@@ -65,7 +65,7 @@ def read_records(
     position: Position | None = None,
     rows_before: int = 0,
 ) -> Iterator[NumberedDialogue]:
-    """The dialogues of a file, or of a fragment as `rows` cuts it. `rows_before`: rows of the file before the fragment. Ids may repeat."""
+    """The dialogues of a file, or of a fragment (see `rows`). `rows_before`: rows of the file before the fragment. Ids may repeat."""
     for number, row in rows(file, start, stop, position):
         number += rows_before
         try:
@@ -90,27 +90,27 @@ def stored_row(row: Row, source: str, number: int) -> Row:
 
 
 def hash64(text: str) -> int:
-    """64 bits that stand for a text."""
+    """A 64-bit hash of a text."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 class SeenIds:
-    """The ids of the dialogues so far, 8 bytes each, so that those of a year of logs fit in memory."""
+    """The set of ids so far, at 8 bytes each, so that the ids of a year of logs fit in memory."""
 
     def __init__(self) -> None:
         self._recent: set[int] = set()
-        self._older: list[np.ndarray] = []  # sorted, each at most half as long as the one before: few to search, seldom merged
+        self._older: list[np.ndarray] = []  # sorted runs, each at most half as long as the one before: few to search, rarely merged
 
     def add(self, identity: str) -> bool:
-        """False where the id came before."""
-        number = hash64(identity)
-        if number in self._recent:
+        """Adds an id. False if it came before."""
+        key = hash64(identity)
+        if key in self._recent:
             return False
         for run in self._older:
-            place = int(np.searchsorted(run, np.uint64(number)))
-            if place < len(run) and int(run[place]) == number:
+            index = int(np.searchsorted(run, np.uint64(key)))
+            if index < len(run) and int(run[index]) == key:
                 return False
-        self._recent.add(number)
+        self._recent.add(key)
         if len(self._recent) == RECENT_IDS:
             run = np.sort(np.fromiter(self._recent, np.uint64, RECENT_IDS))
             while self._older and len(self._older[-1]) < 2 * len(run):
@@ -121,7 +121,7 @@ class SeenIds:
 
 
 def rejected_line(error: RecordError) -> str:
-    """A line of a JSONL file of rejected rows. It may hold half a surrogate pair, from an unusable id."""
+    """A line of a JSONL file of rejected rows. An unusable id in it may hold half a surrogate pair."""
     return json.dumps(error.as_row(), ensure_ascii=False) + "\n"
 
 
@@ -131,7 +131,7 @@ class RejectedFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.count = 0
-        with suppress(FileNotFoundError):  # a file of an earlier run would be read as this run's
+        with suppress(FileNotFoundError):  # otherwise the file of an earlier run would pass for this run's
             self.path.unlink()
 
     def __call__(self, error: RecordError) -> None:
@@ -145,40 +145,40 @@ def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_
     """Writes dialogues to a .jsonl or .parquet file and returns their number.
 
     The file appears whole or not at all: it is written under another name, then renamed. `reject` takes what cannot be written (an
-    integer beyond the column's 32 bits, half a surrogate pair), numbered as it comes from 1; without it the first such dialogue raises.
-    ValueError where another process is writing the same file.
+    integer beyond the column's 32 bits, half a surrogate pair), with its number from 1. Without `reject` the first such dialogue raises.
+    ValueError if another process is writing the same file.
     """
     path = local_path(path)
     if path.suffix not in RECORD_SUFFIXES:
         raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.partial")  # one name, so that the next run replaces what a killed one left
-    with _reserved(aside, path) as file:
+    temporary = path.with_name(f".{path.name}.partial")  # always the same name, so that the next run replaces what a killed one left
+    with _open_locked(temporary, path) as file:
         try:
             if path.suffix == ".parquet":
                 count = _write_parquet(dialogues, file, path, rows_per_group, reject)
             else:
                 count = _write_jsonl(dialogues, file, path, reject)
             file.flush()
-            os.replace(aside, path)
+            os.replace(temporary, path)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     return count
 
 
 @contextmanager
-def _reserved(aside: Path, path: Path) -> Iterator[BinaryIO]:
-    """The empty file `aside`, locked: the lock ends with the process, however it ends. ValueError where another process holds it."""
+def _open_locked(temporary: Path, path: Path) -> Iterator[BinaryIO]:
+    """Opens the temporary file, empty and locked until the process ends, however it ends. ValueError if another process holds the lock."""
     while True:
-        with aside.open("ab") as file:
+        with temporary.open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"{path}: another process is writing it; wait for it, or write to another file") from None
             except OSError as error:
-                log.debug("%s: no locks on this file system (%s)", aside, error)
-            if aside.exists() and os.path.samestat(os.fstat(file.fileno()), aside.stat()):  # else another process has just renamed it
+                log.debug("%s: no locks on this file system (%s)", temporary, error)
+            if temporary.exists() and os.path.samestat(os.fstat(file.fileno()), temporary.stat()):  # else another process has renamed it
                 file.truncate(0)
                 file.seek(0)
                 yield file

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fsspec.core import split_protocol
 from fsspec.utils import glob_translate
@@ -16,13 +16,13 @@ from upath import UPath
 
 log = logging.getLogger(__name__)
 RECORD_SUFFIXES = (".jsonl", ".parquet")  # the suffix names the format
-LOCAL_PROTOCOLS = ("", "file", "local")  # of this machine's own files
+LOCAL_PROTOCOLS = ("", "file", "local")  # those of files on a disk
 REJECTED_SUFFIX = ".rejected.jsonl"
 AnyPath = TypeVar("AnyPath", Path, UPath)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """A path on a disk. ValueError where it is a URI of an object store."""
+    """A path on a disk. ValueError if it is a URI of an object store."""
     protocol = split_protocol(str(path))[0] or ""
     if protocol not in LOCAL_PROTOCOLS:
         raise ValueError(f"{path}: {protocol} cannot be used here; give a path on a disk, and copy it there or from there")
@@ -30,18 +30,18 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 
 def absolute(path: str | os.PathLike[str] | UPath) -> UPath:
-    """A path or URI in full. On a disk links are resolved, so that two paths can be compared."""
+    """The absolute path or URI. On a disk links are resolved, so that two paths can be compared."""
     with naming_errors(path):
-        whole = UPath(path)
-        if whole.protocol in LOCAL_PROTOCOLS:
-            return UPath(Path(whole.path).resolve())
-        _ = whole.fs  # made on first use
-        return whole.absolute()
+        upath = UPath(path)
+        if upath.protocol in LOCAL_PROTOCOLS:
+            return UPath(Path(upath.path).resolve())
+        _ = upath.fs  # opens the store, which may raise
+        return upath.absolute()
 
 
 @contextmanager
 def naming_errors(path: str | os.PathLike[str] | UPath) -> Iterator[None]:
-    """Raises what a store's client raises (no package, no credentials, an unknown protocol) as a ValueError that names the path.
+    """Turns errors of a store's client (no package, no credentials, an unknown protocol) into a ValueError that names the path.
 
     An OSError passes unchanged.
     """
@@ -54,7 +54,7 @@ def naming_errors(path: str | os.PathLike[str] | UPath) -> Iterator[None]:
 
 
 def list_record_files(path: str | os.PathLike[str]) -> list[UPath]:
-    """The files of records that a path names. ValueError where there are none."""
+    """The files of records that a path names. ValueError if there are none."""
     return list_files(
         path, RECORD_SUFFIXES, "labelgen reads .jsonl (one dialogue a line) and .parquet; `labelgen schema` prints the record"
     )
@@ -63,21 +63,21 @@ def list_record_files(path: str | os.PathLike[str]) -> list[UPath]:
 def list_files(path: str | os.PathLike[str], suffixes: Collection[str], remedy: str) -> list[UPath]:
     """The files with one of the suffixes that a path, a URI or a pattern (`*`) names, sorted; hidden and rejected files are left out.
 
-    ValueError where there are none; it ends in `remedy` where the path names a file with another suffix.
+    ValueError if there are none. Its message ends in `remedy` if the path names a file with another suffix.
     """
     if not str(path):
-        raise ValueError("the path is empty, as of a variable that is not set; name a file, a folder or a pattern")
+        raise ValueError("the path is empty (a variable that is not set?); name a file, a folder or a pattern")
     with naming_errors(path):
-        root, rest = _split_pattern(UPath(path)) if "*" in str(path) else (UPath(path), "")
-        named = sorted(root.glob(rest), key=str) if rest else [root] if root.exists() else []
-        found = (file for one in named for file in ((f for f in one.rglob("*") if not f.is_dir()) if one.is_dir() else [one]))
-        every = list({str(file): file for file in found}.values())  # a pattern may name a folder and what is in it
+        root, pattern = _split_pattern(UPath(path)) if "*" in str(path) else Glob(UPath(path), "")
+        named = sorted(root.glob(pattern), key=str) if pattern else [root] if root.exists() else []
+        found = (file for item in named for file in ((f for f in item.rglob("*") if not f.is_dir()) if item.is_dir() else [item]))
+        files = list({str(file): file for file in found}.values())  # a pattern may name both a folder and a file in it
     if not named:
         raise ValueError(f"{path}: no such file or folder")
-    if every == named and (wrong := next((file for file in every if file.suffix not in suffixes), None)):
+    if files == named and (wrong := next((file for file in files if file.suffix not in suffixes), None)):
         raise ValueError(f"{wrong}: {remedy}")
-    below = 0 if str(root) == "." else len(str(root).rstrip("/"))  # a hidden folder hides its files, unless it is named
-    visible = [file for file in every if not any(part.startswith((".", "_")) for part in str(file)[below:].split("/"))]
+    root_length = 0 if str(root) == "." else len(str(root).rstrip("/"))  # a hidden folder hides its files, unless it is the root
+    visible = [file for file in files if not any(part.startswith((".", "_")) for part in str(file)[root_length:].split("/"))]
     candidates = [file for file in visible if not file.name.endswith(REJECTED_SUFFIX)]
     wanted = [file for file in candidates if file.suffix in suffixes]
     if wanted and (others := [file.name for file in candidates if file.suffix not in suffixes]):
@@ -90,7 +90,7 @@ def list_files(path: str | os.PathLike[str], suffixes: Collection[str], remedy: 
 
 
 def plain_file(file: AnyPath) -> AnyPath:
-    """The path. ValueError where it names a pipe, a socket or a device: reading it may never end."""
+    """The path. ValueError if it names a pipe, a socket or a device, because reading it may never end."""
     with naming_errors(file):
         special = file.exists() and not file.is_file() and not file.is_dir()
     if special:
@@ -98,24 +98,31 @@ def plain_file(file: AnyPath) -> AnyPath:
     return file
 
 
-def _split_pattern(pattern: UPath) -> tuple[UPath, str]:
-    """The folder that a pattern starts from, and the pattern within it."""
-    whole = pattern.absolute()
-    base = next(parent for parent in whole.parents if "*" not in str(parent))
-    return base, str(whole)[len(str(base)) :].lstrip("/")
+class Glob(NamedTuple):
+    """A folder, and a pattern within it."""
+
+    root: UPath
+    pattern: str
+
+
+def _split_pattern(path: UPath) -> Glob:
+    """Splits a path with `*` at its last folder without one."""
+    whole = path.absolute()
+    root = next(parent for parent in whole.parents if "*" not in str(parent))
+    return Glob(root, str(whole)[len(str(root)) :].lstrip("/"))
 
 
 def would_read(source: str | os.PathLike[str], path: UPath) -> bool:
-    """Whether a file, folder or pattern reads `path` (as `absolute` returns it), or what is written into it."""
+    """Whether reading `source` (a file, folder or pattern) would read `path`, which is absolute, or files in it."""
     if "*" not in str(source):
         return absolute(source) in (path, *path.parents)
-    base, rest = _split_pattern(UPath(source))
-    named = re.compile(glob_translate(f"{str(absolute(base)).rstrip('/')}/{rest}"))
-    return any(named.match(str(one).rstrip("/")) for one in (path, *path.parents))
+    root, pattern = _split_pattern(UPath(source))
+    named = re.compile(glob_translate(f"{str(absolute(root)).rstrip('/')}/{pattern}"))
+    return any(named.match(str(item).rstrip("/")) for item in (path, *path.parents))
 
 
 def check_output(output: str, source: str | None) -> None:
-    """ValueError where `output` names no file of records, or would overwrite or join what is read from `source` (None: nothing is)."""
+    """ValueError if `output` is not the name of a file of records, or if reading `source` (None: there is none) would read it."""
     target = local_path(output).resolve()
     if source is not None and would_read(source, absolute(target)):
         raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")

@@ -1,8 +1,7 @@
-"""A dialogue and its labels, to look at: as text for a terminal and as HTML for notebooks and reports.
+"""Renders a dialogue and its labels: as text for a terminal and as HTML for notebooks and reports.
 
-Goals are brackets at the left margin, slots stand under their words, all other labels at their turns, each with its confidence
-(display.py has the places). Logs are not trusted: control characters are made visible, so that no log steers the terminal, and HTML is
-escaped.
+Goals are brackets at the left margin, slots stand under their words, and all other labels stand at their turns, each with its confidence
+(see display.py). Logs are not trusted: HTML is escaped, and control characters are made visible, so that no log can control the terminal.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class _Goal:
 
 @dataclass
 class _Scene:
-    """Labels by where they stand: goals in lanes, the others by turn."""
+    """Labels by their places: goals in lanes, the others by turn."""
 
     displays: Mapping[str, Display]
     goals: list[_Goal] = field(default_factory=list)
@@ -58,7 +57,7 @@ class _Scene:
         return max((goal.lane for goal in self.goals), default=-1) + 1
 
     def lanes(self, turn: int) -> list[_Goal | None]:
-        """Per lane the goal that runs or rests there at this turn."""
+        """For each lane, the goal that occupies it at this turn."""
         lanes: list[_Goal | None] = [None] * self.num_lanes
         for goal in self.goals:
             if goal.first <= turn <= goal.last:
@@ -93,7 +92,7 @@ def _arrange(dialogue: Dialogue, labels: Sequence[Label] | None, displays: Mappi
                 scene.spans[key[0], label.part].append(label)
             case _:
                 scene.lines[max(key) if key else None].append(label)
-    free: list[int] = []  # per lane the first turn at which it is free again
+    free: list[int] = []  # for each lane, the first turn at which it is free again
     for number, label in enumerate(sorted(goals, key=lambda label: (min(label.turns), max(label.turns)))):
         lane = next((k for k, turn in enumerate(free) if turn <= min(label.turns)), len(free))
         free[lane : lane + 1] = [max(label.turns) + 1]
@@ -109,7 +108,7 @@ def _fits(label: Label, dialogue: Dialogue) -> bool:
     return text is not None and 0 <= label.start < label.end <= len(text)
 
 
-# Control characters, bidirectional overrides, line separators, lone surrogates: one visible character for each, so offsets hold.
+# Control characters, bidirectional overrides, line separators, lone surrogates. Each is replaced by one character, so offsets stay valid.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
@@ -119,7 +118,7 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def clean(text: str, lines: bool = False) -> str:
-    """The text without what could steer a terminal; as many code points as before. `lines` keeps line feeds."""
+    """Replaces what could control a terminal. The number of code points stays the same. `lines` keeps line feeds."""
     return "\n".join(_UNSAFE.sub(_visible, line) for line in text.split("\n")) if lines else _UNSAFE.sub(_visible, text)
 
 
@@ -152,7 +151,7 @@ def to_text(
 
     `displays`: how tasks of your own are drawn, by name.
 
-    Goals that overlap stand in columns of their own, heavy at their turns and dotted between; a free column is used again.
+    Goals that overlap have columns of their own, heavy at their turns and dotted between them. A free column is used again.
     """
     scene = _arrange(dialogue, labels, displays)
     paint = _Paint(color)
@@ -170,7 +169,7 @@ def to_text(
 
 
 class _Paint:
-    """Wraps words in ANSI colours, or leaves them."""
+    """Wraps words in ANSI colours, or leaves them as they are."""
 
     def __init__(self, on: bool) -> None:
         self.on = on
@@ -182,7 +181,7 @@ class _Paint:
 def _margin(lanes: Sequence[_Goal | None], t: int, paint: _Paint, first: bool = False, ends: _Goal | None = None) -> str:
     cells = []
     for lane, goal in enumerate(lanes):
-        owner = goal or (ends if ends is not None and lane > ends.lane else None)  # the ending bracket runs on to its verdict
+        owner = goal or (ends if ends is not None and lane > ends.lane else None)  # the bracket that ends continues to its verdict
         mark = "╰─" if goal is ends else "╭ " if first and goal and t == goal.first else "┃ " if goal and t in goal.turns else "┊ "
         mark = mark if goal else "──" if owner else "  "
         cells.append(paint(mark, _ansi(owner)) if owner else mark)
@@ -214,7 +213,7 @@ def _turn_lines(dialogue: Dialogue, t: int, scene: _Scene, paint: _Paint, room: 
 
 
 def _body(text: str, slots: Sequence[Label], paint: _Paint, room: int) -> list[str]:
-    """The text in lines of `room` cells, each followed by the names of the slots in it, under their words."""
+    """Breaks the text into lines of `room` cells. The names of the slots in a line follow it, under their words."""
     lines = []
     for start, end in _wrap(text, room):
         inside = [label for label in slots if label.start < end and start < label.end]  # type: ignore[operator]
@@ -242,15 +241,15 @@ def _underlined(text: str, start: int, end: int, slots: Sequence[Label], paint: 
 
 
 def _wrap(text: str, room: int) -> list[tuple[int, int]]:
-    """Lines of at most `room` cells as ranges of code points: broken at line feeds, else after spaces, else between characters."""
-    lines, start, used, space = [], 0, 0, 0  # `space`: where the last word begins, if after `start`
+    """The code points of each line of at most `room` cells. Lines break at line feeds, else after spaces, else between characters."""
+    lines, start, used, space = [], 0, 0, 0  # `space`: where the last word begins, if that is after `start`
     for at, character in enumerate(text):
         if character == "\n":
             lines.append((start, at))
             start, used = at + 1, 0
             continue
         cells = get_character_cell_size(character)
-        hangs = character == " " and used <= room  # a space may stand past the edge, unseen
+        hangs = character == " " and used <= room  # a space at the edge is not seen
         if used + cells > room and cells and not hangs and text[at - 1] != JOINER:
             cut = space if space > start else at
             lines.append((start, cut))
@@ -265,7 +264,7 @@ def _wrap(text: str, room: int) -> list[tuple[int, int]]:
 
 
 def to_html(dialogue: Dialogue, labels: Sequence[Label] | None = None, displays: Mapping[str, Display] | None = None) -> str:
-    """The same as a fragment of HTML that stands alone: inline styles that suit light and dark pages, no script. Hovering shows details."""
+    """The dialogue as a fragment of HTML with inline styles for light and dark pages, and without scripts. Hovering shows details."""
     scene = _arrange(dialogue, labels, displays)
     rows = []
     for t in range(len(dialogue.turns)):
@@ -320,7 +319,7 @@ def _turn_html(dialogue: Dialogue, t: int, scene: _Scene) -> str:
 
 
 def _highlighted(text: str, slots: Sequence[Label]) -> str:
-    """The text with its slots highlighted; of slots that overlap, each keeps the words that none before it has taken."""
+    """The text with its slots highlighted. If slots overlap, each gets the words that no earlier one has."""
     parts, at = [], 0
     for label in sorted(slots, key=lambda label: label.start or 0):
         left, right = max(at, label.start or 0), max(at, label.end or 0)

@@ -1,4 +1,4 @@
-"""Rows of JSONL, Parquet and CSV files, streamed, of a file or a fragment of it; a row that cannot be read is replaced by the reason."""
+"""Streams the rows of a JSONL, Parquet or CSV file, or of a fragment of one. A row that cannot be read is replaced by the reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from upath import UPath
 
@@ -22,24 +22,31 @@ MAX_CELL = 16 * 2**20  # characters of a CSV cell; Python's own limit is 131,072
 
 @dataclass
 class Position:
-    """How far a file is read: `row` counts from 1 (empty lines of JSONL included), `byte` from 0 (of Parquet, an estimate)."""
+    """How far a file is read. `row` counts from 1, with empty lines of JSONL. `byte` counts from 0 and is an estimate for Parquet."""
 
     row: int = 0
     byte: int = 0
 
 
-def rows(file: UPath, start: int = 0, stop: int | None = None, position: Position | None = None) -> Iterator[tuple[int, Row | str]]:
-    """Rows of a .jsonl, .parquet or .csv file with their numbers (from 1, without a CSV's header). A str is the reason why there is no row.
+class NumberedRow(NamedTuple):
+    """The number of a row, from 1 (the header of a CSV file is not counted), and the row, or as a str the reason why it cannot be read."""
 
-    `start` and `stop` cut out a fragment, and the numbers count from there: of JSONL the lines that begin in these bytes, of Parquet these
-    rows. `position` is kept up to date.
+    number: int
+    row: Row | str
+
+
+def rows(file: UPath, start: int = 0, stop: int | None = None, position: Position | None = None) -> Iterator[NumberedRow]:
+    """The rows of a .jsonl, .parquet or .csv file.
+
+    `start` and `stop` select a fragment: the lines of JSONL that begin in these bytes, or these rows of Parquet. Numbers then count from
+    the start of the fragment. `position` is kept up to date.
     """
     return _ROWS[file.suffix](file, start, stop, position or Position())
 
 
-def _jsonl_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[tuple[int, Row | str]]:
+def _jsonl_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[NumberedRow]:
     with file.open("rb") as lines:
-        if start:  # the line that continues here began before
+        if start:  # skip the rest of a line that began before
             lines.seek(start - 1)
             start += len(lines.readline()) - 1
         position.byte = start
@@ -53,17 +60,17 @@ def _jsonl_rows(file: UPath, start: int, stop: int | None, position: Position) -
             try:
                 row = json.loads(line.decode("utf-8-sig" if first else "utf-8"))
             except UnicodeDecodeError as error:
-                yield position.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8"
+                yield NumberedRow(position.row, f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8")
             except (ValueError, RecursionError) as error:
-                yield position.row, f"not JSON ({error}); one JSON object a line"
+                yield NumberedRow(position.row, f"not JSON ({error}); one JSON object a line")
             else:
-                yield position.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+                yield NumberedRow(position.row, row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object")
 
 
-def _csv_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[tuple[int, Row | str]]:
+def _csv_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[NumberedRow]:
     assert start == 0 and stop is None, "a CSV file is read whole"
     header = None
-    csv.field_size_limit(MAX_CELL)  # of the process: there is no other
+    csv.field_size_limit(MAX_CELL)  # the csv module has one limit for the whole process
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = csv.reader(text, strict=True)
         while True:
@@ -71,7 +78,7 @@ def _csv_rows(file: UPath, start: int, stop: int | None, position: Position) -> 
                 cells = next(lines, None)
                 if cells is None:
                     return
-                problem = _misfit(cells, header)
+                problem = _csv_problem(cells, header)
             except csv.Error as error:
                 remedy = "quote cells that hold commas, line ends or quotation marks, and double the latter"
                 if "field limit" in str(error):
@@ -81,16 +88,16 @@ def _csv_rows(file: UPath, start: int, stop: int | None, position: Position) -> 
                 continue  # an empty line
             if header is None:
                 if problem is not None:
-                    yield 0, f"the column names: {problem}. Nothing is read from this file"
+                    yield NumberedRow(0, f"the column names: {problem}. Nothing is read from this file")
                     return
                 header = cells
             else:
                 position.row += 1
-                yield position.row, problem or dict(zip(header, cells, strict=True))
+                yield NumberedRow(position.row, problem or dict(zip(header, cells, strict=True)))
 
 
-def _misfit(cells: list[str], header: list[str] | None) -> str | None:
-    """What is wrong with a line of a CSV file; None: nothing. An empty line is fine."""
+def _csv_problem(cells: list[str], header: list[str] | None) -> str | None:
+    """What is wrong with a line of a CSV file. None: nothing is, or the line is empty."""
     if any("\udc80" <= mark <= "\udcff" for cell in cells if not cell.isascii() for mark in cell):
         return "not UTF-8; save the file as UTF-8"
     if header is None:
@@ -101,39 +108,39 @@ def _misfit(cells: list[str], header: list[str] | None) -> str | None:
     return None
 
 
-def _parquet_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[tuple[int, Row | str]]:
+def _parquet_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[NumberedRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with file.open("rb") as opened:
-            table = pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)  # else a row group is read at once
-            held = table.metadata
-            bytes_a_row = file.stat().st_size / max(held.num_rows, 1)
-            stop = held.num_rows if stop is None else stop
+            parquet = pq.ParquetFile(opened, pre_buffer=False, buffer_size=2**20)  # otherwise it reads a whole row group into memory
+            metadata = parquet.metadata
+            bytes_per_row = file.stat().st_size / max(metadata.num_rows, 1)
+            stop = metadata.num_rows if stop is None else stop
             end = 0
-            for group in range(held.num_row_groups):  # one by one: those before a damaged one are read
-                at, end = end, end + held.row_group(group).num_rows
+            for group in range(metadata.num_row_groups):  # one by one, so that those before a damaged one are read
+                at, end = end, end + metadata.row_group(group).num_rows
                 if end <= start or at >= stop:
                     continue
-                for batch in table.iter_batches(batch_size=256, row_groups=[group]):
+                for batch in parquet.iter_batches(batch_size=256, row_groups=[group]):
                     first, at = at, at + batch.num_rows
                     for row in _batch_rows(batch[max(start - first, 0) : max(stop - first, 0)]):
-                        position.row, position.byte = position.row + 1, round((position.row + 1) * bytes_a_row)
-                        yield position.row, row
+                        position.row, position.byte = position.row + 1, round((position.row + 1) * bytes_per_row)
+                        yield NumberedRow(position.row, row)
                     if at >= stop:
                         return
     except (pa.ArrowException, OSError) as error:
         raise_unless_damaged(error)
         log.warning("%s is not whole: rows are lost", file)
-        yield (
+        yield NumberedRow(
             position.row + 1,
             f"not a whole Parquet file ({error}); was it cut short? Nothing is read from here to the end of this fragment",
         )
 
 
 def raise_unless_damaged(error: Exception) -> None:
-    """Raises pyarrow's error again where a disk or a network failed. Otherwise the file itself is at fault."""
+    """Raises pyarrow's error again if a disk or a network failed. Otherwise the file itself is damaged."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
 

@@ -1,7 +1,7 @@
-"""Metrics of per-dialogue statistics: one object serves training (on any number of processes), evaluation and intervals.
+"""Metrics over dialogues. The same object serves training (on any number of processes), evaluation and intervals.
 
-A dialogue gives statistics, for most metrics a vector of counts that adds up over dialogues and processes; `value` computes the figure from
-them. Items whose target is `None` (not annotated) change nothing. Without a labelled item the value is NaN, never 0.0.
+Each dialogue gives statistics. For most metrics they are a vector of counts, which adds up over dialogues and processes. `value` computes
+the figure from them. Items whose target is None (not annotated) change nothing. Without a labelled item the value is NaN, never 0.0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures of single decisions and scores: F1, accuracy, macro-F1, average precision, correlation, and F1 of spans."""
+"""Metrics of single decisions and scores: F1, accuracy, macro-F1, average precision, correlation, and F1 of spans."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Collection, Hashable, Sequence
 import numpy as np
 import torch
 
-from labelgen.metrics.dialogue_metric import DialogueMetric, Floats, Parts, RatioMetric, SumMetric, as_list, labelled, ratio
+from labelgen.metrics.dialogue_metric import DialogueMetric, Floats, Pair, Parts, RatioMetric, SumMetric, as_list, labelled, ratio
 
 
 class F1(RatioMetric):
-    """Abstract: F1 = 2 tp / (2 tp + fp + fn) over all dialogues; statistics [tp, fp, fn, labelled items].
+    """Abstract: F1 = 2 tp / (2 tp + fp + fn) over all dialogues. Statistics: [tp, fp, fn, labelled items].
 
-    Without a true and without a predicted positive F1 is 0/0: NaN, as scikit-learn's `zero_division=nan`. A model that rightly stays
-    silent earns neither 0.0 nor 1.0. Predicted positives alone are false positives: 0.0. F1 = 2 J / (1 + J) of Jaccard's index
-    J = tp / (tp + fp + fn), a proportion of the items that are positive in the target or in the prediction.
+    Without any positive, true or predicted, F1 is 0/0 and the value NaN, as with scikit-learn's `zero_division=nan`: a model that rightly
+    predicts nothing gets neither 0.0 nor 1.0. If all positives are false positives, F1 is 0.0. The only part is Jaccard's index
+    J = tp / (tp + fp + fn), the proportion of hits among the items that are positive in target or prediction; F1 = 2 J / (1 + J).
     """
 
     def __init__(self) -> None:
@@ -48,31 +48,32 @@ class BinaryF1(F1):
     """F1 of True."""
 
     def statistics(self, preds: Sequence[bool], target: Sequence[bool | None]) -> Floats:
-        """Raises ValueError where one is neither True nor False, such as a probability."""
+        """Raises ValueError if an item is neither True nor False, such as a probability."""
         pairs = labelled(preds, target)
         if wrong := [item for pair in pairs for item in pair if item not in (False, True)]:
             raise ValueError(f"{wrong[0]!r} is neither True nor False; give decisions, not probabilities")
-        return confusion([(bool(truth), bool(guess)) for truth, guess in pairs])
+        return confusion([Pair(bool(truth), bool(guess)) for truth, guess in pairs])
 
 
 class SpanF1(F1):
-    """Micro-F1 of collections of hashable items, compared as multisets within a unit (an utterance of a turn); an item is a gold one.
+    """Micro-F1 of collections of hashable items, compared as multisets within a unit (an utterance of a turn).
 
-    With (name, start, end) it is strict span F1 (CoNLL-2000; seqeval's strict mode), with (name, value) the F1 of values.
-    `None` is a unit that nobody annotated; an empty collection says that there is nothing in it, so what is predicted there is wrong.
+    With (name, start, end) it is strict span F1 (CoNLL-2000; seqeval's strict mode), with (name, value) the F1 of values. A target of None
+    means that nobody annotated the unit. An empty target means that the unit holds nothing, so every prediction there is wrong.
+    Labelled items are the gold ones.
     """
 
     def statistics(self, preds: Sequence[Collection[Hashable]], target: Sequence[Collection[Hashable] | None]) -> Floats:
-        found = guessed = wanted = 0
+        hits = predicted = gold = 0
         for truth, guess in labelled(preds, target):
-            found += (Counter(truth) & Counter(guess)).total()
-            guessed += len(guess)
-            wanted += len(truth)
-        return np.array([found, guessed - found, wanted - found, wanted], dtype=np.float64)
+            hits += (Counter(truth) & Counter(guess)).total()
+            predicted += len(guess)
+            gold += len(truth)
+        return np.array([hits, predicted - hits, gold - hits, gold], dtype=np.float64)
 
 
 class Accuracy(RatioMetric):
-    """Share of labelled items that are right; statistics [right, labelled items]."""
+    """Share of labelled items that are right. Statistics: [right, labelled items]."""
 
     def __init__(self) -> None:
         super().__init__(size=2)
@@ -97,8 +98,8 @@ class Accuracy(RatioMetric):
 class MacroF1(RatioMetric):
     """Mean F1 over the classes that occur in gold, scikit-learn's `f1_score(average="macro", labels=present)` over all dialogues at once.
 
-    Gold outside `labels` (unseen at training) is one class more, "other", which no prediction can hit: its F1 is 0 and what is predicted
-    there is wrong. A prediction outside `labels` is wrong too. Statistics: per class and other [hits, gold, predicted], K + 1 each.
+    Gold outside `labels` (unseen in training) forms one more class, "other". No prediction can hit it, so its F1 is 0. Predictions outside
+    `labels` are wrong too. Statistics: the numbers of hits, of gold and of predicted items, each for the K classes and "other".
     """
 
     def __init__(self, labels: Sequence[Hashable]) -> None:
@@ -112,10 +113,10 @@ class MacroF1(RatioMetric):
         other = len(self.classes)
         counts = np.zeros((3, other + 1))
         for truth, guess in labelled(preds, target):
-            row, column = self.classes.get(truth, other), self.classes.get(guess, other)
-            counts[0, row] += row == column != other
-            counts[1, row] += 1
-            counts[2, column] += 1
+            gold, predicted = self.classes.get(truth, other), self.classes.get(guess, other)
+            counts[0, gold] += gold == predicted != other
+            counts[1, gold] += 1
+            counts[2, predicted] += 1
         return np.concatenate(counts)
 
     def successes(self, merged: Floats) -> Floats:
@@ -126,13 +127,13 @@ class MacroF1(RatioMetric):
         return gold + predicted - hits
 
     def value(self, merged: Floats) -> Floats:
-        """Classes without a target do not count, whatever was predicted."""
+        """Classes that never occur as a target do not count, whatever was predicted."""
         present = np.split(merged, 3, axis=-1)[1] > 0
         jaccard = ratio(self.successes(merged), self.trials(merged))
         return ratio(np.where(present, _f1_of_jaccard(jaccard), 0.0).sum(-1), present.sum(-1).astype(np.float64))
 
     def parts(self, statistics: Sequence[Floats]) -> Parts:
-        """The classes that occur among the targets of all dialogues; the set is the same for each."""
+        """One part for each class that occurs among the targets of all dialogues."""
         rows = np.stack(statistics)
         present = np.split(rows.sum(0), 3)[1] > 0
         return super().parts([np.concatenate([part[present] for part in np.split(row, 3)]) for row in rows])
@@ -153,16 +154,16 @@ class MacroF1(RatioMetric):
 
 
 class AveragePrecision(DialogueMetric):
-    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, as scikit-learn has it; NaN without positives.
+    """Area under the precision-recall steps, sum of (R_n - R_{n-1}) P_n, as in scikit-learn. NaN without positives.
 
-    It is the mean over the positives of the precision at each one's score. It ranks the items of all dialogues, so that a dialogue's
-    statistics are its items, [n, 2] (score, whether positive), and the state is the list of all, gathered over processes.
+    It is the mean, over the positives, of the precision at their scores. The items of all dialogues are ranked together. A dialogue's
+    statistics are therefore its items, [n, 2] (score, whether positive), and the state is the list of all items, gathered over processes.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state(self._state, [], dist_reduce_fx="cat")
-        self._dtype = torch.float64  # torchmetrics stands this in for a process without items
+        self._dtype = torch.float64  # torchmetrics gives it to the empty state of a process without items
 
     @property
     def merged(self) -> torch.Tensor:
@@ -171,7 +172,7 @@ class AveragePrecision(DialogueMetric):
         return flat.reshape(-1, 2)
 
     def statistics(self, preds: Sequence[float], target: Sequence[bool | None]) -> Floats:
-        """`preds`: scores, higher for what is more likely True.
+        """`preds` are scores: the higher, the more likely True.
 
         Raises:
             ValueError: the score of a labelled item is not finite, or a target is neither True nor False.
@@ -192,8 +193,8 @@ class AveragePrecision(DialogueMetric):
         return np.concatenate([np.zeros((0, 2)), *statistics])
 
     def value(self, merged: Floats) -> Floats:
-        found = merged[:, 1]
-        return ratio((found * _precisions(merged)).sum(), found.sum())
+        positive = merged[:, 1]
+        return ratio((positive * _precisions(merged)).sum(), positive.sum())
 
     def items(self, merged: Floats) -> Floats:
         return np.asarray(float(len(merged)))
@@ -203,23 +204,23 @@ class AveragePrecision(DialogueMetric):
         return number
 
     def parts(self, statistics: Sequence[Floats]) -> Parts:
-        """Trials are the positives. An item moves the precision at each score that is not above its own."""
+        """The trials are the positives. An item changes the precision at its own score and at all lower ones."""
         merged, number = self.merge(statistics), self.positives(self.merge(statistics))
         value = self.value(merged)
-        score, found = merged.T
+        score, positive = merged.T
         precision, ranked = _precisions(merged), _at_or_above(score, np.ones_like(score))
-        gain, loss = (_at_or_above(-score, found * change) for change in (1.0 / ranked, precision / ranked))
-        each = (found * (precision - value + gain) - loss) / number
-        of = np.repeat(np.arange(len(statistics)), [len(items) for items in statistics])
-        influences = np.bincount(of, each, minlength=len(statistics)).astype(np.float64)[:, None]
+        gain, loss = (_at_or_above(-score, positive * change) for change in (1.0 / ranked, precision / ranked))
+        of_items = (positive * (precision - value + gain) - loss) / number
+        dialogue_of_items = np.repeat(np.arange(len(statistics)), [len(items) for items in statistics])
+        influences = np.bincount(dialogue_of_items, of_items, minlength=len(statistics)).astype(np.float64)[:, None]
         dialogues = np.array([sum(bool(items[:, 1].any()) for items in statistics)], dtype=np.float64)
         return Parts(np.array([value]), np.array([number]), influences, dialogues)
 
 
 class Correlation(SumMetric):
-    """Pearson's correlation of a score with a number that annotators gave; statistics [n, sums of x, y, x x, y y, x y].
+    """Pearson's correlation of a score with a number that annotators gave. Statistics: [n, sums of x, y, x x, y y, x y].
 
-    NaN where one of the two does not vary.
+    NaN if one of the two does not vary.
     """
 
     def __init__(self) -> None:
@@ -232,11 +233,11 @@ class Correlation(SumMetric):
 
     def value(self, merged: Floats) -> Floats:
         n, x, y, xx, yy, xy = np.moveaxis(merged, -1, 0)
-        spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # less is rounding
+        spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # else a rounding error
         return ratio(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
 
     def parts(self, statistics: Sequence[Floats]) -> Parts:
-        """A correlation is no proportion: the trials are the items, which its interval does not use."""
+        """The trials are the items. The interval of a correlation, which is not a proportion, does not use them."""
         rows = np.stack(statistics)
         merged = rows.sum(0)
         number, means = merged[0], merged[1:3] / merged[0]
@@ -257,10 +258,10 @@ class Correlation(SumMetric):
         return self.items(merged)
 
 
-def confusion(pairs: list[tuple[bool, bool]]) -> Floats:
-    """(target, pred) -> [tp, fp, fn, number]."""
+def confusion(pairs: Sequence[Pair[bool, bool]]) -> Floats:
+    """Pairs -> [tp, fp, fn, number of pairs]."""
     times = Counter(pairs)
-    return np.array([times[True, True], times[False, True], times[True, False], len(pairs)], dtype=np.float64)
+    return np.array([times[Pair(True, True)], times[Pair(False, True)], times[Pair(True, False)], len(pairs)], dtype=np.float64)
 
 
 def _f1_of_jaccard(jaccard: Floats) -> Floats:

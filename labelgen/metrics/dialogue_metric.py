@@ -1,11 +1,11 @@
-"""What a metric over dialogues is: statistics of each dialogue, merged over dialogues and processes, and the figure read from them."""
+"""Base classes of metrics over dialogues. Each dialogue gives statistics; merged over dialogues and processes, they give the figure."""
 
 from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,34 +27,41 @@ class Prediction(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """What a metric compares on one dialogue, item by item; a target of None is not annotated."""
+    """The items that a metric compares on one dialogue. A target of None means "not annotated"."""
 
     preds: Sequence[Any]
     target: Sequence[Any]
 
 
 class Parts(NamedTuple):
-    """The estimates that a figure is composed of, K of them, with what their uncertainty is computed from, over N dialogues."""
+    """The K estimates that a figure is composed of, and what their uncertainty is computed from. N is the number of dialogues."""
 
     values: Floats  # [K]
-    trials: Floats  # [K] number of trials of which each value is the proportion of successes
-    influences: Floats  # [N, K] what each dialogue adds to each value, to first order (the infinitesimal jackknife); sums to 0
-    dialogues: Floats  # [K] number of dialogues with a trial
+    trials: Floats  # [K] number of trials; each value is the proportion of successes among them
+    influences: Floats  # [N, K] influence of each dialogue on each value (infinitesimal jackknife); they sum to 0
+    dialogues: Floats  # [K] number of dialogues that have a trial
+
+
+class Pair(NamedTuple, Generic[Target, Pred]):
+    """The target of a labelled item, and its prediction."""
+
+    target: Target
+    pred: Pred
 
 
 class DialogueMetric(Metric):
-    """A torchmetrics metric over dialogues, whose items depend on each other within a dialogue and not beyond it.
+    """A torchmetrics metric over dialogues. Items of one dialogue may depend on each other; dialogues are independent.
 
-    `update(preds, target)` takes the items of one dialogue, as sequences or as tensors [N]; a target of None is not annotated. A dialogue
-    enters the figure only through its `statistics`, which `merge` puts together. The state carries the name of the class, so that a
-    MetricCollection never merges two different metrics whose states happen to be equal.
+    `update(preds, target)` takes the items of one dialogue, as sequences or as tensors [N]. A target of None means "not annotated". A
+    dialogue enters the figure only through its `statistics`, which `merge` combines. A MetricCollection puts metrics with equal states into
+    one compute group. The name of the state contains that of the class, so different metrics never share a group.
     """
 
     full_state_update = False
     higher_is_better = True
 
     def __init__(self, variant: str = "") -> None:
-        """`variant` distinguishes instances of one class that read different figures from equal statistics."""
+        """`variant` distinguishes instances of one class that compute different figures from equal statistics."""
         super().__init__()
         self._state = f"{type(self).__name__}_{zlib.crc32(variant.encode()):x}"
 
@@ -68,11 +75,11 @@ class DialogueMetric(Metric):
 
     @abstractmethod
     def merge(self, statistics: Sequence[Floats]) -> Floats:
-        """The statistics of several dialogues together."""
+        """The statistics of several dialogues combined."""
 
     @abstractmethod
     def value(self, merged: Floats) -> Floats:
-        """Merged statistics -> the figure; NaN where it is undefined."""
+        """Merged statistics -> the figure. NaN where it is undefined."""
 
     @abstractmethod
     def items(self, merged: Floats) -> Floats:
@@ -82,7 +89,8 @@ class DialogueMetric(Metric):
     def positives(self, merged: Floats) -> Floats:
         """Merged statistics -> number of annotated positives, whatever was predicted.
 
-        Where every labelled item counts alike (accuracy) these are the labelled items. Without one the figure says nothing about a model.
+        If a metric counts all labelled items alike (accuracy), these are the labelled items. Without positives the figure says nothing
+        about a model.
         """
 
     @abstractmethod
@@ -90,7 +98,7 @@ class DialogueMetric(Metric):
         """The statistics of each dialogue -> what an interval is computed from. The figure must be defined."""
 
     def compose(self, values: Floats) -> Floats:
-        """Values of the parts [..., K] -> the figure [...], which grows with each part."""
+        """Values of the parts [..., K] -> the figure [...], which must increase with each part."""
         composed: Floats = values[..., 0]
         return composed
 
@@ -108,18 +116,18 @@ class DialogueMetric(Metric):
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)
 
     def compute(self) -> torch.Tensor:
-        """The figure so far (0-dim float64), NaN where nothing was labelled."""
+        """The figure so far (0-dim float64). NaN if nothing was labelled."""
         return torch.as_tensor(self.value(self.merged.numpy(force=True)), dtype=torch.float64, device=self.merged.device)
 
     def result(self) -> Result:
-        """The figure so far over all processes, and the number of positives that it stands on. Every process must call it."""
+        """The figure so far over all processes, and the number of its positives. Every process must call it."""
         with self.sync_context():
             merged = self.merged.numpy(force=True)
             return Result(float(self.value(merged)), int(self.positives(merged)), self.higher_is_better)
 
 
 class SumMetric(DialogueMetric):
-    """Abstract: statistics are vectors [S] that add up; the state is their sum, also over processes. `merged` is [..., S]."""
+    """Abstract: a metric whose statistics are vectors [S] that add up. Its state is their sum, over processes too. `merged` is [..., S]."""
 
     def __init__(self, size: int, variant: str = "") -> None:
         """`size`: S."""
@@ -172,7 +180,7 @@ class Result(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A metric, and how its preds and targets are read from a dialogue and its prediction."""
+    """A metric, and the function that reads its preds and targets from a dialogue and its prediction."""
 
     metric: DialogueMetric
     read: Callable[[Dialogue, Prediction], Compared]
@@ -181,7 +189,7 @@ class Figure(NamedTuple):
         """Adds one dialogue to the metric.
 
         Raises:
-            ValueError: prediction and annotation do not fit together; names the dialogue.
+            ValueError: prediction and annotation do not fit together. The message names the dialogue.
         """
         try:
             self.metric.update(*self.read(dialogue, prediction))
@@ -189,7 +197,7 @@ class Figure(NamedTuple):
             raise ValueError(f"dialogue {dialogue.id!r}: {error}") from error
 
     def statistics(self, dialogue: Dialogue, prediction: Prediction) -> Floats:
-        """What one dialogue would add to the metric; errors as of `observe`."""
+        """The statistics that one dialogue would add to the metric. Raises ValueError as `observe` does."""
         try:
             return self.metric.statistics(*self.read(dialogue, prediction))
         except ValueError as error:
@@ -197,20 +205,20 @@ class Figure(NamedTuple):
 
 
 def selection_score(results: Iterable[Result]) -> float:
-    """The mean by which models are selected, over the scores of several tasks; 0.0 without a scored task.
+    """The mean score of several tasks, by which models are selected. 0.0 if no task can be scored.
 
-    A score takes part if it has an annotated positive. Annotations alone decide that, so all models are compared on the same tasks. Where
-    lower is better, 1 - value enters. An undefined value of a score that takes part counts as 0.
+    A score counts if it has an annotated positive. Annotations alone decide that, so all models are compared on the same tasks. If lower is
+    better, the mean takes 1 - value. A score that counts but is undefined counts as 0.
     """
     scored = [result.value if result.higher_is_better else 1.0 - result.value for result in results if result.positives]
     return float(np.mean(np.nan_to_num(scored, nan=0.0))) if scored else 0.0
 
 
-def labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[tuple[Target, Pred]]:
-    """The pairs that count, (target, pred): those with a target."""
+def labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[Pair[Target, Pred]]:
+    """The pairs of the items that have a target."""
     if len(preds) != len(target):
-        raise ValueError(f"{len(preds)} preds, {len(target)} targets; give one pred an item, also where the target is None")
-    return [(truth, guess) for guess, truth in zip(preds, target, strict=True) if truth is not None]
+        raise ValueError(f"{len(preds)} preds, {len(target)} targets; give one pred per item, also where the target is None")
+    return [Pair(truth, guess) for guess, truth in zip(preds, target, strict=True) if truth is not None]
 
 
 def as_list(items: Sequence[Any] | torch.Tensor) -> Sequence[Any]:

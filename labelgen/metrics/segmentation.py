@@ -1,4 +1,4 @@
-"""Figures of goal segmentation: boundaries, pairs of turns, and windows over the turns."""
+"""Metrics of goal segmentation: boundaries, pairs of turns, and windows over the turns."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelgen.metrics.classification import F1, confusion
-from labelgen.metrics.dialogue_metric import Floats, RatioMetric, labelled
+from labelgen.metrics.dialogue_metric import Floats, Pair, RatioMetric, labelled
 
 
 class BoundaryF1(F1):
-    """F1 of goal boundaries; an item is a pair of consecutive labelled turns, a positive one whose goals differ.
+    """F1 of goal boundaries. An item is a pair of consecutive labelled turns. It is positive if their goals differ.
 
-    Turns without gold are dropped from both. A predicted `None` is a goal of its own. Interleaved goals: every change counts.
+    Turns without a target are left out first. A predicted None is a goal of its own. Of interleaved goals every change counts.
     """
 
     def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
@@ -24,22 +24,22 @@ class BoundaryF1(F1):
 
 
 class PairwiseF1(F1):
-    """F1 of "these two turns serve one goal" over the pairs of labelled turns of a dialogue, which interleaved goals change too.
+    """F1 of "these two turns serve the same goal" over all pairs of labelled turns of a dialogue, so that returns to a goal count too.
 
-    A predicted `None` is alone.
+    A turn whose prediction is None shares its goal with no other turn.
     """
 
     def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
         turns = labelled(preds, target)
-        return confusion([(a[0] == b[0], a[1] == b[1] and a[1] is not None) for a, b in combinations(turns, 2)])
+        return confusion([Pair(a.target == b.target, a.pred == b.pred and a.pred is not None) for a, b in combinations(turns, 2)])
 
 
 class WindowError(RatioMetric):
-    """Abstract: the mean over dialogues of the share of windows in which two segmentations disagree; statistics [sum of shares, dialogues].
+    """Abstract: the share of windows in which two segmentations disagree, as a mean over dialogues. Statistics: [sum of shares, dialogues].
 
-    Segments are maximal runs of one goal over the labelled turns. A window spans k gaps between turns, k half the mean gold segment's
-    length, rounded half to even, at least 2 (segeval's convention; nltk's on the gaps when given k). A dialogue of two labelled turns has
-    one gap, so its k is 1; one of fewer has none, cannot be scored and is no item.
+    A segment is a maximal run of labelled turns of one goal. A window spans k gaps between turns; k is half the mean length of the gold
+    segments, rounded half to even, and at least 2. This is segeval's convention, and nltk's if it gets the gaps and k. A dialogue of two
+    labelled turns has one gap, so k is 1. A dialogue of fewer labelled turns has no gap and is not scored.
     """
 
     higher_is_better = False
@@ -76,7 +76,7 @@ class WindowError(RatioMetric):
 
 
 class Pk(WindowError):
-    """Are a window's two ends in one segment? An error where gold and prediction differ (Beeferman, Berger and Lafferty 1999)."""
+    """Gold and prediction disagree if only one has both ends of the window in one segment (Beeferman, Berger and Lafferty 1999)."""
 
     def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
         wrong: NDArray[np.bool_] = (gold > 0) != (predicted > 0)
@@ -84,14 +84,14 @@ class Pk(WindowError):
 
 
 class WindowDiff(WindowError):
-    """How many boundaries has a window? An error where gold and prediction differ (Pevzner and Hearst 2002)."""
+    """Gold and prediction disagree if their numbers of boundaries in the window differ (Pevzner and Hearst 2002)."""
 
     def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
         wrong: NDArray[np.bool_] = gold != predicted
         return wrong
 
 
-def goal_changes(preds: Sequence[int | None], target: Sequence[int | None]) -> list[tuple[bool, bool]]:
-    """For each pair of consecutive labelled turns: does the goal change, in target and preds? A predicted None is a goal of its own."""
+def goal_changes(preds: Sequence[int | None], target: Sequence[int | None]) -> list[Pair[bool, bool]]:
+    """For each two consecutive labelled turns, whether the goal changes in the target and in the prediction."""
     turns = pairwise(labelled(preds, target))
-    return [(old[0] != new[0], old[1] is None or old[1] != new[1]) for old, new in turns]
+    return [Pair(old.target != new.target, old.pred is None or old.pred != new.pred) for old, new in turns]
