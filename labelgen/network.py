@@ -32,7 +32,7 @@ class Network(nn.Module):
         return TextEncoder(self.encoder.tokenizer, self.encoder.max_tokens)
 
     def forward(self, batch: Batch, tokens: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits of each task, [rows, K]. `tokens` [L, D]: states of the turn encoder, where they are known already."""
+        """Logits of each task, [rows, K]. `tokens` [L, D]: states of the turn encoder, if they are already known."""
         states = self.encoder(batch, tokens)
         return {name: head(states, batch) for name, head in self.heads.items()}
 
@@ -41,9 +41,9 @@ class Network(nn.Module):
         return {name: task.loss(logits[name], batch) for name, task in self.tasks.items()}
 
     def predict(self, logits: Mapping[str, Tensor], batch: Batch, source: str) -> list[dict[str, Prediction]]:
-        """The predictions of each task for each dialogue of the batch, in its order; `source` is that of the labels.
+        """The predictions of each task for each dialogue of the batch, in its order. `source` becomes the source of the labels.
 
-        A task's labels are decoded in the order of the tasks, so that one can read those before it.
+        Tasks are decoded in order, so that each can read the labels of those before it.
         """
         rows = {name: self._probabilities(name, logits[name], batch) for name in self.tasks}
         predictions = []

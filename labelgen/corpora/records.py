@@ -19,5 +19,5 @@ class Records:
     fold: int = 0
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Streams the dialogues; bad rows and second uses of an id go to `reject` (without it the first one raises RecordError)."""
+        """Streams the dialogues. Bad rows and repeated ids go to `reject`; without it the first one raises RecordError."""
         return (dialogue for dialogue in files.read(self.path, reject) if in_fold(dialogue.id, self.split, self.fold))

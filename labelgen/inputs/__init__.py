@@ -1,1 +1,1 @@
-"""From dialogues to the tensors that the model reads: features, recordings, tokens, batches."""
+"""Turns dialogues into the tensors that the model reads: features, recordings, tokens, batches."""

@@ -1,8 +1,8 @@
 """A request's recording -> log-mel frames. A file that cannot be used is reported once, and its turn is read without audio.
 
-`Turn.audio` names a recording by a path (relative to the working directory) or a URI. A log may name any file, and it would be fetched with
-this machine's credentials: only paths of plain files and URIs of PROTOCOLS are opened (an https server may redirect). Formats are wav, flac
-and all others that libsndfile decodes. Limits are MAX_SECONDS, MAX_SAMPLES of all channels together, and rates from MIN_RATE to MAX_RATE.
+`Turn.audio` names a recording by a path (relative to the working directory) or a URI. A log may name any file, and labelgen would fetch it
+with this machine's credentials. So only paths of plain files and URIs of PROTOCOLS are opened (an https server may redirect). Formats are
+wav, flac and all others that libsndfile decodes. MAX_SECONDS, MAX_SAMPLES (of all channels), MIN_RATE and MAX_RATE are limits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,16 @@ from labelgen.dialogue import Dialogue
 
 log = logging.getLogger(__name__)
 PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "https")  # that a log may name; some others of fsspec run code
-MIN_SECONDS, MAX_SECONDS = 0.02, 60.0  # a shorter one has no sound of speech; a longer one is not a request
+MIN_SECONDS, MAX_SECONDS = 0.02, 60.0  # a shorter recording has no speech sound; a longer one is not a request
 MIN_RATE, MAX_RATE = 4_000, 192_000  # Hz
-FULL_SCALE, CLIPPED = 0.999, 0.05  # more than this share of samples at full scale; 0.03 of a whole sine's are
+FULL_SCALE, CLIPPED = 0.999, 0.05  # clipped: more than this share of the samples is at full scale (of a full-scale sine, 0.03 is)
 STEP_SECONDS = 0.32  # recordings are padded to a multiple of it, so that many are of equal length
 MEL_BINS = 80
 MAX_SAMPLES = 30_000_000  # of all channels together, 120 MB; a minute of stereo at 192 kHz has 23 million
-MAX_BYTES = 4 * MAX_SAMPLES  # that are fetched
-PASSING = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ESTALE}
-PASSING |= {errno.ENETUNREACH, errno.EHOSTUNREACH}  # of a disk on the network
-UNKNOWN = 2**63 - 1  # libsndfile's number of samples of a stream that was written without its length
+MAX_BYTES = 4 * MAX_SAMPLES  # of a file that is fetched
+TRANSIENT = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY, errno.ESTALE}
+TRANSIENT |= {errno.ENETUNREACH, errno.EHOSTUNREACH}  # errors of a disk on the network
+UNKNOWN = 2**63 - 1  # what libsndfile gives as the number of samples if the header does not state it
 KEPT_BYTES = 2_000_000_000  # of frames in memory: about 11 hours of log-mel
 
 
@@ -37,9 +37,9 @@ class AudioError(ValueError):
 
 
 def read_wave(uri: str, rate: int) -> np.ndarray:
-    """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError where it cannot be used.
+    """The recording as float32 [samples] in [-1, 1], the mean of its channels, at `rate` Hz. AudioError if it cannot be used.
 
-    Errors that may pass are raised unchanged, as they are not the file's: some of a disk, and all of a store but that a file is missing.
+    Transient errors are raised unchanged: some errors of a disk, and all of a store except a missing file.
     """
     import soundfile
     import soxr
@@ -58,9 +58,9 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise AudioError("there is no such file; correct the path (relative ones start at the working directory)") from None
-    except Exception as error:  # what file systems and decoders raise has no type of its own
-        passing = isinstance(error, TimeoutError | ConnectionError | MemoryError) or getattr(error, "errno", None) in PASSING
-        if passing or not (_protocol(uri) == "file" or isinstance(error, ValueError | soundfile.LibsndfileError)):
+    except Exception as error:  # errors of file systems and decoders have no common type
+        transient = isinstance(error, TimeoutError | ConnectionError | MemoryError) or getattr(error, "errno", None) in TRANSIENT
+        if transient or not (_protocol(uri) == "file" or isinstance(error, ValueError | soundfile.LibsndfileError)):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
@@ -69,8 +69,8 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
     return wave if source_rate == rate else np.asarray(soxr.resample(wave, source_rate, rate), np.float32)
 
 
-def _open(uri: str) -> Any:
-    """The file of a path or URI, as bytes."""
+def _open(uri: str) -> IO[bytes]:
+    """Opens the file of a path or URI."""
     from fsspec.core import url_to_fs
 
     protocol = _protocol(uri)
@@ -80,11 +80,11 @@ def _open(uri: str) -> Any:
     system, path = url_to_fs(uri)
     if protocol == "file" and system.exists(path) and not system.isfile(path):  # a pipe would wait for ever
         raise AudioError("a folder, pipe or device; give the path of a plain file")
-    file = system.open(path, "rb")
+    file: IO[bytes] = system.open(path, "rb")
     if protocol == "file":
         return file
     with file:
-        content = file.read(MAX_BYTES + 1)  # at once: to a decoder a read that fails is the end of the file
+        content = file.read(MAX_BYTES + 1)  # all at once, because a decoder takes a failed read for the end of the file
     if len(content) > MAX_BYTES:
         raise AudioError(f"more than {MAX_BYTES / 1e6:.0f} MB; a request's recording has less, cut the turn out of the call")
     return BytesIO(content)
@@ -97,11 +97,11 @@ def _protocol(uri: str) -> str:
 
 
 def _usable_rate(sound: Any) -> int:
-    """The rate in Hz. AudioError where the header announces what cannot be used."""
+    """The rate in Hz. AudioError if the header says that the recording cannot be used."""
     if not MIN_RATE <= sound.samplerate <= MAX_RATE:
         raise AudioError(f"its rate of {sound.samplerate} Hz is wrong, or too low for speech; give {MIN_RATE} to {MAX_RATE} Hz, best 16000")
     if sound.frames == UNKNOWN:
-        raise AudioError("its header has no length, as when it was written to a pipe; convert it again, to a file")
+        raise AudioError("its header has no length (was it written to a pipe?); convert it again, to a file")
     if (seconds := sound.frames / sound.samplerate) > MAX_SECONDS:
         raise AudioError(f"{seconds:.0f} s long; a request's recording has {MAX_SECONDS:.0f} s at most, cut the turn out of the call")
     if sound.frames * sound.channels > MAX_SAMPLES:
@@ -110,7 +110,7 @@ def _usable_rate(sound: Any) -> int:
 
 
 def _check_samples(samples: np.ndarray, rate: int) -> None:
-    """`samples`: [samples, channels]."""
+    """AudioError if the samples, [samples, channels], cannot be used."""
     if len(samples) < MIN_SECONDS * rate:
         raise AudioError(f"{len(samples)} samples are less than {MIN_SECONDS} s; leave the turn's audio out")
     if not np.isfinite(samples).all():
@@ -122,7 +122,7 @@ def _check_samples(samples: np.ndarray, rate: int) -> None:
 
 
 class LogMel:
-    """80 log-mel energies each 10 ms, as Whisper's feature extractor has them (Radford et al. 2022), without padding to 30 s."""
+    """80 log-mel energies every 10 ms, as Whisper's feature extractor computes them (Radford et al. 2022), without padding to 30 s."""
 
     rate = 16_000
 
@@ -132,15 +132,15 @@ class LogMel:
         self._extract = WhisperFeatureExtractor(feature_size=MEL_BINS, sampling_rate=self.rate)
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        made = self._extract(wave, sampling_rate=self.rate, padding="do_not_pad", truncation=False, return_tensors="np")
-        frames: np.ndarray = made["input_features"][0].T
+        inputs = self._extract(wave, sampling_rate=self.rate, padding="do_not_pad", truncation=False, return_tensors="np")
+        frames: np.ndarray = inputs["input_features"][0].T
         return frames
 
 
 class PublishedExtractor:
-    """The feature extractor that a published audio encoder was trained with; `settings` is its preprocessor_config.json.
+    """The feature extractor that a published audio encoder was trained with. `settings` is its preprocessor_config.json.
 
-    It may cut what is longer than its encoder reads (Whisper: 30 s).
+    It may cut recordings that are longer than its encoder reads (Whisper: 30 s).
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -150,32 +150,31 @@ class PublishedExtractor:
         name = str(settings.get("feature_extractor_type"))
         kind: Any = feature_extractor_class_from_name(name)
         if not (isinstance(kind, type) and issubclass(kind, SequenceFeatureExtractor)):
-            raise ValueError(f"preprocessor_config.json: feature_extractor_type {name!r} is none for audio in transformers")
-        made: Any = kind.from_dict(dict(settings))
-        self._extract = made
-        self.rate = int(made.sampling_rate)
+            raise ValueError(f"preprocessor_config.json: feature_extractor_type {name!r} is no audio feature extractor of transformers")
+        self._extract: Any = kind.from_dict(dict(settings))
+        self.rate = int(self._extract.sampling_rate)
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        made = self._extract(wave, sampling_rate=self.rate, return_tensors="np")
-        frames: np.ndarray = made[self._extract.model_input_names[0]][0]
-        return frames if frames.ndim == 2 else frames[:, None]  # a wave: one number a sample
+        inputs = self._extract(wave, sampling_rate=self.rate, return_tensors="np")
+        frames: np.ndarray = inputs[self._extract.model_input_names[0]][0]
+        return frames if frames.ndim == 2 else frames[:, None]  # the wave itself: one number per sample
 
 
 Extractor = LogMel | PublishedExtractor  # a function of the wave alone: [samples] at `rate` -> frames [A, C]
 
 
 class Recording(NamedTuple):
-    """Frames [A, C] of the turn `turn`, counted over all turns of the dialogues."""
+    """The frames [A, C] of a recording. `turn` is the index of its turn among all turns of the dialogues."""
 
     turn: int
     frames: np.ndarray
 
 
 class Recordings:
-    """Dialogues -> the frames of their recordings. `keep` holds them in memory, in 16 bits. `unusable` counts files that were refused."""
+    """Dialogues -> the frames of their recordings. `keep` keeps them in memory, as float16. `unusable` counts files that were refused."""
 
     def __init__(self, extractor: Extractor, kept_bytes: int = KEPT_BYTES) -> None:
-        self._extractor, self._room = extractor, kept_bytes
+        self._extractor, self._free_bytes = extractor, kept_bytes
         self._kept: dict[str, np.ndarray] = {}
         self._unusable: set[str] = set()
 
@@ -185,7 +184,7 @@ class Recordings:
         return len(self._unusable)
 
     def keep(self, dialogues: Sequence[Dialogue]) -> None:
-        """Reads recordings and keeps their frames, up to `kept_bytes`; the others are read each time."""
+        """Reads recordings and keeps their frames, up to `kept_bytes`. The others are read each time they are needed."""
         from tqdm import tqdm
 
         wanted = {turn.audio: (dialogue.id, t) for dialogue in dialogues for t, turn in enumerate(dialogue.turns) if turn.audio}
@@ -193,19 +192,20 @@ class Recordings:
             frames = self._frames(uri, dialogue_id, t)
             if frames is None or uri in self._kept:
                 continue
-            if frames.nbytes > self._room:
+            if frames.nbytes > self._free_bytes:
                 log.info("%d of %d recordings are kept in memory; the others are read each time", len(self._kept), len(wanted))
                 break
             self._kept[uri] = frames
-            self._room -= frames.nbytes
+            self._free_bytes -= frames.nbytes
         if self._unusable:
             log.warning("%d recordings could not be used; their turns are read without audio", self.unusable)
 
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Recording]:
         """The recordings that can be used, shortest first."""
         turns = [(dialogue.id, t, turn.audio) for dialogue in dialogues for t, turn in enumerate(dialogue.turns)]
-        found = ((row, self._frames(uri, name, t)) for row, (name, t, uri) in enumerate(turns) if uri)
-        return sorted((Recording(row, frames) for row, frames in found if frames is not None), key=lambda one: len(one.frames))
+        found = ((index, self._frames(uri, name, t)) for index, (name, t, uri) in enumerate(turns) if uri)
+        recordings = [Recording(index, frames) for index, frames in found if frames is not None]
+        return sorted(recordings, key=lambda recording: len(recording.frames))
 
     def _frames(self, uri: str, dialogue_id: str, turn: int) -> np.ndarray | None:
         if uri in self._kept:

@@ -1,7 +1,7 @@
 """Dialogues -> one packed batch: texts are tokenised, equal texts merged, texts of equal length grouped, annotations encoded as targets.
 
 The shape legend of the whole library:
-    B dialogues   T turns of all dialogues, one after another   U = 2 T utterances (2 t the request of turn t, 2 t + 1 its response)
+    B dialogues   T turns of all dialogues, one after another   U = 2 T utterances (2 t is the request of turn t, 2 t + 1 its response)
     N distinct texts   L tokens of the distinct texts   M tokens of all utterances that have a text   D width   K classes
 Nothing is padded: every tensor is flat, and its groups give the sequences of equal length that it consists of.
 """
@@ -24,7 +24,7 @@ from labelgen.inputs.audio import Recording
 from labelgen.inputs.features import FeatureSpace
 from labelgen.inputs.tokenizer import is_tokenizer_error
 
-CHARACTERS = 100  # of a text that are read for each token that it may have
+CHARACTERS_PER_TOKEN = 100  # a text is cut at this many characters for each token that it may have
 IGNORE = -100  # in a target: not labelled
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -52,7 +52,7 @@ class Audio(NamedTuple):
 
 
 EncodeTarget = Callable[[Dialogue, Sequence[Encoding | None]], np.ndarray]
-"""A row of targets for each turn or token: class numbers (IGNORE: not labelled) or distributions [.., K] (NaN: not labelled)."""
+"""Returns a target for each turn or token: class numbers (IGNORE: not labelled) or distributions [.., K] (NaN: not labelled)."""
 
 
 def group_equal(lengths: Iterable[int]) -> tuple[Group, ...]:
@@ -83,7 +83,7 @@ class Batch:
     """What the model reads. Dialogues are ordered by their number of turns, distinct texts by their number of tokens."""
 
     dialogues: tuple[Dialogue, ...]  # [B]
-    encodings: tuple[tuple[Encoding | None, ...], ...]  # [B] of the tokens of each utterance
+    encodings: tuple[tuple[Encoding | None, ...], ...]  # [B], the tokens of each utterance
     texts: tuple[str, ...]  # [N], those that have tokens
     ids: Int[Tensor, " L"]
     groups: tuple[Group, ...]  # of the L tokens
@@ -95,7 +95,7 @@ class Batch:
     numerical: Float[Tensor, "T F"]  # NaN: missing
     targets: dict[str, Tensor]  # task -> [T] or [M] class numbers, or [T, K] distributions
     frozen_states: Float[Tensor, "L D"] | None = None  # states after the frozen layers, where they are cached
-    audio: Audio | None = None  # None: no turn has any that the model reads
+    audio: Audio | None = None  # None: the model reads none, or no turn has a recording
 
     @property
     def num_turns(self) -> list[int]:
@@ -119,14 +119,14 @@ class Batch:
 
 
 class TextEncoder:
-    """Text -> token ids and offsets, cut at `max_tokens`. `keep` holds the tokens of texts in memory."""
+    """Text -> token ids and offsets, cut at `max_tokens`. `keep` keeps the tokens of texts in memory."""
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_tokens)
         self._kept: dict[str, Encoding] = {}
-        self._read = CHARACTERS * max_tokens
+        self._max_characters = CHARACTERS_PER_TOKEN * max_tokens
 
     def keep(self, texts: Iterable[str], piece: int = 10_000) -> None:
         """Tokenises texts and keeps their tokens."""
@@ -141,7 +141,7 @@ class TextEncoder:
 
     def _encode(self, texts: list[str]) -> dict[str, Encoding]:
         try:
-            encodings = self._tokenizer.encode_batch([text[: self._read] for text in texts])  # a text of megabytes takes a minute
+            encodings = self._tokenizer.encode_batch([text[: self._max_characters] for text in texts])  # megabytes take a minute
         except BaseException as error:
             if not is_tokenizer_error(error):
                 raise
@@ -167,12 +167,11 @@ class Collator:
     def __call__(self, dialogues: Sequence[Dialogue]) -> Batch:
         dialogues = sorted(dialogues, key=lambda dialogue: len(dialogue.turns))
         texts = [[turn.text(part) for turn in dialogue.turns for part in PARTS] for dialogue in dialogues]
-        tokens = self.texts(
-            list(dict.fromkeys(text for utterances in texts for text in utterances if text is not None)) or [""]
-        )  # never no text
+        distinct = dict.fromkeys(text for utterances in texts for text in utterances if text is not None)
+        tokens = self.texts(list(distinct) or [""])
         order = sorted((text for text in tokens if len(tokens[text].ids)), key=lambda text: len(tokens[text].ids))  # shortest first
         index = {text: n for n, text in enumerate(order)}
-        ids = [tokens[text].ids for text in order] or [np.zeros(1, np.int32)]  # never no token; this one is of no utterance
+        ids = [tokens[text].ids for text in order] or [np.zeros(1, np.int32)]  # without any: one token that belongs to no utterance
         starts = np.cumsum([0, *map(len, ids)])
         utterances = [index.get(text, len(ids)) if text is not None else len(ids) for row in texts for text in row]
         present = [(s, n) for s, n in enumerate(utterances) if n < len(ids)]
@@ -193,7 +192,7 @@ class Collator:
                 name: _targets([encode(dialogue, row) for dialogue, row in zip(dialogues, encodings, strict=True)])
                 for name, encode in self.targets.items()
             },
-            frozen_states=None if self.frozen_states is None else torch.from_numpy(_one_row(self.frozen_states(order))),
+            frozen_states=None if self.frozen_states is None else torch.from_numpy(_at_least_one_row(self.frozen_states(order))),
             audio=None if self.recordings is None else _audio(self.recordings(dialogues)),
         )
 
@@ -202,13 +201,13 @@ def _audio(recordings: Sequence[Recording]) -> Audio | None:
     """Recordings, shortest first, as one tensor."""
     if not recordings:
         return None
-    frames = torch.from_numpy(np.concatenate([one.frames for one in recordings]).astype(np.float32))
-    groups = group_equal(len(one.frames) for one in recordings)
-    return Audio(frames, groups, torch.tensor([one.turn for one in recordings], dtype=torch.long))
+    frames = torch.from_numpy(np.concatenate([recording.frames for recording in recordings]).astype(np.float32))
+    groups = group_equal(len(recording.frames) for recording in recordings)
+    return Audio(frames, groups, torch.tensor([recording.turn for recording in recordings], dtype=torch.long))
 
 
-def _one_row(states: np.ndarray) -> np.ndarray:
-    """The states, of the token of no utterance where there are none."""
+def _at_least_one_row(states: np.ndarray) -> np.ndarray:
+    """The states. Without any: a row for the token that belongs to no utterance."""
     return states if len(states) else np.zeros((1, *states.shape[1:]), states.dtype)
 
 

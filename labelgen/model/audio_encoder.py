@@ -1,4 +1,4 @@
-"""Frames of recordings -> a vector for each: a small encoder that learns from scratch, or any published one. Neither has dropout."""
+"""Frames of recordings -> one vector each, by a small encoder that learns from scratch or any published one. Neither has dropout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labelgen.inputs.batch import Group, chunks
 from labelgen.inputs.pretrained import AUDIO, known_config, read_pretrained_audio
 from labelgen.model.packed import PackedLayer, sinusoidal_positions, sizes
 
-RECORDINGS_AT_ONCE = 16  # without gradients: the memory of a batch that labels thousands of turns
+RECORDINGS_AT_ONCE = 16  # without gradients; bounds the memory of a batch of thousands of turns
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SmallAudioConfig:
 
 
 class SmallAudioEncoder(nn.Module):
-    """Log-mel frames, four to one by strided convolutions (as in Whisper, Radford et al. 2022), through Transformer layers; their mean."""
+    """Strided convolutions reduce log-mel frames four to one (as in Whisper, Radford et al. 2022); Transformer layers and a mean follow."""
 
     def __init__(self, layers: int, width: int, heads: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SmallAudioEncoder(nn.Module):
 
     @property
     def extractor(self) -> LogMel:
-        """What makes the frames."""
+        """The extractor that makes the frames."""
         return LogMel()
 
     def describe(self) -> dict[str, Any]:
@@ -53,26 +53,26 @@ class SmallAudioEncoder(nn.Module):
         return asdict(self.settings)
 
     def forward(self, frames: Float[Tensor, "A C"], groups: Sequence[Group]) -> Float[Tensor, "R E"]:
-        parts, shorter = [], []
+        parts, reduced = [], []
         for group, part in zip(groups, frames.split(sizes(groups)), strict=True):
             x = F.gelu(self.conv2(F.gelu(self.conv1(rearrange(part, "(n a) c -> n c a", n=group.count)))))
             x = x + rearrange(sinusoidal_positions(torch.arange(x.shape[2], device=x.device), self.width), "a e -> e a").to(x.dtype)
-            shorter.append(Group(group.count, x.shape[2]))
+            reduced.append(Group(group.count, x.shape[2]))
             parts.append(rearrange(x, "n e a -> (n a) e"))
         states = torch.cat(parts)
         for layer in self.layers:
-            states = layer(states, shorter)
-        pooled = zip(shorter, self.output_norm(states).split(sizes(shorter)), strict=True)
+            states = layer(states, reduced)
+        pooled = zip(reduced, self.output_norm(states).split(sizes(reduced)), strict=True)
         return torch.cat([reduce(part, "(n a) e -> n e", "mean", n=group.count) for group, part in pooled])
 
 
 class PretrainedAudioEncoder(nn.Module):
-    """Any audio encoder of transformers (Whisper's encoder, wav2vec 2, HuBERT, ...), on groups of equal length; its mean state."""
+    """Any audio encoder of transformers (Whisper's encoder, wav2vec 2, HuBERT, ...), run on groups of equal length. Returns mean states."""
 
     def __init__(self, config: Mapping[str, Any], extractor: Mapping[str, Any], folder: str | None = None) -> None:
         super().__init__()
         self.config, self.settings = dict(config), dict(extractor)
-        self.model = _model(self.config, folder)
+        self.model = _build_model(self.config, folder)
         for name, parameter in self.model.named_parameters():
             if "masked_spec_embed" in name or "pooler" in name:
                 parameter.requires_grad_(False)  # no output depends on it, and distributed training waits for every gradient
@@ -80,7 +80,7 @@ class PretrainedAudioEncoder(nn.Module):
 
     @property
     def extractor(self) -> PublishedExtractor:
-        """What makes the frames: its own."""
+        """The encoder's own extractor, which makes the frames."""
         return PublishedExtractor(self.settings)
 
     def describe(self) -> dict[str, Any]:
@@ -96,8 +96,8 @@ class PretrainedAudioEncoder(nn.Module):
         return torch.cat(pooled)
 
 
-def _model(config: Mapping[str, Any], folder: str | None) -> Any:
-    """The encoder of an architecture, with the weights in the folder, else random ones. Reads safetensors only and runs no code."""
+def _build_model(config: Mapping[str, Any], folder: str | None) -> Any:
+    """Builds the encoder of an architecture, with the weights in the folder or random ones. Reads safetensors only and runs no code."""
     from transformers import AutoModel
 
     left_out = ("auto_map", "dtype", "torch_dtype", "quantization_config")
@@ -134,10 +134,10 @@ def _load(kind: Any, known: Any, folder: str | None, attention: str) -> Any:
 
 
 class AudioEncoder(nn.Module):
-    """Recordings -> vectors of the dialogue's width D. They start at zero, because the last layer does."""
+    """Recordings -> vectors of the dialogue level's width D. They start at zero, because the weights of the last layer do."""
 
     def __init__(self, audio: str | SmallAudioConfig | Mapping[str, Any], width: int) -> None:
-        """`audio`: a Hugging Face name or a folder, settings of the small encoder, or what `describe` gave."""
+        """`audio`: a Hugging Face name or a folder, settings of the small encoder, or what `describe` returned."""
         super().__init__()
         self.backbone = _build(audio)
         self.output_projection = nn.Linear(self.backbone.width, width)
@@ -158,7 +158,7 @@ class AudioEncoder(nn.Module):
         return torch.cat([self.output_projection(self.backbone(*part)) for part in parts])
 
     def pretrained_parameters(self) -> list[nn.Parameter]:
-        """Parameters that were trained before, and learn."""
+        """The pretrained parameters that are trained further."""
         return [p for p in self.backbone.parameters() if p.requires_grad] if isinstance(self.backbone, PretrainedAudioEncoder) else []
 
 

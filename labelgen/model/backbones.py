@@ -33,9 +33,9 @@ LAYER = {
     "down_projection": "output.dense",
     "feed_forward_norm": "output.LayerNorm",
 }
-GAMMA_AND_BETA = re.compile(r"LayerNorm\.(gamma|beta)$")  # the first BERT checkpoints call weight and bias so
+GAMMA_AND_BETA = re.compile(r"LayerNorm\.(gamma|beta)$")  # names of weight and bias in the first BERT checkpoints
 WEIGHT_AND_BIAS = {"gamma": "weight", "beta": "bias"}
-PUBLISHED_DROPOUT = 0.1  # of BERT and RoBERTa, where config.json gives none
+PUBLISHED_DROPOUT = 0.1  # of BERT and RoBERTa, if config.json gives none
 
 
 class PackedBackbone(nn.Module):
@@ -58,7 +58,7 @@ class PackedBackbone(nn.Module):
         self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), width)
         self.embeddings_norm = nn.LayerNorm(width, epsilon)
         self.dropout = nn.Dropout(hidden)
-        self.first_position = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa skips the padding's
+        self.first_position = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa reserves the first
         self.layers = nn.ModuleList(
             PackedLayer(
                 width,
@@ -87,7 +87,7 @@ class PackedBackbone(nn.Module):
         return embedded
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes the weights of a Hugging Face checkpoint, with or without its model prefix. ValueError where they are another model's."""
+        """Loads the weights of a Hugging Face checkpoint, with or without its model prefix. ValueError if they are of another model."""
         ending = "embeddings.word_embeddings.weight"
         prefix = next((key.removesuffix(ending) for key in weights if key.endswith(ending)), None)
         if prefix is None:
@@ -113,7 +113,7 @@ def _weight_or_bias(match: re.Match[str]) -> str:
 
 
 class HuggingFaceBackbone(nn.Module):
-    """Any other encoder of transformers, run on groups of equal length; it is one indivisible layer.
+    """Any other encoder of transformers, run on groups of equal length. It counts as one indivisible layer.
 
     `config` is the model's config.json. `dropout` replaces all its dropout rates; None keeps them.
     """
@@ -140,11 +140,11 @@ class HuggingFaceBackbone(nn.Module):
         self.max_length = max_length(self.model, getattr(known, "max_position_embeddings", None))
 
     def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Int[Tensor, " L"]:
-        """The ids themselves: the one layer embeds them."""
+        """Returns the ids, because the one layer embeds them itself."""
         return ids
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Takes the weights of a Hugging Face checkpoint, with or without its model prefix. ValueError where some are missing."""
+        """Loads the weights of a Hugging Face checkpoint, with or without its model prefix. ValueError if some are missing."""
         prefix = f"{self.model.base_model_prefix}."
         own = self.model.state_dict()
         state = {key.removeprefix(prefix): value for key, value in weights.items()}
@@ -155,10 +155,10 @@ class HuggingFaceBackbone(nn.Module):
 
 
 def max_length(model: nn.Module, configured: int | None) -> int:
-    """Tokens of the longest text that a model reads.
+    """The number of tokens of the longest text that a model reads.
 
-    `configured` is its max_position_embeddings; None (512 then): it has no such bound. RoBERTa's descendants keep the positions up to the
-    padding's number for padding: their table of positions has a `padding_idx`.
+    `configured` is its max_position_embeddings. If it is None, the bound is 512. Models derived from RoBERTa reserve the positions up to
+    the `padding_idx` of their table of positions.
     """
     bounds = []
     for name, module in model.named_modules():

@@ -31,15 +31,15 @@ from labelgen.model.audio_encoder import AudioEncoder, SmallAudioConfig
 from labelgen.model.backbones import PACKED, HuggingFaceBackbone, PackedBackbone
 from labelgen.model.packed import PackedLayer, sinusoidal_positions, sizes
 
-TOKENS_AT_ONCE = 1024  # without gradients: more leaves the caches and faults in fresh pages (2,048: 8% slower, 4,096: 15%)
-TOKENS_AT_ONCE_GPU = 65_536  # there only memory is the limit: 0.4 GB of the widest states at width 384
+TOKENS_AT_ONCE = 1024  # without gradients; more miss the CPU's caches and cause page faults (2,048: 8% slower, 4,096: 15%)
+TOKENS_AT_ONCE_GPU = 65_536  # on a GPU memory is the only limit: the widest states take 0.4 GB at width 384
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What an encoder is, besides its backbone, tokenizer, features and audio. conf/encoder/base.yaml explains each setting.
+    """The settings of an encoder other than its backbone, tokenizer, features and audio. conf/encoder/base.yaml explains them.
 
-    Checkpoints and exports hold these fields. Raises ValueError where a rate is not in [0, 1).
+    Checkpoints and exports hold these fields. Raises ValueError if a rate is not in [0, 1).
     """
 
     max_tokens: int = 128
@@ -57,11 +57,11 @@ class EncoderSettings:
                 raise ValueError(f"encoder.{name}={rate}: give a rate from 0 to less than 1")
 
 
-WEIGHTS_AGREE = ("backbone", "dialogue_layers", "dialogue_heads")  # of a description: where they differ, weights are not interchangeable
+ARCHITECTURE = ("backbone", "dialogue_layers", "dialogue_heads")  # keys of a description that must be equal to exchange weights
 
 
 class States(NamedTuple):
-    """What heads read: states of the distinct texts' tokens, and of the utterances of the turns within their dialogues."""
+    """The states that heads read: those of the tokens of the distinct texts, and those of the utterances within their dialogues."""
 
     tokens: Float[Tensor, "L D"]
     utterances: Float[Tensor, "U D"]
@@ -78,7 +78,7 @@ class States(NamedTuple):
 
 
 class TurnEncoder(nn.Module):
-    """Texts -> states of their tokens. Its lowest `frozen_layers` layers and the embeddings below them do not learn and drop nothing out.
+    """Texts -> states of their tokens. The lowest `frozen_layers` layers and the embeddings are not trained and have no dropout.
 
     `config` is the backbone's config.json, `dropout` its rate (None: as published).
     """
@@ -97,7 +97,7 @@ class TurnEncoder(nn.Module):
             self.backbone.layers[frozen_layers:].requires_grad_(True)
 
     def train(self, mode: bool = True) -> TurnEncoder:
-        """Frozen layers stay in evaluation mode: their states are the same each time, so that they can be kept."""
+        """Keeps frozen layers in evaluation mode, so that their states never change and can be cached."""
         super().train(mode)
         if self.frozen_layers:
             self.backbone.eval()
@@ -105,7 +105,7 @@ class TurnEncoder(nn.Module):
         return self
 
     def frozen_states(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"] | Int[Tensor, " L"]:
-        """States after the embeddings and the frozen layers. A HuggingFaceBackbone that learns gives the ids."""
+        """States after the embeddings and the frozen layers. For a HuggingFaceBackbone that is not frozen these are the ids."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_layers):
             x = self.backbone.embed(ids, groups)
             for layer in self.backbone.layers[: self.frozen_layers]:
@@ -119,7 +119,7 @@ class TurnEncoder(nn.Module):
         return x
 
     def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], frozen_states: Tensor | None = None) -> Float[Tensor, "L D"]:
-        """`frozen_states` [L, D]: the states after the frozen layers, where they are known already."""
+        """`frozen_states` [L, D]: the states after the frozen layers, if they are already known."""
         if torch.is_grad_enabled():
             return self._encode(ids, groups, frozen_states)
         pieces = list(chunks(groups, TOKENS_AT_ONCE if ids.device.type == "cpu" else TOKENS_AT_ONCE_GPU))
@@ -129,7 +129,7 @@ class TurnEncoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The dtype of the weights."""
         return next(self.parameters()).dtype
 
     def pool(self, tokens: Float[Tensor, "L D"], groups: Sequence[Group]) -> Float[Tensor, "N D"]:
@@ -139,9 +139,9 @@ class TurnEncoder(nn.Module):
 
 
 class FeatureEncoder(nn.Module):
-    """Categorical and numerical features of a turn -> what is added to its request and to its response. Starts at zero.
+    """Categorical and numerical features of a turn -> vectors that are added to its request and its response. They start at zero.
 
-    A missing value has a vector of its own. Features that are known with the response alone are not added to the request.
+    A missing value has a vector of its own. Features that are not known before the response are not added to the request.
     """
 
     def __init__(self, space: FeatureSpace, width: int) -> None:
@@ -156,7 +156,7 @@ class FeatureEncoder(nn.Module):
             nn.init.zeros_(module.weight)
 
     def forward(self, categorical: Int[Tensor, "T C"], numerical: Float[Tensor, "T F"]) -> Float[Tensor, "T 2 D"] | float:
-        """Standardised numbers are cut at 5 standard deviations. 0.0 without features."""
+        """Clips numbers at 5 standard deviations. Returns 0.0 if there are no features."""
         if not self.categorical_embeddings and self.numerical_projection is None:
             return 0.0
         request = response = torch.zeros((), device=categorical.device)
@@ -176,9 +176,9 @@ class DialogueEncoder(nn.Module):
 
     def __init__(self, width: int, num_layers: int, num_heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
-        self.missing_utterance = nn.Parameter(torch.zeros(1, width))  # stands where a turn has no request or no response
+        self.missing_utterance = nn.Parameter(torch.zeros(1, width))  # takes the place of a missing request or response
         self.role_embeddings = nn.Embedding(2, width)  # request, response
-        self.position_projection = nn.Linear(width, width, bias=False)  # of the turn number's sinusoids
+        self.position_projection = nn.Linear(width, width, bias=False)  # projects the sinusoids of the turn number
         self.input_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
@@ -194,7 +194,7 @@ class DialogueEncoder(nn.Module):
         return torch.cat([self.input_norm(texts), self.missing_utterance])[utterances]
 
     def forward(self, utterances: Float[Tensor, "U D"], turns: Sequence[Group], features: Tensor | float = 0.0) -> Float[Tensor, "U D"]:
-        """`turns`: the groups of dialogues of equal length; `features` [T, 2, D]: what is added to each request and response."""
+        """`turns`: the groups of dialogues of equal length. `features` [T, 2, D] are added to the requests and responses."""
         numbers = torch.cat([torch.arange(length, device=utterances.device).repeat(count) for count, length in turns])
         positions = self.position_projection(sinusoidal_positions(numbers, utterances.shape[1]).to(utterances.dtype))
         x = (
@@ -211,11 +211,11 @@ class DialogueEncoder(nn.Module):
         return states
 
 
-def read_tokenizer(own: str, path: str | None) -> Tokenizer:
-    """The tokenizer in the file `path`, else the one whose tokenizer.json is the text `own`. ValueError where it is not one."""
+def read_tokenizer(text: str, path: str | None) -> Tokenizer:
+    """The tokenizer in the file `path`, or without a path the one whose tokenizer.json is `text`. ValueError if it is not a tokenizer."""
     try:
-        return Tokenizer.from_str(checked_tokenizer(Path(path).read_text("utf-8") if path else own))
-    except BaseException as error:  # tokenizers raises bare Exceptions, and panics
+        return Tokenizer.from_str(checked_tokenizer(Path(path).read_text("utf-8") if path else text))
+    except BaseException as error:  # tokenizers raises plain Exceptions and panics
         if not is_tokenizer_error(error):
             raise
         raise ValueError(f"{path or 'tokenizer.json'}: not a tokenizer ({error})") from None
@@ -225,9 +225,9 @@ class Encoder(nn.Module):
     """The turn encoder, audio encoder, feature encoder and dialogue encoder, one after another.
 
     `backbone` is a Hugging Face name, a folder, `package:NAME`, or a config.json as a mapping (random weights).
-    `tokenizer` is the path of a tokenizer.json; None takes the backbone's own, bytes for a mapping.
-    `audio` reads the recordings of requests: None (they are not read), a SmallAudioConfig, or a Hugging Face name or folder.
-    `settings` are the fields of EncoderSettings. Raises ValueError where the parts do not fit together.
+    `tokenizer` is the path of a tokenizer.json. None: the tokenizer of the backbone, or one of bytes if that is a mapping.
+    `audio` says what reads the recordings of requests: None (nothing), a SmallAudioConfig, or a Hugging Face name or folder.
+    `settings` are the fields of EncoderSettings. Raises ValueError if the parts do not fit together.
     """
 
     def __init__(
@@ -266,22 +266,22 @@ class Encoder(nn.Module):
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that are read."""
+        """The number of tokens at which a text is cut."""
         return self.settings.max_tokens
 
     def describe(self) -> dict[str, Any]:
-        """Plain values from which the architecture can be built again: backbone, settings, and audio where it is read."""
+        """Plain values from which the architecture can be built again: backbone, settings, and audio if it is read."""
         audio = {} if self.audio_encoder is None else {"audio": self.audio_encoder.describe()}
         return json.loads(json.dumps({"backbone": self.config, **asdict(self.settings), **audio}))  # type: ignore[no-any-return]
 
     def recordings(self) -> Recordings | None:
-        """What reads the requests' recordings; None where the model does not use them."""
+        """The reader of the requests' recordings. None: the model does not use them."""
         return None if self.audio_encoder is None else Recordings(self.audio_encoder.backbone.extractor)
 
     def forward(self, batch: Batch, tokens: Float[Tensor, "L D"] | None = None, hidden: Bool[Tensor, " T"] | None = None) -> States:
-        """`tokens`: states of the turn encoder, where they are known already.
+        """`tokens`: states of the turn encoder, if they are already known.
 
-        `hidden`: turns whose response the dialogue level does not see, nor the features that are known with it (pretraining).
+        `hidden`: turns whose response is hidden from the dialogue level, with the features not known before it (pretraining).
         """
         tokens = self.turn_encoder(batch.ids, batch.groups, batch.frozen_states) if tokens is None else tokens
         texts = self.turn_encoder.pool(tokens, batch.groups)
@@ -302,11 +302,11 @@ class Encoder(nn.Module):
             return utterances.index_add(0, 2 * audio.turn, encoder(audio.frames, audio.groups).to(utterances.dtype))
         if torch.is_grad_enabled() and torch.distributed.is_available() and torch.distributed.is_initialized():
             total = torch.stack([parameter.sum() for parameter in encoder.parameters() if parameter.requires_grad]).sum()
-            return utterances + 0.0 * total.to(utterances.dtype)  # all ranks wait for every gradient
+            return utterances + 0.0 * total.to(utterances.dtype)  # distributed training waits for every gradient
         return utterances
 
     def parameter_depths(self) -> Iterator[tuple[nn.Parameter, int]]:
-        """Pretrained parameters that learn, each with its distance from the top layer.
+        """The pretrained parameters that are trained further, each with its distance from the top layer.
 
         0 for the turn encoder's last layer, then 1, ...; 0 for a pretrained audio encoder.
         """

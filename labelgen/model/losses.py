@@ -1,7 +1,7 @@
-"""Losses of flat logits and targets, as a sum and a count: the mean is taken over the global batch.
+"""Losses of flat logits and targets, as a sum and a count, because the mean is taken over the global batch.
 
-Only labelled rows are selected, so what stands in the others (NaN and inf too) changes neither loss nor gradient. Where no row is
-labelled the loss is a sum over none: zero, with a gradient of zero for every parameter, as distributed training needs it.
+Only labelled rows are selected, so the others (even NaN and inf) change neither loss nor gradient. If no row is labelled, the loss is an
+empty sum: it is zero and gives every parameter a gradient of zero, which distributed training needs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def ranked_probability(logits: Float[Tensor, "N K"], target: Float[Tensor, "N K"
 
 
 def marginal_cross_entropy(logits: Float[Tensor, "N K"], right: Bool[Tensor, "N K"], allowed: Bool[Tensor, "N K"]) -> Loss:
-    """-log of the probability that any right choice is taken, among the allowed ones (Lee et al. 2017, section 4).
+    """-log of the probability that the choice is a right one, given that it is an allowed one (Lee et al. 2017, section 4).
 
     Rows without a right choice are not labelled. `logits` may be -inf where a choice does not exist.
     """

@@ -32,7 +32,7 @@ def packed_attention(
 ) -> Float[Tensor, "L D"]:
     """Attention within each sequence (Vaswani et al. 2017, eq. 1); E = 3 D. `dropout` is the rate for attention probabilities.
 
-    `split` instead of slices: the gradient of a slice is a zero tensor of full size.
+    It uses `split`, because the gradient of a slice is a zero tensor of full size.
     """
     attended = []
     for (count, _), part in zip(groups, query_key_value.split(sizes(groups)), strict=True):
@@ -43,7 +43,7 @@ def packed_attention(
 
 
 def linear_into(layer: nn.Module, x: Float[Tensor, "L D"], memory: Float[Tensor, " M"]) -> Float[Tensor, "L E"]:
-    """`layer(x)`, written to the start of `memory`: page faults of a fresh block of megabytes cost more than the sums. No gradients."""
+    """`layer(x)` without gradients, written to the start of `memory`: page faults of a fresh block cost more than the arithmetic."""
     if type(layer) is not nn.Linear:  # wrapped or quantised: it allocates its own output
         out: Tensor = layer(x)
         return out
@@ -52,9 +52,9 @@ def linear_into(layer: nn.Module, x: Float[Tensor, "L D"], memory: Float[Tensor,
 
 
 class PackedLayer(nn.Module):
-    """One Transformer layer over packed sequences; its norms come after the residual sum (BERT) or before the sublayer (`norm_first`).
+    """One Transformer layer over packed sequences. Its norms come after the residual sum (BERT) or before the sublayer (`norm_first`).
 
-    `dropout` is the rate on the output of both sublayers, `attention_dropout` that on attention probabilities.
+    `dropout` is the rate for the outputs of both sublayers, `attention_dropout` that for the attention probabilities.
     """
 
     def __init__(

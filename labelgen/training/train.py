@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from labelgen import __version__
-from labelgen.model.encoder import WEIGHTS_AGREE, Encoder
+from labelgen.model.encoder import ARCHITECTURE, Encoder
 from labelgen.training.callbacks import DurableCheckpointIO, StopAtMaxSteps
 from labelgen.training.checkpoint import read_checkpoint
 from labelgen.training.data import DialogueData
@@ -157,7 +157,7 @@ def load_encoder(encoder: Encoder, run: Path) -> None:
     """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder. The features' start at zero."""
     read = read_checkpoint(run)
     theirs, ours = read["labelgen"]["encoder"], encoder.describe()
-    other = [key for key in WEIGHTS_AGREE if theirs[key] != ours[key]]
+    other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
     if {"audio"} <= theirs.keys() & ours.keys() and theirs["audio"] != ours["audio"]:
         other.append("audio")
     if read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():

@@ -272,5 +272,5 @@ def test_a_published_extractor_is_rebuilt_from_its_settings() -> None:
     whisper = WhisperFeatureExtractor(feature_size=16, chunk_length=2)
     assert PublishedExtractor(whisper.to_dict())(wave).shape == (16, 200)
     for wrong in ("ViTImageProcessor", "os", "None"):
-        with pytest.raises(ValueError, match="is none for audio"):
+        with pytest.raises(ValueError, match="is no audio feature extractor"):
             PublishedExtractor({"feature_extractor_type": wrong})
