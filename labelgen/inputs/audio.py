@@ -151,8 +151,9 @@ class PublishedExtractor:
         kind: Any = feature_extractor_class_from_name(name)
         if not (isinstance(kind, type) and issubclass(kind, SequenceFeatureExtractor)):
             raise ValueError(f"preprocessor_config.json: feature_extractor_type {name!r} is no audio feature extractor of transformers")
-        self._extract: Any = kind.from_dict(dict(settings))
-        self.rate = int(self._extract.sampling_rate)
+        extractor: Any = kind.from_dict(dict(settings))
+        self._extract = extractor
+        self.rate = int(extractor.sampling_rate)
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
         inputs = self._extract(wave, sampling_rate=self.rate, return_tensors="np")

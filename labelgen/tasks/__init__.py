@@ -1,4 +1,4 @@
-"""Tasks: one file a label type. This one says what a task is, and has the base of those that classify turns or dialogues."""
+"""Tasks, one file per label type. This file holds the base classes: of all tasks, and of those that classify turns or dialogues."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
 
 Level = Literal["dialogue", "turn", "pair", "token"]
-Utterances = Sequence[Encoding | None]  # the tokens of a dialogue's utterances, two a turn; None: the utterance has no text
+Utterances = Sequence[Encoding | None]  # the tokens of a dialogue's utterances, two per turn; None: the utterance has no text
 
 
 class Decoded(NamedTuple):
-    """A label as decoding gives it; the network adds the task's name and the model's fingerprint."""
+    """A decoded label. The network adds the name of the task and the fingerprint of the model."""
 
     value: str
     turns: Sequence[int]
@@ -59,10 +59,10 @@ class Baseline(ABC):
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A label type: how annotations become targets, how it is predicted, scored and written. Holds no weights and no data.
+    """A label type: how annotations become targets, and how labels are predicted, scored and written. Holds no weights and no data.
 
-    Abstract are the five methods that differ between label types. What other parts of labelgen need to know of a task they ask the
-    task: its label space, the rows of its logits, its score, its trivial baselines, how its labels are drawn.
+    The five abstract methods differ between label types. Other parts of labelgen ask the task for everything else that is particular to
+    it: its label space, the rows of its logits, its score, its trivial baselines, and how its labels are drawn.
     """
 
     name: ClassVar[str]
@@ -75,11 +75,11 @@ class Task(ABC):
     @property
     @abstractmethod
     def labels(self) -> Sequence[str]:
-        """The label space. A class attribute fixes it; a dataclass field can be configured, and is learned where it is empty."""
+        """The label space. A class attribute fixes it. A dataclass field can be configured, and is learned if it is empty."""
 
     @abstractmethod
     def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
-        """Annotations -> targets, a row for each row of the dialogue's logits.
+        """Annotations -> targets, one for each row of the dialogue's logits.
 
         Integers (IGNORE: not annotated), or distributions over the classes (NaN: not annotated).
         """
@@ -94,7 +94,7 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self) -> dict[str, Figure]:
-        """Name -> figure, the one that a user needs first standing first; one of the names is `score`."""
+        """Name -> figure, in order of importance to users. `score` is one of the names."""
 
     @abstractmethod
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
@@ -105,11 +105,11 @@ class Task(ABC):
             object.__setattr__(self, "labels", tuple(self.labels))
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
-        """The label values in a dialogue's annotations; a label space that is not configured is the set of them."""
+        """The label values in a dialogue's annotations. A label space that is not configured is learned from them."""
         return ()
 
     def with_labels(self, labels: Iterable[str]) -> Task:
-        """The task with a label space. ValueError where the task has another one that is fixed."""
+        """The task with this label space. ValueError if the task has a different, fixed one."""
         if self._is_configurable():
             changed: dict[str, Any] = {"labels": tuple(labels)}  # a field of subclasses
             return replace(self, **changed)
@@ -118,7 +118,7 @@ class Task(ABC):
         return self
 
     def rows(self, batch: Batch) -> list[int]:
-        """How many rows of the logits each dialogue of a batch has. A task whose rows are none of the levels overrides this."""
+        """The number of rows of logits of each dialogue of a batch. A task whose rows fit none of the levels overrides this."""
         match self.level:
             case "dialogue":
                 return [1] * len(batch.dialogues)
@@ -130,11 +130,11 @@ class Task(ABC):
                 return batch.num_tokens
 
     def majority(self, dialogues: Iterable[Dialogue]) -> Baseline | None:
-        """The baseline that always gives the commonest label of these dialogues; None: the task has none."""
+        """The baseline that always predicts the most frequent label of these dialogues. None: the task has none."""
         return None
 
     def eager(self, dialogues: Iterable[Dialogue]) -> Baseline | None:
-        """The baseline that always gives what one looks for (a failure, a new goal, a known value); as a rule the majority's."""
+        """The baseline that always predicts what users look for (a failure, a new goal, a known value). By default the majority's."""
         return self.majority(dialogues)
 
     def _is_configurable(self) -> bool:
@@ -143,19 +143,19 @@ class Task(ABC):
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """Abstract: one class a turn, or one a dialogue. A label type of this kind needs a name, labels and `annotated`.
+    """Abstract: one class per turn, or one per dialogue. A subclass needs a name, labels and `annotated`.
 
-    With a `rare` class the figures are its F1 and average precision, and the eager baseline always says it. Otherwise they are accuracy
+    With a `rare` class the figures are its F1 and average precision, and the eager baseline always predicts it. Otherwise they are accuracy
     and macro-F1. Values outside the label space are not learned, and count as errors when scored.
     """
 
     score: ClassVar[str] = "accuracy"  # with a rare class: f1
-    utterance: ClassVar[Part] = "request"  # whose state is read, and without which a turn gets no label
+    utterance: ClassVar[Part] = "request"  # the head reads its state; a turn without it gets no label
     rare: ClassVar[str | None] = None
 
     @abstractmethod
     def annotated(self, dialogue: Dialogue) -> list[str | None]:
-        """The class of each turn, or at level "dialogue" the one of the dialogue; None: not annotated."""
+        """The class of each turn, or at level "dialogue" that of the dialogue. None: not annotated."""
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (value for value in self.annotated(dialogue) if value is not None)
@@ -175,7 +175,7 @@ class Classification(Task):
         return {"accuracy": Figure(Accuracy(), self._compare), "macro_f1": Figure(MacroF1(self.labels), self._compare)}
 
     def _compare(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        """What the labels say, as users get them: nothing of a turn without the utterance, which is an error where that is annotated."""
+        """Compares the labels that users get. A turn without the utterance gets no label, which is an error if it is annotated."""
         target = self.annotated(dialogue)
         preds: list[str | None] = [None] * len(target)
         for label in prediction.labels:
@@ -204,10 +204,10 @@ class Classification(Task):
         return Decoded(self.labels[int(row.argmax())], turns, float(row.max()))
 
     def majority(self, dialogues: Iterable[Dialogue]) -> Baseline | None:
-        """Gives the classes their shares, so that the average precision is the base rate."""
-        counts = Counter(value for dialogue in dialogues for value in self.values(dialogue))
-        known = np.array([float(counts[label]) for label in self.labels])
-        return Constant(self, known / known.sum() if known.any() else np.full(len(known), 1.0 / max(len(known), 1)))
+        """Predicts the shares of the classes, so that the average precision is the base rate."""
+        occurrences = Counter(value for dialogue in dialogues for value in self.values(dialogue))
+        counts = np.array([float(occurrences[label]) for label in self.labels])
+        return Constant(self, counts / counts.sum() if counts.any() else np.full(len(counts), 1.0 / max(len(counts), 1)))
 
     def eager(self, dialogues: Iterable[Dialogue]) -> Baseline | None:
         if self.rare is None:
@@ -217,7 +217,7 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class Constant(Baseline):
-    """The same probabilities [K] everywhere."""
+    """Predicts the same probabilities [K] everywhere."""
 
     task: Classification
     probabilities: np.ndarray
@@ -228,7 +228,7 @@ class Constant(Baseline):
 
 
 class ClassHead(nn.Module):
-    """A linear classifier of the state of an utterance: of each turn's, [T, K], or at level "dialogue" of the last turn's, [B, K]."""
+    """Classifies the state of an utterance linearly: that of each turn, [T, K], or at level "dialogue" that of the last turn, [B, K]."""
 
     def __init__(self, width: int, num_classes: int, utterance: Part, dropout: float, level: Level = "turn") -> None:
         super().__init__()
@@ -245,6 +245,6 @@ class ClassHead(nn.Module):
 
 
 def classes(values: Iterable[str | None], labels: Sequence[str], ignore: int) -> np.ndarray:
-    """Label values -> class numbers; `ignore` for None and for values outside the label space."""
-    place = {label: k for k, label in enumerate(labels)}
-    return np.array([ignore if value is None else place.get(value, ignore) for value in values], np.int64)
+    """Label values -> class numbers. None and values outside the label space become `ignore`."""
+    index = {label: k for k, label in enumerate(labels)}
+    return np.array([ignore if value is None else index.get(value, ignore) for value in values], np.int64)

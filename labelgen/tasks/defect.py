@@ -12,7 +12,7 @@ from labelgen.tasks import Classification
 
 @dataclass(frozen=True)
 class Defect(Classification):
-    """Two classes a response, from the record's `defect`."""
+    """Two classes per response, from the record's `defect`."""
 
     name: ClassVar[str] = "defect"
     display: ClassVar = DEFECT

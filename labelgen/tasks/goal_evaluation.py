@@ -17,7 +17,7 @@ ANSWER = "goal_success"  # the question of the vote that holds a user's own answ
 
 
 def user_answer(dialogue: Dialogue) -> bool | None:
-    """Explicit feedback: did the users say that they reached their goals? None: nobody asked. ValueError: the answer is neither 1 nor 0."""
+    """Explicit feedback: whether the users said that they reached their goals. None: nobody asked. ValueError: an answer is not 1 or 0."""
     answers = [vote.value for vote in dialogue.votes if vote.question == ANSWER and vote.annotator == "user"]
     if wrong := [answer for answer in answers if answer not in (0.0, 1.0)]:
         raise ValueError(f"dialogue {dialogue.id!r}: the user's vote on {ANSWER} is {wrong[0]!r}; write 1 for yes and 0 for no")
@@ -26,9 +26,9 @@ def user_answer(dialogue: Dialogue) -> bool | None:
 
 @dataclass(frozen=True)
 class GoalEvaluation(Classification):
-    """Success, success after a failure, or failure; one class a goal, read at its last turn.
+    """Success, success after a failure, or failure. One class per goal, read at its last turn.
 
-    Training reads the last turns of the annotated goals, labelling those of the goals that segmentation found.
+    Training reads the last turns of the annotated goals. Labelling reads the last turns of the goals that segmentation found.
     """
 
     name: ClassVar[str] = "goal_evaluation"
@@ -42,7 +42,7 @@ class GoalEvaluation(Classification):
     def annotated(self, dialogue: Dialogue) -> list[str | None]:
         """The outcomes, each at its goal's last turn.
 
-        Where the outcome of a dialogue's only goal is unknown, the user's own answer stands in for it.
+        If the outcome of a dialogue's only goal is unknown, the user's own answer takes its place.
         """
         ends: dict[int, str | None] = {goal.turns[-1]: goal.outcome for goal in dialogue.goals or ()}
         if len(ends) == 1 and None in ends.values() and (reached := user_answer(dialogue)) is not None:
@@ -50,12 +50,12 @@ class GoalEvaluation(Classification):
         return [ends.get(t) for t in range(len(dialogue.turns))]
 
     def metrics(self) -> dict[str, Figure]:
-        """First what a user gets: the failures among the labels that are written, which stand on predicted goals.
+        """The first figures score what a user gets: the labels, which are of predicted goals.
 
-        failure_f1: a predicted failure is right if an annotated goal with exactly its turns failed; `..._by_last_turn`: if an annotated
-        goal that ends at its last turn failed. user_agreement: how often the users' own answers to whether they reached their goals are
-        those of the labels. The figures `..._given_goals` read the outcomes at the last turns of the annotated goals, as if segmentation
-        were right.
+        failure_f1: a predicted failure is right if an annotated goal with exactly its turns failed. `..._by_last_turn`: it is right if an
+        annotated goal that ends at its last turn failed. user_agreement: how often the labels agree with the users' own answers to whether
+        they reached their goals. The figures `..._given_goals` read the outcomes at the last turns of the annotated goals, as if
+        segmentation were right.
         """
         return {
             "failure_f1": Figure(SpanF1(), self._failures),
@@ -67,12 +67,12 @@ class GoalEvaluation(Classification):
         }
 
     def _failures(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        """The turns of failed goals, predicted and annotated. Turns that no goal holds are not annotated and do not count."""
+        """Compares the turns of failed goals. Turns without an annotated goal do not count."""
         failed = [tuple(goal.turns) for goal in dialogue.goals or () if goal.outcome == "failure"]
         return Compared([_judged_failures(dialogue, prediction)], [failed if _has_outcome(dialogue) else None])
 
     def _failed_turns(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        """The last turns of failed goals."""
+        """Compares the last turns of failed goals."""
         owner = dialogue.goal_of_turns()
         goals = dialogue.goals or []
         ends = [turns[-1] for turns in _judged_failures(dialogue, prediction)]
@@ -81,33 +81,37 @@ class GoalEvaluation(Classification):
         return Compared([judged], [failed if _has_outcome(dialogue) else None])
 
     def _answers(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        """One answer speaks of all goals: yes where none failed. Without a predicted goal there is no answer, which agrees with none."""
+        """The labels answer yes if no goal failed. Without a predicted goal they give no answer, which agrees with no user's."""
         outcomes = [label.value for label in prediction.labels]
         reached = user_answer(dialogue)
         answer = str("failure" not in outcomes) if outcomes else None
         return Compared([answer], [None if reached is None else str(reached)])
 
     def _answers_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        failed = any(self._at_ends(dialogue, prediction).argmax(1) == self.labels.index("failure"))
+        failed = any(self._probabilities_at_ends(dialogue, prediction).argmax(1) == self.labels.index("failure"))
         reached = user_answer(dialogue) if dialogue.goals else None
         return Compared([str(not failed)], [None if reached is None else str(reached)])
 
-    def _given_goals(self, dialogue: Dialogue) -> list[bool | None]:
+    def _annotated_failures(self, dialogue: Dialogue) -> list[bool | None]:
         return [None if goal.outcome is None else goal.outcome == "failure" for goal in dialogue.goals or ()]
 
-    def _at_ends(self, dialogue: Dialogue, prediction: Prediction) -> np.ndarray:
+    def _probabilities_at_ends(self, dialogue: Dialogue, prediction: Prediction) -> np.ndarray:
         rows: np.ndarray = prediction.probabilities[[goal.turns[-1] for goal in dialogue.goals or ()]]
         return rows.reshape(-1, len(self.labels))
 
     def _failed_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         failure = self.labels.index("failure")
-        return Compared([bool(k == failure) for k in self._at_ends(dialogue, prediction).argmax(1)], self._given_goals(dialogue))
+        return Compared(
+            [bool(k == failure) for k in self._probabilities_at_ends(dialogue, prediction).argmax(1)], self._annotated_failures(dialogue)
+        )
 
     def _scores_given_goals(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
-        return Compared(self._at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist(), self._given_goals(dialogue))
+        return Compared(
+            self._probabilities_at_ends(dialogue, prediction)[:, self.labels.index("failure")].tolist(), self._annotated_failures(dialogue)
+        )
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
-        """One label for each goal that segmentation found; confidence given that the goal is right."""
+        """One label for each goal that segmentation found. Its confidence assumes that the goal is right."""
         goals = earlier.get(GoalSegmentation.name, ())
         return [self.most_probable(probabilities[goal.turns[-1]], goal.turns) for goal in goals]
 
@@ -117,7 +121,7 @@ def _has_outcome(dialogue: Dialogue) -> bool:
 
 
 def _judged_failures(dialogue: Dialogue, prediction: Prediction) -> list[tuple[int, ...]]:
-    """The annotated turns of each predicted failure that annotations can judge: one whose turns lie in a goal of known outcome."""
+    """For each predicted failure, its turns that have an annotated goal. Failures without one of known outcome do not count."""
     owner = dialogue.goal_of_turns()
     goals = dialogue.goals or []
     found = []

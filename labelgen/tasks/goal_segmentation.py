@@ -1,7 +1,7 @@
 """Goal segmentation: which turns serve one aim of the user. Each turn points to an earlier turn of its goal, or opens a new one.
 
-The pointer is that of coreference (Lee et al. 2017): a turn's goal is right if it points to any turn of it, so that goals may be left
-and resumed. A boundary is a turn whose goal differs from that of the turn before.
+The pointer works as in coreference resolution (Lee et al. 2017): it is right if it points to any earlier turn of the same goal, so goals
+may be left and resumed. A boundary is a turn whose goal differs from that of the turn before.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from labelgen.model.losses import Loss, marginal_cross_entropy
 from labelgen.model.packed import sizes
 from labelgen.tasks import Baseline, Decoded, Earlier, Guess, Task, Utterances
 
-HYPOTHESES = 256  # of a search: all partitions of six turns are 203
-SUMS = 2**18  # numbers that a search adds up for a dialogue, about: hypotheses times the square of the turns
+HYPOTHESES = 256  # of a beam search; six turns have 203 partitions
+SUMS = 2**18  # bounds the numbers that a search adds up per dialogue: hypotheses times the square of the number of turns
 
 
 class PointerHead(nn.Module):
-    """Scores of each turn's choices, [T, 1 + longest dialogue]: a new goal, then each turn of the dialogue; -inf where not earlier."""
+    """Scores each turn's choices, [T, 1 + longest dialogue]: a new goal, then each turn of the dialogue (-inf if it is not earlier)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class PointerHead(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.new = nn.Linear(width, 1)
-        self.stay = nn.Linear(width, 1)  # added to the turn right before: most goals continue
+        self.stay = nn.Linear(width, 1)  # added to the score of the turn right before, because most goals continue
 
     def forward(self, states: States, batch: Batch) -> Float[Tensor, "T K"]:
         requests = states.request
@@ -63,7 +63,7 @@ class Choices(NamedTuple):
 
 
 def choices(goals: Tensor, turns: Sequence[Group], width: int) -> Choices:
-    """Goal numbers of the turns [T] -> choices. Earlier turns whose goal is unknown are right for no turn and wrong for none."""
+    """Goal numbers of the turns [T] -> choices. Earlier turns whose goal is unknown count as neither right nor wrong."""
     rights, alloweds = [], []
     for group, part in zip(turns, goals.split(sizes(turns)), strict=True):
         goal = rearrange(part, "(b t) -> b t", b=group.count)
@@ -74,7 +74,7 @@ def choices(goals: Tensor, turns: Sequence[Group], width: int) -> Choices:
         opens = ~same.any(2, keepdim=True)  # the first known turn of its goal: new, or a return to an unknown turn
         right = torch.cat([opens, same | (opens & unknown)], dim=2)
         allowed = torch.cat([torch.ones_like(opens), earlier & (~unknown | opens)], dim=2)
-        judged = known & (torch.arange(group.length, device=goal.device) > 0)  # a first turn has no choice
+        judged = known & (torch.arange(group.length, device=goal.device) > 0)  # the first turn of a dialogue has no choice
         pad = (0, width - 1 - group.length)
         rights.append(rearrange(nn.functional.pad(right & judged[:, :, None], pad), "b t k -> (b t) k"))
         alloweds.append(rearrange(nn.functional.pad(allowed, pad), "b t k -> (b t) k"))
@@ -115,23 +115,23 @@ class GoalSegmentation(Task):
         return Compared(predicted, dialogue.goal_of_turns())
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
-        """The goals of the most probable partition that `partition` finds, in the order of their first turns."""
+        """The goals of the partition that `partition` finds, in the order of their first turns."""
         goals = partition(probabilities)
         found = enumerate(zip(turns_of(goals), confidences(probabilities, goals), strict=True))
         return [Decoded(str(g), turns.tolist(), confidence) for g, (turns, confidence) in found]
 
     def majority(self, dialogues: Iterable[Dialogue]) -> Baseline:
-        """One goal a dialogue."""
+        """One goal per dialogue."""
         return Goals(self, opens=False)
 
     def eager(self, dialogues: Iterable[Dialogue]) -> Baseline:
-        """A new goal each turn."""
+        """A new goal at each turn."""
         return Goals(self, opens=True)
 
 
 @dataclass(frozen=True)
 class Goals(Baseline):
-    """Each turn opens a goal, or each but the first joins the turn before."""
+    """Every turn opens a goal (`opens`), or every turn joins the turn before."""
 
     task: GoalSegmentation
     opens: bool
@@ -143,22 +143,22 @@ class Goals(Baseline):
 
 
 def partition(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:
-    """The most probable partition of a dialogue's turns into goals that is found: a goal number a turn, numbered by first turns.
+    """The most probable partition of a dialogue's turns into goals, as far as it is found: the goal number of each turn, by first turns.
 
     Each turn chooses a new goal or an earlier turn, independently of the others. So the probability of a partition is the product of
-    the probabilities of its turns' goals, given the goals of the turns before. The best goal turn by turn can miss the best product.
-    That greedy partition is returned where a bound proves that none is better; otherwise `search` looks for a better one. The result is
-    exact up to seven turns, and beyond them wherever at most HYPOTHESES partitions of the first turns can still win.
+    the probabilities of its turns' goals, given the goals of the turns before. Taking the best goal turn by turn (`greedy`) can miss the
+    best product. If a bound proves that no partition is better, the greedy one is returned; otherwise `search` looks for a better one. The
+    result is exact for up to seven turns, and for more if at most HYPOTHESES partitions of the first turns can still win.
     """
     goals = greedy(probabilities)
     chosen = choice_probabilities(probabilities, goals)
-    ceilings = np.maximum(probabilities[:, 0], 1.0 - probabilities[:, 0], dtype=np.float64)  # of a turn's factor, whatever came before
+    ceilings = np.maximum(probabilities[:, 0], 1.0 - probabilities[:, 0], dtype=np.float64)  # bounds of each factor
     ceilings[0] = 1.0
     with np.errstate(divide="ignore"):
         log_chosen, log_ceilings, log_others = np.log(chosen), np.log(ceilings), np.log(np.clip(1.0 - chosen, 0.0, chosen))
     before = np.append(0.0, log_chosen.cumsum())[:-1]
     after = np.append(log_ceilings[::-1].cumsum()[::-1], 0.0)[1:]
-    bounds = before + log_others + after  # of the partitions that first differ from the greedy one at turn t
+    bounds = before + log_others + after  # on partitions that first differ from the greedy one at turn t
     if not (bounds[1:] > log_chosen.sum()).any():
         return goals
     better = search(probabilities, after, log_chosen.sum() + 1e-9, max(1, min(HYPOTHESES, SUMS // len(goals) ** 2)))
@@ -166,7 +166,7 @@ def partition(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:
 
 
 def greedy(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:
-    """Turn by turn the most probable goal given the goals of the turns before; a new one where both are equal. [T] goal numbers."""
+    """Takes, turn by turn, the most probable goal given the goals of the turns before. A new goal wins ties. Returns goal numbers [T]."""
     goals = np.zeros(len(probabilities), np.int64)
     count = 1
     for t in range(1, len(goals)):
@@ -179,12 +179,12 @@ def greedy(probabilities: Float[np.ndarray, "T K"]) -> Int[np.ndarray, " T"]:
 
 
 def search(
-    probabilities: Float[np.ndarray, "T K"], after: Float[np.ndarray, " T"], least: float, hypotheses: int
+    probabilities: Float[np.ndarray, "T K"], after: Float[np.ndarray, " T"], threshold: float, hypotheses: int
 ) -> Int[np.ndarray, " T"] | None:
-    """The most probable partition whose log-probability is above `least`, by a beam search over the turns; None where none is found.
+    """Finds the most probable partition whose log-probability is above the threshold, by a beam search over the turns. None: it finds none.
 
-    A hypothesis is a partition of the turns so far. It is dropped where it cannot win (`after[t]` bounds the log-probability of all turns
-    after t) and where more than `hypotheses` others are more probable; without the latter the search is exact.
+    A hypothesis is a partition of the turns so far. It is dropped if it cannot win (`after[t]` bounds the log-probability of all turns
+    after t), or if `hypotheses` others are more probable. Unless the latter happens, the search is exact.
     """
     goals, counts, scores = np.zeros((1, 1), np.int64), np.ones(1, np.int64), np.zeros(1)  # [H, t], [H], [H]
     for t in range(1, len(probabilities)):
@@ -193,7 +193,7 @@ def search(
         joins[np.arange(len(goals)), counts] = probabilities[t, 0]
         with np.errstate(divide="ignore"):
             extended = scores[:, None] + np.log(joins)  # [H, 1 + t]: each goal, then a new one; -inf beyond
-        parents, choices = np.nonzero(extended + after[t] > least)
+        parents, choices = np.nonzero(extended + after[t] > threshold)
         kept = np.argsort(-extended[parents, choices], kind="stable")[:hypotheses]
         if not len(kept):
             return None
@@ -213,7 +213,7 @@ def turns_of(goals: Int[np.ndarray, " T"]) -> list[Int[np.ndarray, " n"]]:
 
 
 def join_probabilities(probabilities: Float[np.ndarray, "T K"], goals: Int[np.ndarray, " T"]) -> Float[np.ndarray, "T G"]:
-    """The probability of each turn to point to an earlier turn of each goal."""
+    """The probability that each turn points to an earlier turn of each goal."""
     turns = turns_of(goals)
     starts = np.cumsum([0, *map(len, turns[:-1])])
     earlier = np.tril(probabilities[:, 1 : 1 + len(goals)], -1)
@@ -232,9 +232,9 @@ def choice_probabilities(probabilities: Float[np.ndarray, "T K"], goals: Int[np.
 
 
 def confidences(probabilities: Float[np.ndarray, "T K"], goals: Int[np.ndarray, " T"]) -> list[float]:
-    """For each goal the probability that exactly these turns are its turns, given the partition of the turns before each turn.
+    """For each goal, the probability that it has exactly these turns, given for each turn the partition of the turns before it.
 
-    The opening turn opens a goal, each later turn of the goal joins it, and each later turn outside does not.
+    Its first turn opens a goal, each later turn of the goal joins it, and no other later turn does.
     """
     joins = join_probabilities(probabilities, goals)
     numbers = np.arange(joins.shape[1])

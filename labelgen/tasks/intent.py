@@ -13,7 +13,7 @@ from labelgen.tasks import Classification
 
 @dataclass(frozen=True)
 class Intent(Classification):
-    """One class a request, from the record's `intent`. The label space is learned where none is configured."""
+    """One class per request, from the record's `intent`. The label space is learned if none is configured."""
 
     name: ClassVar[str] = "intent"
     display: ClassVar = INTENT

@@ -1,7 +1,7 @@
 """Satisfaction: annotators' ratings of how satisfied the user is, at a request and with the dialogue as a whole.
 
-Three classes by the mean rating: below, at or above the middle (Sun et al. 2021). Annotators disagree (Krippendorff's alpha about 0.2 on
-USS), so the target may keep their doubt: the shares of their votes.
+The mean rating gives three classes: below, at or above the middle (Sun et al. 2021). Annotators disagree (Krippendorff's alpha is about 0.2
+on USS), so the target may instead be the shares of their votes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CLASSES = ("dissatisfied", "neutral", "satisfied")
 
 @dataclass(frozen=True)
 class Rated(Classification):
-    """Abstract: ratings of turns or dialogues. `target` is what is learned from several votes, `distance` the loss.
+    """Abstract: ratings of turns or dialogues. `target` says what is learned from several votes, and `distance` names the loss.
 
-    mean: the class of the mean rating, which the figures score. votes: the share of the votes of each class; of 3, 3 and 4 most are
-    neutral while the mean is not, so a model of the votes says "neutral" more often than the scored class is.
+    The target "mean" is the class of the mean rating, which the figures score. The target "votes" is the share of the votes of each class.
+    Of the votes 3, 3 and 4 most are neutral, but their mean is not, so a model of the votes predicts "neutral" too often for the figures.
     """
 
     labels = CLASSES
@@ -52,7 +52,7 @@ class Rated(Classification):
         return [self.labels[int(of_mean(votes).argmax())] if votes else None for votes in self.ratings(dialogue)]
 
     def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
-        """Distributions over the classes, [rows, 3]; NaN where there is no rating."""
+        """Distributions over the classes, [rows, 3]. Rows without a rating are NaN."""
         unrated = np.full(len(CLASSES), np.nan)
         return np.stack([TARGETS[self.target](votes) if votes else unrated for votes in self.ratings(dialogue)])
 
@@ -60,7 +60,7 @@ class Rated(Classification):
         return DISTANCES[self.distance](logits, batch.targets[self.name])
 
     def metrics(self) -> dict[str, Figure]:
-        """The correlation is that of P(satisfied) - P(dissatisfied), which labels do not hold, with the mean rating."""
+        """The correlation is that of P(satisfied) - P(dissatisfied) with the mean rating. Labels do not hold these probabilities."""
         return {**super().metrics(), "correlation": Figure(Correlation(), self._compare_means)}
 
     def _compare_means(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
@@ -70,7 +70,7 @@ class Rated(Classification):
 
 @dataclass(frozen=True)
 class Satisfaction(Rated):
-    """A class a request: how satisfied the user is once the request is made, that is, with the responses before it."""
+    """One class per request: how satisfied the user is when making it, that is, with the responses before it."""
 
     name: ClassVar[str] = "satisfaction"
 
@@ -80,7 +80,7 @@ class Satisfaction(Rated):
 
 @dataclass(frozen=True)
 class DialogueSatisfaction(Rated):
-    """One class a dialogue, read after its last response: the last thing that the raters had read."""
+    """One class per dialogue, read at its last response, which is the last thing that the raters read."""
 
     name: ClassVar[str] = "dialogue_satisfaction"
     level: ClassVar = "dialogue"

@@ -1,4 +1,4 @@
-"""Slots: spans of requests and responses and what they name. BIO over tokens inside, character spans outside."""
+"""Slots: named spans of requests and responses. The model tags tokens (BIO); annotations and labels are spans of characters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WORD = re.compile(r"\w+")
 
 
 class TokenHead(nn.Module):
-    """Token states fused with the state of their utterance: [M, K]."""
+    """Classifies the states of tokens, fused with that of their utterance: [M, K]."""
 
     def __init__(self, width: int, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -42,19 +42,43 @@ class TokenHead(nn.Module):
 
 
 class Span(NamedTuple):
-    """A slot and where it stands in its utterance, in code points."""
+    """A slot and its position in the utterance, in code points."""
 
     name: str
     start: int | None
     end: int | None
 
 
+class TokenSpan(NamedTuple):
+    """A slot in the tokens of an utterance: the indices of its first and last token and of its name, and the confidence."""
+
+    first: int
+    last: int
+    label: int
+    confidence: float
+
+
+class TokenRuns(NamedTuple):
+    """Runs of tokens that share characters: the first token of each, and its span [runs, 2]."""
+
+    firsts: np.ndarray
+    spans: np.ndarray
+
+
+class AnnotatedUtterance(NamedTuple):
+    """An utterance of a dialogue, and its annotated slots. None: not annotated."""
+
+    turn: int
+    part: Part
+    slots: list[Slot] | None
+
+
 @dataclass(frozen=True)
 class SlotTask(Task):
-    """Class 0 is O; slot k has 1 + 2 k to begin and 2 + 2 k to go on.
+    """Class 0 is O. Slot k begins with class 1 + 2 k and continues with class 2 + 2 k.
 
-    Slots found by value (`categorical`) count as no slot: their tokens are learned as O, and a span predicted there as a false positive.
-    Of nested slots the inner is learned; the outer up to the inner's beginning, the rest of it is not labelled.
+    Slots found by value (`categorical`) count as no slot: their tokens are learned as O, and a span predicted there is a false positive.
+    Of nested slots the inner one is learned, and the outer one up to where the inner begins. The rest of the outer one is not labelled.
     """
 
     name: ClassVar[str] = "slot"
@@ -68,25 +92,25 @@ class SlotTask(Task):
         return (slot.name for turn in dialogue.turns for part in PARTS for slot in marked(turn.slots(part)))
 
     def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
-        place = {name: k for k, name in enumerate(self.labels)}
-        rows = [np.zeros(0, np.int64)]
+        index = {name: k for k, name in enumerate(self.labels)}
+        targets = [np.zeros(0, np.int64)]
         annotated = (turn.slots(part) for turn in dialogue.turns for part in PARTS)
         for slots, utterance in zip(annotated, utterances, strict=True):
             if utterance is None:
                 continue
             special = utterance.offsets[:, 0] == utterance.offsets[:, 1]
-            row = np.where(special | (slots is None), IGNORE, 0)
-            taken = np.zeros(len(row), bool)
+            target = np.where(special | (slots is None), IGNORE, 0)
+            taken = np.zeros(len(target), bool)
             for slot in sorted(marked(slots), key=lambda slot: (slot.start, -slot.end)):  # the outer first
                 covered = np.flatnonzero(~special & (utterance.offsets[:, 0] < slot.end) & (utterance.offsets[:, 1] > slot.start))
-                number = place.get(slot.name)
-                row[covered] = IGNORE if number is None else 2 + 2 * number
-                if len(covered) and number is not None:
-                    row[covered[0]] = 1 + 2 * number
+                label = index.get(slot.name)
+                target[covered] = IGNORE if label is None else 2 + 2 * label
+                if len(covered) and label is not None:
+                    target[covered[0]] = 1 + 2 * label
                 taken[covered] = True
-                row[taken & (utterance.offsets[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
-            rows.append(row)
-        return np.concatenate(rows)
+                target[taken & (utterance.offsets[:, 0] >= slot.end)] = IGNORE  # the rest of an outer slot
+            targets.append(target)
+        return np.concatenate(targets)
 
     def head(self, width: int, dropout: float) -> nn.Module:
         return TokenHead(width, 1 + 2 * len(self.labels), dropout)
@@ -100,21 +124,22 @@ class SlotTask(Task):
     def _spans(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         gold = [
             None if slots is None else [Span(slot.name, slot.start, slot.end) for slot in marked(slots)]
-            for *_, slots in _utterances(dialogue)
+            for _, _, slots in _utterances(dialogue)
         ]
         return Compared([[Span(k.value, k.start, k.end) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
 
     def _values(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         gold = [
             None if slots is None else [(slot.name, plain(slot.value or "")) for slot in marked(slots)]
-            for *_, slots in _utterances(dialogue)
+            for _, _, slots in _utterances(dialogue)
         ]
         return Compared([[(k.value, plain(k.text or "")) for k in found] for found in _by_utterance(dialogue, prediction.labels)], gold)
 
     def decode(self, probabilities: np.ndarray, dialogue: Dialogue, utterances: Utterances, earlier: Earlier) -> list[Decoded]:
-        """The best valid tag sequence of each side. A span's confidence is that of its tags and of its end, tokens taken as independent.
+        """The spans of the best valid tag sequence of each utterance.
 
-        Tokens that share characters (an emoji in several pieces) count as one, with the first one's probabilities: spans never overlap.
+        A span's confidence is the probability of its tags and its end, with tokens taken as independent. Tokens that share characters (an
+        emoji in several pieces) count as one, with the probabilities of the first, so that spans never overlap.
         """
         labels, start = [], 0
         for (t, part, _), utterance in zip(_utterances(dialogue), utterances, strict=True):
@@ -126,9 +151,9 @@ class SlotTask(Task):
             firsts, spans = without_overlap(utterance.offsets[real])
             rows = rows[real][firsts]
             text = dialogue.turns[t].text(part) or ""
-            for first, last, number, confidence in spans_of(rows):
-                a, b = int(spans[first, 0]), int(spans[last, 1])
-                labels.append(Decoded(self.labels[number], [t], confidence, part, a, b, text[a:b]))
+            for found in spans_of(rows):
+                a, b = int(spans[found.first, 0]), int(spans[found.last, 1])
+                labels.append(Decoded(self.labels[found.label], [t], found.confidence, part, a, b, text[a:b]))
         return labels
 
     def majority(self, dialogues: Iterable[Dialogue]) -> Baseline:
@@ -136,13 +161,13 @@ class SlotTask(Task):
         return KnownValues({})
 
     def eager(self, dialogues: Iterable[Dialogue]) -> Baseline:
-        """Every slot value of these dialogues, wherever it stands."""
+        """Every slot value of these dialogues, wherever it occurs."""
         return KnownValues(known_values(dialogues))
 
 
 @dataclass(frozen=True)
 class KnownValues(Baseline):
-    """Marks known values: their words, casefolded -> the slot's name."""
+    """Marks known values wherever they occur. `names`: the casefolded words of a value -> the name of the slot."""
 
     names: Mapping[tuple[str, ...], str]
 
@@ -157,7 +182,7 @@ class KnownValues(Baseline):
         return Guess(found, np.zeros((0, 1)))
 
     def find(self, text: str) -> Iterator[Span]:
-        """Known values in a text, from the left and the longest first, without overlap."""
+        """The known values in a text, from left to right and the longest first, without overlap."""
         words = list(WORD.finditer(text))
         longest = max(map(len, self.names), default=0)
         at = 0
@@ -192,14 +217,14 @@ def marked(slots: Sequence[Slot] | None) -> Iterator[Slot]:
     return (slot for slot in slots or () if not slot.categorical)
 
 
-def without_overlap(spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Spans [n, 2] in order -> the first token of each run that shares characters, and the run's span [runs, 2]."""
+def without_overlap(spans: np.ndarray) -> TokenRuns:
+    """The spans of tokens [n, 2], in order -> the runs of those that share characters."""
     ends = np.maximum.accumulate(spans[:, 1])
     shares = np.zeros(len(spans), bool)
     shares[1:] = spans[1:, 0] < ends[:-1]
     firsts = np.flatnonzero(~shares)
     lasts = np.append(firsts[1:], len(spans)) - 1 if len(firsts) else firsts
-    return firsts, np.stack([spans[firsts, 0], ends[lasts]], axis=1)
+    return TokenRuns(firsts, np.stack([spans[firsts, 0], ends[lasts]], axis=1))
 
 
 def plain(value: str) -> str:
@@ -207,8 +232,8 @@ def plain(value: str) -> str:
     return " ".join(value.casefold().split())
 
 
-def _utterances(dialogue: Dialogue) -> Iterator[tuple[int, Part, list[Slot] | None]]:
-    return ((t, part, turn.slots(part)) for t, turn in enumerate(dialogue.turns) for part in PARTS)
+def _utterances(dialogue: Dialogue) -> Iterator[AnnotatedUtterance]:
+    return (AnnotatedUtterance(t, part, turn.slots(part)) for t, turn in enumerate(dialogue.turns) for part in PARTS)
 
 
 def _by_utterance(dialogue: Dialogue, labels: Sequence[Label]) -> list[list[Label]]:
@@ -219,7 +244,7 @@ def _by_utterance(dialogue: Dialogue, labels: Sequence[Label]) -> list[list[Labe
 
 
 def best_tags(scores: np.ndarray) -> np.ndarray:
-    """Viterbi over log-probabilities [n, 1 + 2 k]: the best sequence in which a slot continues only after itself. O(n k)."""
+    """Viterbi over log-probabilities [n, 1 + 2 k], in O(n k): the best sequence in which a slot continues only after itself."""
     n, width = scores.shape
     continues = np.arange(2, width, 2)
     back = np.zeros((n, width), np.int64)
@@ -228,9 +253,9 @@ def best_tags(scores: np.ndarray) -> np.ndarray:
     for i in range(1, n):
         back[i] = total.argmax()
         step = scores[i] + total.max()
-        begun, on = total[continues - 1], total[continues]
-        back[i, continues] = np.where(begun >= on, continues - 1, continues)
-        step[continues] = scores[i, continues] + np.maximum(begun, on)
+        from_begin, from_continue = total[continues - 1], total[continues]
+        back[i, continues] = np.where(from_begin >= from_continue, continues - 1, continues)
+        step[continues] = scores[i, continues] + np.maximum(from_begin, from_continue)
         total = step
     tags = np.zeros(n, np.int64)
     tags[-1] = total.argmax()
@@ -239,8 +264,8 @@ def best_tags(scores: np.ndarray) -> np.ndarray:
     return tags
 
 
-def spans_of(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]:
-    """Token probabilities [n, 1 + 2 k] -> (first token, last token, slot number, confidence) of each span."""
+def spans_of(probabilities: np.ndarray) -> Iterator[TokenSpan]:
+    """Token probabilities [n, 1 + 2 k] -> the spans of the best valid tag sequence."""
     if not len(probabilities) or not probabilities[:, 1:].size:
         return
     tags = probabilities.argmax(1)
@@ -248,19 +273,19 @@ def spans_of(probabilities: np.ndarray) -> Iterator[tuple[int, int, int, float]]
         return
     continues = (tags > 0) & (tags % 2 == 0)
     before = np.append(0, tags[:-1])
-    if (continues & (before != tags) & (before != tags - 1)).any():  # else the best tags are the best sequence too
+    if (continues & (before != tags) & (before != tags - 1)).any():  # else the best tags are a valid sequence
         tags = best_tags(np.log(np.maximum(probabilities, 1e-30)))
     first = 0
     while first < len(tags):
         if tags[first] == 0:
             first += 1
             continue
-        number = (tags[first] - 1) // 2
+        label = (tags[first] - 1) // 2
         last = first
-        while last + 1 < len(tags) and tags[last + 1] == 2 + 2 * number:
+        while last + 1 < len(tags) and tags[last + 1] == 2 + 2 * label:
             last += 1
         confidence = float(np.prod(probabilities[np.arange(first, last + 1), tags[first : last + 1]], dtype=np.float64))
         if last + 1 < len(tags):
-            confidence *= 1.0 - float(probabilities[last + 1, 2 + 2 * number])
-        yield first, last, int(number), confidence
+            confidence *= 1.0 - float(probabilities[last + 1, 2 + 2 * label])
+        yield TokenSpan(first, last, int(label), confidence)
         first = last + 1

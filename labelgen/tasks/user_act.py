@@ -1,6 +1,6 @@
-"""User act: what a request does in the dialogue (inform, affirm, thank), as USS has it.
+"""User act: what a request does in the dialogue (inform, affirm, thank), as annotated in USS.
 
-Learned together with satisfaction by Deng et al. 2022, "User Satisfaction Estimation with Sequential Dialogue Act Modeling" (USDA).
+Deng et al. 2022 learn it together with satisfaction ("User Satisfaction Estimation with Sequential Dialogue Act Modeling", USDA).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from labelgen.tasks import Classification
 
 @dataclass(frozen=True)
 class UserAct(Classification):
-    """One class a request, from the record's `request_acts`. Several acts are one class: their names, sorted and joined by "+"."""
+    """One class per request, from the record's `request_acts`. Several acts form one class: their names, sorted and joined by "+"."""
 
     name: ClassVar[str] = "user_act"
 

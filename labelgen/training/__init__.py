@@ -1,1 +1,1 @@
-"""Training: data module, cache, Lightning modules, the entry `train`."""
+"""Training: the data module, the cache, the Lightning modules, and the entry `train`."""

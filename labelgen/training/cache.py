@@ -1,4 +1,4 @@
-"""States of texts under frozen layers, computed once and memory-mapped: an epoch above them costs seconds, not minutes."""
+"""States of texts after the frozen layers, computed once and memory-mapped. An epoch then takes seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from labelgen.model.encoder import TurnEncoder
 from labelgen.training.durable import publish, seal, verify
 
 log = logging.getLogger(__name__)
-TOKENS_A_STEP = 2048
+TOKENS_PER_STEP = 2048
 
 
 class FrozenStates:
-    """texts -> states [L, D] after the frozen layers, float16, of the texts in the order given.
+    """Texts -> their states [L, D] after the frozen layers, in float16 and in the order of the texts.
 
-    One process calls `prepare`, which computes what no sound file in `folder` holds; then every process calls `open`. Labelling computes
-    the states in float32: rounding moves those of MiniLM by up to 1.2e-3, at half the disk space (0.75 kB a token).
+    One process calls `prepare`, which computes the states unless a sound file holds them. Then every process calls `open`. Labelling
+    computes in float32. Rounding changes the states of MiniLM by up to 1.2e-3 and halves the disk space (0.75 kB per token).
     """
 
     def __init__(self, turn_encoder: TurnEncoder, tokens: Mapping[str, Encoding], folder: Path) -> None:
-        """Reads and writes nothing. The file is named by the hash of the texts and of the frozen weights."""
+        """Reads and writes nothing. The name of the file is a hash of the texts and of the frozen weights."""
         texts = sorted(tokens, key=lambda text: (len(tokens[text].ids), text))
         ends = np.cumsum([0, *(len(tokens[text].ids) for text in texts)])
         self.rows = {text: slice(start, end) for text, (start, end) in zip(texts, pairwise(ends.tolist()), strict=True)}
@@ -45,7 +45,7 @@ class FrozenStates:
         self.states: np.ndarray | None = None
 
     def prepare(self, device: torch.device) -> None:
-        """Computes the states on a device, unless a file holds them whose checksum is right. ValueError where the disk has no room."""
+        """Computes the states on a device, unless a file with the right checksum holds them. ValueError if the disk has no room."""
         try:
             return verify(self.path)
         except FileNotFoundError:
@@ -59,14 +59,14 @@ class FrozenStates:
             raise ValueError(f"{folder}: {size / 1e9:.1f} GB of states do not fit; set data.cache to another folder, or data.cache=null")
         frozen = self._turn_encoder.frozen_layers
         log.info("computing the states after %d frozen layers on %s: %.2f GB into %s", frozen, device, size / 1e9, self.path)
-        home = next(self._turn_encoder.parameters()).device
+        original_device = next(self._turn_encoder.parameters()).device
         try:
             compute(self._turn_encoder.to(device), self._ids, self.path)
         finally:
-            self._turn_encoder.to(home)
+            self._turn_encoder.to(original_device)
 
     def open(self) -> None:
-        """Maps the file into memory. ValueError where it is missing or not whole, as when it was changed since `prepare`."""
+        """Maps the file into memory. ValueError if it is missing or damaged, perhaps since `prepare`."""
         try:
             self.states = np.load(self.path, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
@@ -80,7 +80,7 @@ class FrozenStates:
         return np.concatenate([np.zeros((0, self.shape[1]), self.states.dtype), *(self.states[self.rows[text]] for text in texts)])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what a worker process opens for itself or has no use for."""
+        """Leaves out what a worker process opens itself or does not need."""
         return {**self.__dict__, "states": None, "_turn_encoder": None, "_ids": []}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -89,13 +89,13 @@ class FrozenStates:
 
 
 def fingerprint(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
-    """Hash of everything that the states depend on."""
+    """A hash of everything that the states depend on."""
     digest = hashlib.sha256(f"frozen states 3, {turn_encoder.frozen_layers} layers".encode())
     digest.update(json.dumps(turn_encoder.config, sort_keys=True, default=str).encode())
     layers = turn_encoder.backbone.layers[turn_encoder.frozen_layers :]
-    learning = {id(parameter) for parameter in layers.parameters()}
+    trainable = {id(parameter) for parameter in layers.parameters()}
     for name, parameter in turn_encoder.named_parameters():
-        if id(parameter) not in learning:
+        if id(parameter) not in trainable:
             digest.update(name.encode() + parameter.detach().cpu().float().numpy().tobytes())
     for row in ids:
         digest.update(len(row).to_bytes(4, "big") + row.tobytes())
@@ -104,28 +104,28 @@ def fingerprint(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> str:
 
 @torch.no_grad()
 def compute(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray], path: Path) -> None:
-    """Writes the states of texts, sorted by length, aside and renames them: a killed run leaves no half file under the name."""
-    aside = _aside(path, os.getpid())
+    """Writes the states of texts, sorted by length. The file is renamed when it is whole, so that a killed run leaves no partial one."""
+    temporary = _temporary_path(path, os.getpid())
     total = sum(len(row) for row in ids)
     was_training = turn_encoder.training
     turn_encoder.eval()
     try:
-        states = np.lib.format.open_memmap(aside, "w+", np.float16, (total, turn_encoder.width))
+        states = np.lib.format.open_memmap(temporary, "w+", np.float16, (total, turn_encoder.width))
         done = 0
         for piece in _pieces(ids, total):
             states[done : done + sum(map(len, piece))] = _half_states(turn_encoder, piece)
             done += sum(map(len, piece))
         states.flush()
-        with aside.open("r+b") as file:
+        with temporary.open("r+b") as file:
             seal(file)
-        publish(aside, path)
+        publish(temporary, path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         turn_encoder.train(was_training)
 
 
 def _half_states(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> np.ndarray:
-    """The states of a few texts, [L, D] float16. ValueError where one does not fit into 16 bits."""
+    """The states of a few texts, [L, D] float16. ValueError if one does not fit into 16 bits."""
     flat = torch.from_numpy(np.concatenate(ids).astype(np.int64)).to(next(turn_encoder.parameters()).device)
     half = turn_encoder.frozen_states(flat, group_equal(len(row) for row in ids)).half()
     if not half.isfinite().all():
@@ -134,11 +134,11 @@ def _half_states(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> np.nda
 
 
 def _pieces(ids: Sequence[np.ndarray], total: int) -> Iterator[Sequence[np.ndarray]]:
-    """About TOKENS_A_STEP tokens at a time. Reports the progress: on a terminal as a bar, elsewhere as a line every tenth."""
+    """Pieces of about TOKENS_PER_STEP tokens. Reports the progress: as a bar on a terminal, elsewhere as a line for every tenth."""
     start = done = 0
     with tqdm(total=total, unit="token", unit_scale=True, desc="frozen layers", disable=not sys.stderr.isatty()) as bar:
         while start < len(ids):
-            end = start + max(1, TOKENS_A_STEP // len(ids[start]))
+            end = start + max(1, TOKENS_PER_STEP // len(ids[start]))
             piece = ids[start:end]
             yield piece
             start, before, done = end, done, done + sum(map(len, piece))
@@ -147,14 +147,14 @@ def _pieces(ids: Sequence[np.ndarray], total: int) -> Iterator[Sequence[np.ndarr
                 log.info("frozen layers: %d of %d tokens", done, total)
 
 
-def _aside(path: Path, process: int | str) -> Path:
-    """Where a process of this machine writes (others may share the folder)."""
+def _temporary_path(path: Path, process: int | str) -> Path:
+    """The temporary file of a process of this machine. (Other machines may share the folder.)"""
     return path.with_name(f"{path.stem}.{platform.node()}.{process}")
 
 
 def _remove_stale(path: Path) -> None:
     """Removes what killed processes of this machine left in the folder of `path`."""
-    for file in path.parent.glob(_aside(path, "*").name):
+    for file in path.parent.glob(_temporary_path(path, "*").name):
         number = file.suffix.removeprefix(".")
         if number.isdecimal() and not _alive(int(number)):
             log.info("removing %s: process %s is gone", file, number)
@@ -163,11 +163,11 @@ def _remove_stale(path: Path) -> None:
 
 def _alive(process: int) -> bool:
     if os.name != "posix":
-        return True  # no way to ask there that does no harm
+        return True  # there is no harmless way to ask
     try:
-        os.kill(process, 0)  # signal 0 asks, and sends nothing
+        os.kill(process, 0)  # signal 0 only asks
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # the process of another user
         pass
     return True

@@ -1,4 +1,4 @@
-"""What Lightning calls: when checkpoints are written and how, and where the last step of a run is."""
+"""Lightning callbacks and plugins: when and how checkpoints are written, and the validation at the last step of a run."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from labelgen.training.checkpoint import read_checkpoint, write_checkpoint
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Lightning's reading and writing of checkpoints, by the functions of this file.
+    """Makes Lightning read and write checkpoints with the functions of checkpoint.py.
 
-    Its own is written in TMPDIR and copied where that is on another file system: a kill in between destroys the earlier checkpoint.
+    Lightning's own plugin writes to TMPDIR, then copies if that is another file system. A kill in between destroys the earlier checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
-        """OSError where it cannot be written."""
+        """OSError if it cannot be written."""
         write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """On the CPU, weights only, whatever is asked for. ValueError where it is damaged."""
+        """Always loads to the CPU and weights only, whatever the arguments say. ValueError if the checkpoint is damaged."""
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Nothing happens where there is none."""
+        """Does nothing if there is none."""
         Path(path).unlink(missing_ok=True)
 
 
 def relocate(checkpoint: dict[str, Any], folder: Path) -> None:
-    """Points ModelCheckpoint's states to `folder`, where a run folder was moved: Lightning would forget the best score."""
+    """Points ModelCheckpoint's states to `folder`. Without this Lightning would forget the best score when a run folder was moved."""
     for state in checkpoint["callbacks"].values():
         best = Path(state.get("best_model_path", ""))
         if (folder / best.name).is_file():
@@ -49,7 +49,7 @@ class LastCheckpoint(Checkpoint):
     """Writes DIRPATH/last.ckpt every `every_n_train_steps` steps, after each validation, and after each epoch.
 
     Lightning's ModelCheckpoint writes before the validation that is due at a step, and a run that resumes there skips that validation.
-    It also closes an epoch that a budget ends early, so that a prolonged run would never see the rest of it.
+    It also marks an epoch as complete that a budget ends early, so that a prolonged run would never see the rest of it.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: int = 200) -> None:
@@ -58,19 +58,19 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """After a step that no validation and no end of an epoch follows."""
+        """Writes after a step, unless a validation or the end of an epoch follows."""
         validates = trainer.should_stop or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
         due = trainer.should_stop or trainer.global_step % self.every_n_train_steps == 0
         if due and not trainer.is_last_batch and not (trainer.enable_validation and validates):
             trainer.save_checkpoint(self.path)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Within an epoch."""
+        """Writes after a validation within an epoch."""
         if not trainer.is_last_batch:
             trainer.save_checkpoint(self.path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After an epoch's last batch, when early stopping has counted it."""
+        """Writes after an epoch's last batch, when early stopping has counted it."""
         if trainer.is_last_batch:
             trainer.save_checkpoint(self.path)
 

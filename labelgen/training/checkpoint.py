@@ -1,4 +1,4 @@
-"""Checkpoints of training runs: written whole or not at all, with a checksum, and read without running any code of theirs."""
+"""Checkpoints of training runs. They are written whole or not at all, with a checksum, and reading one runs no code from it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ PARTIAL = ".partial"  # ends the name of a checkpoint that is being written
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
-    """Writes a checkpoint in place of an earlier one, which stays whole until then. OSError where that fails (a full disk).
+    """Writes a checkpoint in place of an earlier one, which stays whole until then. OSError if that fails (a full disk).
 
     The file is an archive of torch.save whose comment is the digest of what precedes it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + PARTIAL)  # one name: what a killed run leaves, the next write replaces
+    temporary = path.with_name(path.name + PARTIAL)  # always the same name, so that the next write replaces what a killed run leaves
     try:
-        with aside.open("w+b") as file:
+        with temporary.open("w+b") as file:
             torch.save(checkpoint, file)
             file.seek(-2, os.SEEK_END)  # a zip file ends in the length of its comment
             file.write(DIGEST.to_bytes(2, "little"))
             seal(file)
-        publish(aside, path)
+        publish(temporary, path)
     except (OSError, RuntimeError) as error:  # torch hides the disk's error behind its own
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise OSError(f"{path}: could not be written ({reason}); make room, then run the same command again to resume") from None
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint file, or the best (else the last) one of a run folder, on the CPU.
 
-    ValueError where there is none, or where it is damaged; the message names a sound one in the same folder.
+    ValueError if there is none or it is damaged. The message then names a sound one in the same folder.
     """
     if path.is_dir():
         candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
@@ -50,7 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         verify(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what its unpickler raises
+    except Exception as error:  # torch passes on any error of its unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path}: not a readable checkpoint ({reason}); {_remedy(path)}") from None
     if "labelgen" not in checkpoint:
@@ -71,7 +71,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def is_sound(path: Path) -> bool:
-    """Whether a checkpoint has the checksum that it carries."""
+    """Whether a checkpoint matches its checksum."""
     try:
         verify(path)
     except (OSError, ValueError):

@@ -33,10 +33,10 @@ def texts_of(dialogue: Dialogue) -> list[str]:
 
 
 def pack(weights: Sequence[int], budget: int, order: Sequence[int], world: int = 1) -> list[list[int]]:
-    """Packs items, in order, into ceil(total / budget) batches, each into the lightest: equal weights, a number that never varies.
+    """Packs items, in order, into ceil(total / budget) batches, each into the lightest one. Returns the items of each batch.
 
-    The number is a multiple of `world`, so that each rank makes as many steps. Returns the items of each batch. ValueError where there are
-    fewer items than ranks.
+    The batches have similar weights, and their number does not depend on the order. It is a multiple of `world`, so that all ranks make the
+    same number of steps. ValueError if there are fewer items than ranks.
     """
     if len(weights) < world:
         raise ValueError(f"{len(weights)} dialogues cannot be divided among {world} processes; use fewer devices or more dialogues")
@@ -51,21 +51,21 @@ def pack(weights: Sequence[int], budget: int, order: Sequence[int], world: int =
 
 
 class Augment(Protocol):
-    """Makes other records of dialogues, new ones each epoch, and the targets that belong to them (pretraining).
+    """Makes a new record of each dialogue in every epoch, and the targets that belong to it (pretraining).
 
-    A dialogue's record depends on the dialogue and the epoch alone, so that any step can be resumed at; its texts are those of the corpus.
+    A record depends on the dialogue and the epoch alone, so that training can resume at any step. Its texts are texts of the corpus.
     """
 
     @property
     def targets(self) -> Mapping[str, EncodeTarget]:
-        """Name -> how a record that was made gives its targets."""
+        """Name -> the function that encodes the targets of a record."""
 
     def __call__(self, dialogue: Dialogue, epoch: int) -> Dialogue:
         """The record of a dialogue in an epoch; validation reads that of epoch 0."""
 
 
 class Position(TypedDict):
-    """Where training is: an epoch, and how many of its batches a rank has received."""
+    """The position of training: an epoch, and how many of its batches a rank has received."""
 
     epoch: int
     batch: int
@@ -85,10 +85,10 @@ class EpochRecords(Dataset[Dialogue]):
 
 
 class BatchLoader:
-    """An iterable of batches. Epoch e is shuffled by (seed, e); after `load_state_dict` the saved epoch continues after its position.
+    """An iterable of batches. Epoch e is shuffled by (seed, e). After `load_state_dict` the saved epoch continues after its position.
 
-    Each epoch is read by a DataLoader, whose workers prefetch. The batches of an epoch are known before it starts, and the position counts
-    what training has received: that resumes to the bit without torchdata's StatefulDataLoader, which keeps the state of each worker.
+    A DataLoader, whose workers prefetch, reads each epoch. The batches of an epoch are known before it starts, and the position counts the
+    batches that training received. So a run resumes exactly without torchdata's StatefulDataLoader, which keeps the state of each worker.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class BatchLoader:
         self._position = self._resume = Position(epoch=0, batch=0)
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The dialogues of each batch of an epoch; without a seed in one fixed order, longest first."""
+        """The dialogues of each batch of an epoch. Without a seed the order is fixed, longest first."""
         if self.seed is None:
             order = np.argsort([-n for n in self.tokens], kind="stable")
         else:
@@ -128,30 +128,30 @@ class BatchLoader:
             batch_sampler=self.batches(epoch)[start:],
             collate_fn=self.collate,
             num_workers=self.num_workers,
-            generator=torch.Generator(),  # without one it would draw from the generator that training draws from
+            generator=torch.Generator(),  # otherwise it would draw from the generator of training
         )
         for number, batch in enumerate(loader, start + 1):
             self._position = Position(epoch=epoch, batch=number)
             yield batch
 
     def state_dict(self) -> Position:
-        """The running epoch and how many of its batches were received."""
+        """The current position."""
         return self._position
 
     def load_state_dict(self, state_dict: Position) -> None:
-        """Continues after them."""
+        """Continues after a position."""
         self._position = self._resume = state_dict
 
 
 class DialogueData(pl.LightningDataModule):
-    """Reads a corpus, holds out `valid_fraction` of its dialogues for validation, fits label spaces and features on the rest.
+    """Reads a corpus, holds out `valid_fraction` of its dialogues for validation, and fits label spaces and features on the rest.
 
-    `fraction` trains on a part of the training dialogues (a nested sequence: 3% is contained in 10%). `augment` is built from all
-    dialogues and makes what batches hold. Unusable records go to OUTPUT/rejected.jsonl.
+    `fraction` trains on a part of the training dialogues (nested: 10% contains 3%). `augment` is built from all dialogues and makes the
+    records that batches hold. Unusable records go to OUTPUT/rejected.jsonl.
 
-    The model is built from what the data holds. `train` therefore calls `setup`, builds the model, and calls `attach`, before the trainer
-    calls `prepare_data` (in one process: the states of frozen layers) and `setup` again (in each: what collates). After the first `setup`:
-    `train`, `valid` (dialogues), `tasks` (with label spaces), `features` (a FeatureSpace).
+    The model depends on the data. Therefore `train` calls `setup`, builds the model and calls `attach`. Then the trainer calls
+    `prepare_data` (in one process; it computes the states of frozen layers) and `setup` again (in each process; it makes the collator).
+    The first `setup` sets `train` and `valid` (dialogues), `tasks` (with label spaces) and `features`.
     """
 
     train: list[Dialogue]
@@ -188,7 +188,7 @@ class DialogueData(pl.LightningDataModule):
         self._resume: Position | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the corpus once; where an encoder is attached, makes what collates. ValueError where there is no dialogue to train on."""
+        """Reads the corpus once. If an encoder is attached, makes the collator. ValueError if there is no dialogue to train on."""
         if not self._is_read:
             self._read()
             self._is_read = True
@@ -210,7 +210,7 @@ class DialogueData(pl.LightningDataModule):
         self.augment = self.make_augment([*self.train, *self.valid]) if self.make_augment else None
 
     def _fit(self) -> None:
-        """Label spaces and features, on the training dialogues; logs what is left out."""
+        """Fits label spaces and features on the training dialogues. Logs what is left out."""
         fitted = {name: fit_labels(task, self.train) for name, task in self.configured_tasks.items()}
         self.tasks = {name: task for name, task in fitted.items() if any(annotated(task, dialogue) for dialogue in self.train)}
         if unlabelled := sorted(fitted.keys() - self.tasks.keys()):
@@ -234,15 +234,17 @@ class DialogueData(pl.LightningDataModule):
         """Tokenises all texts for the encoder that is to be trained."""
         self._encoder, self._collator = encoder, None
         self._texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
-        every = sorted({"", *(text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue))})  # "": of a batch of none
-        self._texts.keep(every)
-        tokens = self._texts(every)
-        self._lengths = {text: len(tokens[text].ids) for text in every}
+        texts = sorted(
+            {"", *(text for dialogue in (*self.train, *self.valid) for text in texts_of(dialogue))}
+        )  # a batch without any has ""
+        self._texts.keep(texts)
+        tokens = self._texts(texts)
+        self._lengths = {text: len(tokens[text].ids) for text in texts}
         frozen = encoder.turn_encoder.frozen_layers and self.cache
         self._states = FrozenStates(encoder.turn_encoder, tokens, Path(str(self.cache))) if frozen else None
 
     def prepare_data(self) -> None:
-        """Computes the states of frozen layers on the trainer's device. Lightning calls it in one process a node, and the others wait."""
+        """Computes the states of frozen layers on the trainer's device. Lightning calls it in one process per node; the others wait."""
         if self._states is not None:
             self._states.prepare(self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
 
@@ -281,7 +283,7 @@ class DialogueData(pl.LightningDataModule):
         )
 
     def train_dataloader(self) -> BatchLoader:
-        """Shuffled differently each epoch, dialogues cut to `batch_tokens`."""
+        """Batches that are shuffled differently in each epoch, of dialogues cut to `batch_tokens`."""
         trainer = self.trainer
         assert trainer is not None
         cut = [truncate(dialogue, self._lengths, self.batch_tokens) for dialogue in self.train]
@@ -291,11 +293,11 @@ class DialogueData(pl.LightningDataModule):
         return self._loader
 
     def val_dataloader(self) -> BatchLoader | list[Batch]:
-        """In one order, whole dialogues; empty where none is held out."""
+        """Batches of whole dialogues in a fixed order. Empty if none is held out."""
         return self._load(self.valid, None, lambda: 0) if self.valid else []
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training is. Lightning keeps the loader's state too, but restores it when training has already asked for a batch."""
+        """The position of training. Lightning saves the loader's state too, but restores it too late: training has asked for a batch."""
         return dict(self._loader.state_dict()) if self._loader else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -310,21 +312,21 @@ def _hash(dialogues: Sequence[Dialogue]) -> str:
 
 
 def fit_labels(task: Task, dialogues: Sequence[Dialogue]) -> Task:
-    """The task with its label space: as configured, else what the annotations hold, sorted."""
+    """The task with its label space: the configured one, or else the sorted values in the annotations."""
     if task.labels:
         return task
     return task.with_labels(sorted({value for dialogue in dialogues for value in task.values(dialogue)}))
 
 
 def annotated(task: Task, dialogue: Dialogue) -> bool:
-    """Is there something in the dialogue that the task learns from? An untrained head would give labels that mean nothing."""
+    """Whether the task can learn from the dialogue. The labels of an untrained head would mean nothing."""
     if task.level == "token":
         return any(value in task.labels for value in task.values(dialogue))
     return bool(labelled(task.encode(dialogue, [None] * (2 * len(dialogue.turns)))).any())
 
 
 def truncate(dialogue: Dialogue, lengths: Mapping[str, int], budget: int) -> Dialogue:
-    """The first turns of a dialogue that fit into a batch: training cuts a longer one, validation and labelling never do."""
+    """The first turns of a dialogue that fit into a batch. Training cuts longer dialogues; validation and labelling never do."""
     total = 0
     for t, turn in enumerate(dialogue.turns):
         total += sum(lengths[text] for part in PARTS if (text := turn.text(part)) is not None)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written aside under another name, ended by the SHA-256 of their bytes, flushed to the disk, renamed."""
+"""Files that are whole or absent: written under a temporary name, sealed by the SHA-256 of their bytes, flushed to the disk, renamed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def seal(file: BinaryIO) -> None:
 
 
 def verify(path: Path) -> None:
-    """ValueError where a sealed file is empty, truncated or changed; OSError where it cannot be read."""
+    """ValueError if a sealed file is empty, truncated or changed. OSError if it cannot be read."""
     remaining = path.stat().st_size - DIGEST
     if remaining < 0:
         raise ValueError("it is truncated")
@@ -33,14 +33,14 @@ def verify(path: Path) -> None:
             chunk = file.read(min(CHUNK, remaining))
             digest.update(chunk)
             remaining -= len(chunk)
-        if (carried := file.read()) != digest.hexdigest().encode("ascii"):
-            earlier = "" if re.fullmatch(b"[0-9a-f]{64}", carried) else ", or written by an earlier version"
+        if (stored := file.read()) != digest.hexdigest().encode("ascii"):
+            earlier = "" if re.fullmatch(b"[0-9a-f]{64}", stored) else ", or written by an earlier version"
             raise ValueError(f"it does not end in its checksum: it was truncated or changed{earlier}")
 
 
-def publish(aside: Path, path: Path) -> None:
-    """Renames a flushed file to its name, where it takes the place of an earlier one, and flushes the folder."""
-    os.replace(aside, path)
+def publish(temporary: Path, path: Path) -> None:
+    """Renames a flushed file to its final name, replaces an earlier file there, and flushes the folder."""
+    os.replace(temporary, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

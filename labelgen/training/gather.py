@@ -1,4 +1,4 @@
-"""Rows of all processes together, as contrastive losses compare them in distributed training."""
+"""Gathers the rows of all processes, which contrastive losses compare in distributed training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
         ctx.sizes = sizes
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # a collective wants equal shapes
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # all_gather needs equal shapes
         padded[: len(rows)] = rows
         gathered = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(gathered, padded)
@@ -34,7 +34,7 @@ def is_distributed() -> bool:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows [n, ...] of each process -> rows [sum of n, ...] of all, by rank; every process calls it. Without others the rows themselves."""
+    """Rows [n, ...] of each process -> rows [sum of n, ...] of all, by rank. Every process must call it. A single process gets its rows."""
     if not is_distributed():
         return rows
     sizes = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]

@@ -1,4 +1,4 @@
-"""Labeler: the network under Lightning. The sum of the tasks' losses over what is labelled, its optimizer, its validation figures."""
+"""Labeler, the LightningModule of the network: the weighted sum of the tasks' losses, and the validation figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Labeler(Learner):
-    """Trains a Network on whatever its batches are labelled with."""
+    """Trains a Network on whatever labels its batches have."""
 
     def __init__(
         self,
@@ -65,14 +65,14 @@ class Labeler(Learner):
                     figure.observe(dialogue, prediction)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs valid/TASK/METRIC where it is defined, and valid/score: `selection_score` of the tasks' scores."""
+        """Logs each valid/TASK/METRIC that is defined, and valid/score, the `selection_score` of the tasks' scores."""
         scores = {}
         for name, figures in self.figures.items():
             results = {key: figure.metric.result() for key, figure in figures.items()}
             for figure in figures.values():
                 figure.metric.reset()
             defined = {f"valid/{name}/{key}": result.value for key, result in results.items() if not math.isnan(result.value)}
-            self.log_dict(defined, batch_size=1, sync_dist=True)  # the same on all ranks, as Lightning cannot know
+            self.log_dict(defined, batch_size=1, sync_dist=True)  # equal on all ranks; Lightning cannot know that
             scores[name] = results[self.network.tasks[name].score]
         self._report_scored(scores)
         self.log("valid/score", selection_score(scores.values()), prog_bar=True, batch_size=1, sync_dist=True)

@@ -1,4 +1,4 @@
-"""Learner: what every model that trains here shares. Layer-wise learning rates, schedule, means over the global batch, checkpoints."""
+"""Learner, the base of all models that are trained here: layer-wise learning rates, schedule, means over the global batch, checkpoints."""
 
 from __future__ import annotations
 
@@ -30,19 +30,22 @@ MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
 
 
 def parameter_groups(module: nn.Module, encoder: Encoder, rate: float, encoder_rate: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Groups for an optimizer: `rate` above the turn encoder; in it `rate * encoder_rate * layer_decay ** depth`. Vectors do not decay."""
-    scale = {id(p): encoder_rate * layer_decay**depth for p, depth in encoder.parameter_depths()}
+    """Groups for an optimizer. The rate is `rate` above the turn encoder, and `rate * encoder_rate * layer_decay ** depth` in it.
+
+    Vectors have no weight decay.
+    """
+    scales = {id(p): encoder_rate * layer_decay**depth for p, depth in encoder.parameter_depths()}
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
-            key = (scale.get(id(parameter), 1.0), parameter.ndim > 1)
-            group = groups.setdefault(key, {"params": [], "lr": rate * key[0], **({} if key[1] else {"weight_decay": 0.0})})
+            scale, decays = scales.get(id(parameter), 1.0), parameter.ndim > 1
+            group = groups.setdefault((scale, decays), {"params": [], "lr": rate * scale, **({} if decays else {"weight_decay": 0.0})})
             group["params"].append(parameter)
     return list(groups.values())
 
 
 class Learner(pl.LightningModule):
-    """What the Labeler and the Pretrainer share: an optimizer with layer-wise rates, a schedule, losses averaged over the global batch."""
+    """Base of Labeler and Pretrainer: an optimizer with layer-wise rates, a schedule, and losses averaged over the global batch."""
 
     def __init__(
         self, encoder: Encoder, optimizer: MakeOptimizer, lr: float, encoder_rate: float, layer_decay: float, warmup: float
@@ -78,11 +81,11 @@ class Learner(pl.LightningModule):
         return self._schedule.factor(step, self._elapsed())
 
     def _timer(self) -> Timer | None:
-        """What ends the run by trainer.max_time."""
+        """The callback that ends the run at trainer.max_time."""
         return next((callback for callback in self.trainer.callbacks if isinstance(callback, Timer)), None)  # type: ignore[attr-defined]
 
     def _elapsed(self) -> float:
-        """Seconds of training, those before an interruption included; the same on all ranks."""
+        """Seconds of training, including those before an interruption. The same on all ranks."""
         timer = self._timer()
         return float(self.trainer.strategy.broadcast(timer.time_elapsed())) if timer else 0.0
 
@@ -98,7 +101,7 @@ class Learner(pl.LightningModule):
         torch.manual_seed(int(step.generate_state(1)[0]))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Logs a step before a checkpoint counts it. Lightning logs after: a kill in between loses the row."""
+        """Logs a step before a checkpoint counts it. Lightning would log it afterwards, and a kill in between would lose the row."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.global_step + 1) % every == 0:
             losses = {name: float(self.trainer.strategy.reduce(loss, reduce_op="mean")) for name, loss in self._losses.items()}
@@ -107,7 +110,7 @@ class Learner(pl.LightningModule):
                 logger.log_metrics({"epoch": self.current_epoch, "lr": rate, **losses}, step=self.global_step)
 
     def on_validation_end(self) -> None:
-        """Logs a line."""
+        """Logs a line with the loss and the score."""
         metrics = self.trainer.callback_metrics
         if {"valid/score", "train/loss"} <= metrics.keys():
             numbers = self.current_epoch, self.global_step, metrics["train/loss"], metrics["valid/score"]
@@ -134,7 +137,7 @@ class Learner(pl.LightningModule):
         checkpoint["schedule"] = asdict(self._schedule) if self._schedule else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Before `configure_optimizers`, which continues the schedule."""
+        """Restores the schedule, which `configure_optimizers` then continues."""
         self._schedule = Schedule(**checkpoint["schedule"]) if checkpoint["schedule"] else None
         self._resumed_at = int(checkpoint["global_step"])
         relocate(checkpoint, Path(self.trainer.default_root_dir, "checkpoints").resolve())

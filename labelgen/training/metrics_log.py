@@ -1,4 +1,4 @@
-"""metrics.csv: what a run logs, as rows that are whole or absent whatever ends the run, and that a resumed run continues."""
+"""metrics.csv, the metrics that a run logs. Its rows are whole or absent, however the run ends, and a resumed run continues them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, str]
 
 
 def read_rows(file: Path) -> list[Row]:
-    """The whole rows of a metrics.csv, without their empty cells; what is not one is left out with a warning."""
+    """The whole rows of a metrics.csv, without their empty cells. Damaged rows are left out, with a warning."""
     if not file.exists():
         return []
     lines = file.read_text("utf-8", errors="replace").split("\n")
@@ -32,7 +32,7 @@ def read_rows(file: Path) -> list[Row]:
 
 
 class MetricsLog(Logger):
-    """Lightning's logger of FILE, a row a call of `log_metrics`.
+    """A Lightning logger that appends a row to `file` at each call of `log_metrics`.
 
     Lightning's CSVLogger rewrites the file in place when a column is added, and loses the rows of a run that is resumed.
     """
@@ -45,12 +45,12 @@ class MetricsLog(Logger):
 
     @property
     def name(self) -> str:
-        """None is needed: a run has one."""
+        """Empty, because a run has only one."""
         return ""
 
     @property
     def version(self) -> str:
-        """None is needed either."""
+        """Empty too."""
         return ""
 
     @rank_zero_only
@@ -63,7 +63,7 @@ class MetricsLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Appends a row. A validation that a resumed run makes again has its row already."""
+        """Appends a row, unless a resumed run repeats a validation whose row was kept."""
         row = {"step": str(step or 0), **{name: repr(float(value)) for name, value in metrics.items()}}
         row["epoch"] = str(int(metrics.get("epoch", 0)))
         if _key(row) in self._kept:
@@ -75,16 +75,16 @@ class MetricsLog(Logger):
             csv.DictWriter(lines, self._columns, lineterminator="\n").writerow(row)
 
     def log_hyperparams(self, *args: object, **kwargs: object) -> None:
-        """They are in config.yaml."""
+        """Does nothing, because config.yaml holds them."""
 
     def _rewrite(self, rows: list[Row]) -> None:
-        aside = self.file.with_name(f"{self.file.name}.partial")
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="") as lines:
+        temporary = self.file.with_name(f"{self.file.name}.partial")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="") as lines:
             writer = csv.DictWriter(lines, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(aside, self.file)
+        os.replace(temporary, self.file)
 
 
 def _key(row: Row) -> tuple[str, ...]:

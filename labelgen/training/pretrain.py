@@ -1,4 +1,4 @@
-"""Pretraining without annotations: find the responses that were swapped between dialogues, and select the ones that were hidden.
+"""Pretraining without annotations. The model finds responses that were swapped between dialogues, and selects those that were hidden.
 
     dialogue -> swap_responses: some responses come from other dialogues -> SwappedResponses: some of the others get hidden -> targets [T]
     Pretrainer: the dialogue level does not see hidden responses -> states -> which were swapped? which response belongs here?
@@ -46,7 +46,7 @@ def domains(dialogue: Dialogue) -> list[str | None]:
 
 
 class ResponsePool:
-    """The distinct responses of a corpus that take part, in order, by domain and anywhere (None); and those `common` to many dialogues."""
+    """The distinct responses of a corpus that take part, in order, by domain and over all domains (None). `common` ones take no part."""
 
     def __init__(self, dialogues: Sequence[Dialogue], common: float) -> None:
         """Responses that occur in more than the share `common` of the dialogues, and in more than two of them, take no part."""
@@ -72,7 +72,7 @@ class ResponsePool:
 
 
 class Swapped(NamedTuple):
-    """A dialogue as logged, with responses of other dialogues at the turns `swapped`. `own`: turns that could have been, and were not."""
+    """A logged dialogue with responses of other dialogues at the turns `swapped`. `own`: turns that could have been swapped as well."""
 
     dialogue: Dialogue
     swapped: tuple[int, ...]
@@ -82,8 +82,8 @@ class Swapped(NamedTuple):
 def swap_responses(dialogues: Sequence[Dialogue], pool: ResponsePool, share: float, source: Source, seed: int | str) -> list[Swapped]:
     """Swaps each response that takes part, with probability `share`, for one that its dialogue does not hold.
 
-    Draws depend only on `seed` and the dialogue's id. With `same_domain`, a turn whose domain is annotated gets a response of that
-    domain, and none where the domain has no other. Annotations are read for that and not kept.
+    Draws depend only on `seed` and the dialogue's id. With `same_domain`, a turn whose domain is annotated gets a response of that domain,
+    or keeps its own if the domain has no other. Annotations are read only for that and are not kept.
     """
     return [_swap(dialogue, pool, share, source, random.Random(f"swap {seed} {dialogue.id}")) for dialogue in dialogues]
 
@@ -111,7 +111,7 @@ class SwappedResponses:
     """Makes the records to pretrain on. Responses are swapped with probability `swapped`; `masked` is the share of the others to hide.
 
     The labels of a record (task "response": own, swapped, masked) hold what was done. Every epoch draws again.
-    Raises ValueError for wrong settings, and where no response takes part.
+    Raises ValueError for wrong settings, or if no response takes part.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ def _targets(dialogue: Dialogue, classes: Mapping[str, int]) -> np.ndarray:
 
 
 class Selection(NamedTuple):
-    """Hidden responses as queries, distinct responses as keys; keys[right[q]] is the response that belongs to query q."""
+    """Hidden responses as queries and distinct responses as keys. keys[right[q]] is the response that belongs to query q."""
 
     queries: Float[Tensor, "Q D"]
     keys: Float[Tensor, "P D"]
@@ -211,7 +211,7 @@ class Pretrainer(Learner):
         temperature: float = 0.1,
         selection_weight: float = 0.3,
     ) -> None:
-        """`temperature` divides the cosines of a selection; the total loss is that of swaps + `selection_weight` * that of selection."""
+        """`temperature` divides the cosines of a selection. The total loss is the swap loss + `selection_weight` * the selection loss."""
         if tasks:
             raise ValueError(f"tasks: pretraining reads no annotations, leave out {', '.join(tasks)}")
         super().__init__(encoder, optimizer, lr, encoder_rate, layer_decay, warmup)
@@ -224,11 +224,11 @@ class Pretrainer(Learner):
         self.selection_accuracy = Accuracy()
 
     def describe(self) -> dict[str, Any]:
-        """The encoder as plain values. Without tasks: there is nothing to export."""
+        """The encoder as plain values. There are no tasks, because there is nothing to export."""
         return {"encoder": self.encoder.describe(), "tokenizer": self.encoder.tokenizer.to_str()}
 
     def forward(self, batch: Batch) -> tuple[Float[Tensor, "T 2"], Selection]:
-        """Logits of "swapped", and what is to be selected among the responses of the batch. ValueError without records made for it."""
+        """Logits of "swapped", and the selection among the responses of the batch. ValueError if no SwappedResponses made the records."""
         if MASKED not in batch.targets:
             raise ValueError("data.augment: pretraining needs records made for it; labelgen.training.pretrain.SwappedResponses makes them")
         masked = batch.targets[MASKED]
@@ -266,7 +266,7 @@ class Pretrainer(Learner):
             self.selection_accuracy.update(cosines.argmax(1), right)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs valid/swap/ap, valid/selection/accuracy and valid/score: the mean of those that the records hold positives of."""
+        """Logs valid/swap/ap, valid/selection/accuracy and valid/score, the mean of those that have positives."""
         metrics = {"valid/swap/ap": self.swap_precision, "valid/selection/accuracy": self.selection_accuracy}
         results = {name: metric.result() for name, metric in metrics.items()}
         for metric in metrics.values():

@@ -1,9 +1,9 @@
-"""What a run resumes from, and what a resumed run promises.
+"""Finds the checkpoint that a run resumes from, and refuses those of other runs.
 
-It makes the same steps, to the bit, as a run that was never interrupted, on the same hardware and with the same versions of packages.
-Therefore it must have the same seed, data, model and settings (batch tokens, number of processes, precision, clipping, ...); another is
-refused. Free are the settings in FREE, among them the budget: with a longer or shorter one the schedule continues as Schedule says. A run
-bounded by max_time depends on the speed of the machine and is not repeated to the bit.
+A resumed run makes exactly the same steps as a run that was never interrupted, on the same hardware and with the same package versions.
+Therefore it must have the same seed, data, model and settings (batch tokens, number of processes, precision, clipping, ...). Only the
+settings in FREE may differ, among them the budget: with a longer or shorter one the schedule continues as Schedule says. A run bounded by
+max_time depends on the speed of the machine and cannot be repeated exactly.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from labelgen.training.checkpoint import checkpoints, read_checkpoint
 
 log = logging.getLogger(__name__)
-DESCRIBED = ("encoder", "tasks", "features", "data", "run")  # of a checkpoint's description: must be equal
-FREE = (  # settings that a resumed run may change: what it is given, where it writes, when it ends, what it reports
+DESCRIBED = ("encoder", "tasks", "features", "data", "run")  # keys of a checkpoint's description that must be equal
+FREE = (  # settings that a resumed run may change: where it reads and writes, when it ends, what it reports
     *("output", "resume", "logger", "data.corpus", "data.cache", "data.num_workers", "callbacks.best", "callbacks.last"),
     *("callbacks.early_stopping", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
@@ -36,10 +36,10 @@ class ResumePoint:
 
 
 def find_resume_point(resume: str | None, output: Path, description: Mapping[str, Any]) -> ResumePoint | None:
-    """The checkpoint to resume from; None where the run starts from the beginning.
+    """The checkpoint to resume from. None: the run starts from the beginning.
 
-    `resume`: "auto" takes the newest sound checkpoint of the run folder `output`, null none, a path that checkpoint. ValueError where none
-    is sound, or where it is of another run.
+    `resume`: "auto" takes the newest sound checkpoint of the run folder `output`, None takes none, and a path takes that checkpoint.
+    ValueError if no checkpoint is sound, or if it belongs to another run.
     """
     candidates = [] if resume is None else checkpoints(output / "checkpoints") if resume == "auto" else [Path(resume)]
     damaged: list[str] = []
@@ -60,7 +60,7 @@ def find_resume_point(resume: str | None, output: Path, description: Mapping[str
 
 
 def _check_same_run(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """ValueError where the checkpoint is of another model, of other data or of other settings than the run that would resume from it."""
+    """ValueError if model, data or settings of the checkpoint differ from those of the run that would resume from it."""
     different = [key for key in DESCRIBED if theirs.get(key) != ours.get(key)]
     if theirs.get("config") and ours.get("config"):
         there, here = (dict(_settings(described["config"]["call"])) for described in (theirs, ours))
@@ -83,7 +83,7 @@ def _settings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 @rank_zero_only
 def remove_checkpoints(output: Path) -> None:
-    """Removes the checkpoints of an earlier run, which would be exported as this one's."""
+    """Removes the checkpoints of an earlier run, which could otherwise be exported as this one's."""
     for path in checkpoints(output / "checkpoints"):
         log.info("removing %s of an earlier run", path)
         path.unlink()

@@ -1,29 +1,29 @@
-"""The learning rate over a run: linear warm-up, linear decay to 0 at the end of its budget, and what a changed budget makes of it."""
+"""The learning rate over a run: linear warm-up, linear decay to 0 at the end of the budget, and how it continues with a changed budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-UNITS = 1_000_000  # of a budget that is bounded by time alone: its share used, as if it were steps
+UNITS = 1_000_000  # a budget that is bounded by time alone has so many pseudo-steps
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Share of the peak rate that a step trains with.
+    """The share of the peak rate at each step.
 
-    A run rises linearly from 0 to 1 over the share `warmup` of its budget and falls linearly to 0 at its end. The budget is a number of
-    `steps`, of `seconds`, or both (None: no such bound); where both are given, the one of which more is used counts. A run that ends by
-    time has thus decayed too, but its rates, and with them its weights, depend on the speed of the machine.
+    The share rises linearly from 0 to 1 over the share `warmup` of the budget, then falls linearly to 0 at its end. The budget is a number
+    of `steps`, of `seconds`, or both (None: no such bound). If both are given, the one that is used up more counts. So the rate also decays
+    to 0 in a run that ends by time, but then the rates, and with them the weights, depend on the speed of the machine.
 
-    A run that is resumed with another budget (`resumed`) moves linearly from the rate that it had, `base`, to the share of the new budget
-    that is left, over the share `warmup` of that rest, and falls linearly to 0 at the new end: there is no jump.
+    A run that is resumed with another budget (`resumed`) starts at the share that it had, `base`. Over the share `warmup` of what is left
+    of the new budget it moves linearly to the share of the budget that is left. Then it falls linearly to 0 at the new end, without a jump.
     """
 
     warmup: float
     steps: int | None
     seconds: float | None = None
     start: float = 0.0  # position at which this budget was set
-    base: float = 0.0  # factor there
+    base: float = 0.0  # factor at `start`
 
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
@@ -31,7 +31,7 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """The position at the end: the number of steps where it is bounded."""
+        """The position at the end: the number of steps if that is bounded."""
         return UNITS if self.steps is None else self.steps
 
     def position(self, step: int, elapsed: float) -> float:
@@ -50,7 +50,7 @@ class Schedule:
         return peak * max(0.0, min(1.0, (rest - passed) / max(1.0, rest - warm)))
 
     def resumed(self, step: int, elapsed: float, steps: int | None, seconds: float | None) -> Schedule:
-        """The schedule from here on, for a budget that may be another one."""
+        """The schedule from here on, for a budget that may have changed."""
         if (steps, seconds) == (self.steps, self.seconds):
             return self
         changed = replace(self, steps=steps, seconds=seconds)

@@ -1,4 +1,4 @@
-"""Entry: corpus + encoder + model + trainer -> a run folder. Trains everything, pretraining and sibling systems too."""
+"""Entry `train`: corpus + encoder + model + trainer -> a run folder. Pretraining and sibling systems use it too."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def train(
     pretrained: str | None = None,
     resume: str | None = "auto",
 ) -> float:
-    """Fits `model` and returns its best valid/score (0.0 where none was computed).
+    """Fits `model` and returns its best valid/score (0.0 if none was computed).
 
-    `pretrained` is the folder of a run whose encoder weights to start from. `resume`: "auto" continues from the newest sound checkpoint in
-    OUTPUT/checkpoints, as labelgen.training.resume promises; null starts from the beginning; else a checkpoint's path. OUTPUT receives
+    `pretrained`: the folder of a run whose encoder weights are loaded first. `resume`: "auto" continues from the newest sound checkpoint in
+    OUTPUT/checkpoints (see labelgen.training.resume), None starts from the beginning, and a path names a checkpoint. OUTPUT receives
     config.yaml, metrics.csv, checkpoints/{best,last}.ckpt.
 
-    Raises ValueError where the settings do not fit together or the checkpoint is damaged or of another run, OSError where a checkpoint
-    cannot be written, SystemExit (143) on SIGTERM and KeyboardInterrupt on SIGINT.
+    Raises ValueError if the settings do not fit together, or the checkpoint is damaged or of another run; OSError if a checkpoint cannot
+    be written; SystemExit (143) on SIGTERM; and KeyboardInterrupt on SIGINT.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its advice would hide what is ours
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its advice would bury our own lines
     pl.seed_everything(seed, workers=True)
     module = data(output=output)
     module.setup()
-    network = encoder(features=module.features)
+    built_encoder = encoder(features=module.features)
     if pretrained:
-        load_encoder(network, Path(pretrained))
-    module.attach(network)
-    learner = model(encoder=network, tasks=module.tasks)
+        load_encoder(built_encoder, Path(pretrained))
+    module.attach(built_encoder)
+    learner = model(encoder=built_encoder, tasks=module.tasks)
     metrics = MetricsLog(Path(output, "metrics.csv"))
     fitter = _build(trainer, output, usable(callbacks, bool(module.valid)), [metrics, *([logger] if logger else [])], bool(module.valid))
     learner.description = describe(learner, module, fitter, seed, Path(output))
@@ -71,19 +71,24 @@ def train(
     metrics.start(point.step if point else 0)
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
     _fit(fitter, learner, module, point)
+    return _finish(fitter, output, saves_last=callbacks.get("last") is not None, has_tasks=bool(module.tasks))
+
+
+def _finish(fitter: pl.Trainer, output: str, saves_last: bool, has_tasks: bool) -> float:
+    """Writes last.ckpt if no callback did, and logs and returns the best valid/score."""
     last = Path(output, "checkpoints", "last.ckpt")
-    if callbacks.get("last") is None or not last.exists():  # no callback for it, or no step
+    if not saves_last or not last.exists():  # no callback for it, or no step
         fitter.save_checkpoint(last)
     best = _best_score(fitter)
-    then = "labelgen export checkpoint={} output=..." if module.tasks else "labelgen train pretrained={}"
-    log.info("best valid/score %.4f; next: %s", best, then.format(output))
+    next_command = "labelgen export checkpoint={} output=..." if has_tasks else "labelgen train pretrained={}"
+    log.info("best valid/score %.4f; next: %s", best, next_command.format(output))
     return best
 
 
 def _build(
     trainer: Callable[..., pl.Trainer], output: str, callbacks: list[pl.Callback], loggers: list[Logger], validates: bool
 ) -> pl.Trainer:
-    """The trainer. ValueError where it cannot be built, as without the device that is asked for, or would accumulate gradients."""
+    """Builds the trainer. ValueError if it cannot be built (its device is missing, ...) or would accumulate gradients."""
     try:
         fitter = trainer(
             default_root_dir=output,
@@ -134,7 +139,7 @@ def _report_interruption(signal: str, fitter: pl.Trainer) -> None:
 
 
 def _best_score(fitter: pl.Trainer) -> float:
-    """0.0 where none was computed."""
+    """The best valid/score, or 0.0 if none was computed."""
     kept = [callback for callback in fitter.checkpoint_callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
     scores = [callback.best_model_score for callback in kept if callback.best_model_score is not None]
     best = float(scores[0]) if scores else 0.0
@@ -145,7 +150,7 @@ def _best_score(fitter: pl.Trainer) -> float:
 
 
 def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list[pl.Callback]:
-    """The callbacks that are not null; without validation those that wait for one of its figures are left out."""
+    """The callbacks that are not None. Without validation those that monitor one of its figures are left out."""
     given = {name: callback for name, callback in callbacks.items() if callback is not None}
     left_out = [] if validates else [name for name, callback in given.items() if getattr(callback, "monitor", None)]
     if left_out:
@@ -154,22 +159,23 @@ def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list
 
 
 def load_encoder(encoder: Encoder, run: Path) -> None:
-    """Takes the encoder's weights of another run (pretraining): turn encoder and dialogue encoder. The features' start at zero."""
-    read = read_checkpoint(run)
-    theirs, ours = read["labelgen"]["encoder"], encoder.describe()
-    other = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
+    """Loads the encoder weights of another run (pretraining), except those of the feature encoder, which start at zero."""
+    checkpoint = read_checkpoint(run)
+    theirs, ours = checkpoint["labelgen"]["encoder"], encoder.describe()
+    different = [key for key in ARCHITECTURE if theirs[key] != ours[key]]
     if {"audio"} <= theirs.keys() & ours.keys() and theirs["audio"] != ours["audio"]:
-        other.append("audio")
-    if read["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():
-        other.append("tokenizer")
-    if other:
-        raise ValueError(f"pretrained={run}: its encoder is another one ({', '.join(other)}); use the same encoder config")
-    marks = ("network.encoder.", "encoder.")  # of a Labeler, of a Pretrainer
-    state = {key.removeprefix(mark): value for mark in marks for key, value in read["state_dict"].items() if key.startswith(mark)}
+        different.append("audio")
+    if checkpoint["labelgen"]["tokenizer"] != encoder.tokenizer.to_str():
+        different.append("tokenizer")
+    if different:
+        raise ValueError(f"pretrained={run}: its encoder is another one ({', '.join(different)}); use the same encoder config")
+    prefixes = ("network.encoder.", "encoder.")  # of a Labeler, of a Pretrainer
+    weights = checkpoint["state_dict"].items()
+    state = {key.removeprefix(prefix): value for prefix in prefixes for key, value in weights if key.startswith(prefix)}
     left_out = ("feature_encoder.", *(() if encoder.audio_encoder else ("audio_encoder.",)))
-    wanted = {key: value for key, value in state.items() if not key.startswith(left_out)}
-    if unknown := encoder.load_state_dict(wanted, strict=False).unexpected_keys:
-        written = read["labelgen"]["labelgen"]
+    kept = {key: value for key, value in state.items() if not key.startswith(left_out)}
+    if unknown := encoder.load_state_dict(kept, strict=False).unexpected_keys:
+        written = checkpoint["labelgen"]["labelgen"]
         raise ValueError(f"pretrained={run}: no place for {unknown[0]}; labelgen {written} trained it, train it again with this version")
     untrained = ["features", *(["audio"] if "audio" not in theirs and "audio" in ours else [])]
     log.info("encoder weights from %s; not from there: %s", run, ", ".join(untrained))

@@ -226,7 +226,7 @@ def test_progress_on_no_terminal_is_a_few_lines(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache, "TOKENS_A_STEP", 1)
+    monkeypatch.setattr(cache, "TOKENS_PER_STEP", 1)
     with caplog.at_level(logging.INFO):
         frozen_states(make_encoder(frozen_layers=1), collate, dialogues[:2], tmp_path)
     lines = [record.message for record in caplog.records if record.message.startswith("frozen layers: ")]
