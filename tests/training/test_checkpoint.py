@@ -5,6 +5,7 @@ import random
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,19 @@ def test_what_a_kill_left_is_replaced(path: Path) -> None:
     assert read_checkpoint(path)["step"] == 2
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file may grow beyond a few kilobytes."""
+    """No file may grow beyond a few kilobytes: none of this process, so that nothing else may be written meanwhile."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_named_with_its_remedy(path: Path, small_disk: None) -> None:
-    with pytest.raises(OSError, match=r"last\.ckpt: could not be written .*make room.*resume"):
+def test_a_full_disk_is_named_with_its_remedy(path: Path) -> None:
+    with small_disk(), pytest.raises(OSError, match=r"last\.ckpt: could not be written .*make room.*resume"):
         write_checkpoint(NEW, path)
     assert read_checkpoint(path)["step"] == 1
 
