@@ -113,8 +113,10 @@ def prepare(folder: Path) -> None:
         made.turns[-1].votes.append(dialogue.Vote(question="satisfaction", value=4.0))
     files.write(annotated, folder / "annotated.jsonl")
     files.write((made.content() for made in annotated[:12]), folder / "logs.jsonl")
-    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "how can I help?"}]
-    (folder / "chats.jsonl").write_text("".join(json.dumps({"id": f"{k}", "messages": messages}) + "\n" for k in range(3)), "utf-8")
+    with (folder / "chats.jsonl").open("w", encoding="utf-8") as chats:
+        for made in annotated[:12]:
+            words = [(role, text) for turn in made.turns for role, text in (("user", turn.request), ("assistant", turn.response)) if text]
+            chats.write(json.dumps({"id": made.id, "messages": [{"role": role, "content": text} for role, text in words]}) + "\n")
     calls = [f"{k},hello,line {k} here\n{k},is it {k} o'clock,it is {k} past {k}\n" for k in range(80)]
     (folder / "calls.csv").write_text("call,request,response\n" + "".join(calls), "utf-8")
     rows = [f"{k},caller,hello\n{k},bot,line {k} here\n" for k in range(3)]
@@ -130,7 +132,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("LABELGEN_CACHE", str(folder / "cache"))
         config.run(config.load_config("train", *TRAINING, "corpus=jsonl", "corpus.path=annotated.jsonl", "output=run"))
-        config.run(config.load_config("export", "checkpoint=run", "output=export"))
+        config.run(config.load_config("export", "checkpoint=run", "output=mine"))
     shutil.rmtree(folder / "run")
     return folder
 
