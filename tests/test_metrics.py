@@ -37,6 +37,7 @@ from labelgen.metrics import (
     Prediction,
     Result,
     SpanF1,
+    SubsetF1,
     SumMetric,
     WindowDiff,
     selection_score,
@@ -96,6 +97,11 @@ def spans(rng: random.Random, turns: int) -> Example:
     return gold, [unit if rng.random() < 0.4 else some() for unit in gold]
 
 
+def subsets(rng: random.Random, turns: int) -> Example:
+    gold = [{item: rng.random() < 0.4 for item in range(rng.randint(0, 3))} for _ in range(turns)]
+    return gold, [[item for item in range(4) if rng.random() < (0.7 if judged.get(item) else 0.2)] for judged in gold]
+
+
 METRICS: dict[str, tuple[Callable[[], DialogueMetric], Callable[[random.Random, int], Example]]] = {
     "boundary_f1": (BoundaryF1, goals),
     "pairwise_f1": (PairwiseF1, goals),
@@ -106,6 +112,7 @@ METRICS: dict[str, tuple[Callable[[], DialogueMetric], Callable[[random.Random, 
     "accuracy": (Accuracy, classes),
     "macro_f1": (lambda: MacroF1(CLASSES), classes),
     "span_f1": (SpanF1, spans),
+    "subset_f1": (SubsetF1, subsets),
     "correlation": (Correlation, ratings),
 }
 every_metric = pytest.mark.parametrize("name", METRICS)
@@ -270,6 +277,13 @@ def test_span_f1_equals_seqeval_strict_and_nervaluate_strict(seed: int) -> None:
     assert value == pytest.approx(nervaluate.Evaluator(truth, guess, tags=["X", "Y"], loader="list").evaluate()["overall"]["strict"].f1)
 
 
+def test_items_of_a_subset_are_all_judged_ones() -> None:
+    judged = {"a": True, "b": False, "c": True}
+    assert SubsetF1().statistics([["a", "b", "not judged"]], [judged]).tolist() == [1, 2, 1, 3]
+    truth, guess = list(judged.values()), [True, True, False]
+    assert figure(SubsetF1(), [([judged], [["a", "b"]])]) == pytest.approx(sklearn.metrics.f1_score(truth, guess))
+
+
 # --- what the libraries leave open ------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +440,7 @@ POSITIVES: dict[str, Callable[[list[Any]], int]] = {
     "accuracy": len,
     "macro_f1": len,
     "span_f1": lambda target: sum(map(len, target)),
+    "subset_f1": lambda target: sum(sum(judged.values()) for judged in target),
     "correlation": len,
 }
 

@@ -6,7 +6,7 @@ the figure from them. Items whose target is None (not annotated) change nothing.
 
 from __future__ import annotations
 
-from labelgen.metrics.classification import F1, Accuracy, AveragePrecision, BinaryF1, Correlation, MacroF1, SpanF1
+from labelgen.metrics.classification import F1, Accuracy, AveragePrecision, BinaryF1, Correlation, MacroF1, SpanF1, SubsetF1
 from labelgen.metrics.dialogue_metric import (
     Compared,
     DialogueMetric,
@@ -40,6 +40,7 @@ __all__ = [
     "RatioMetric",
     "Result",
     "SpanF1",
+    "SubsetF1",
     "SumMetric",
     "WindowDiff",
     "WindowError",

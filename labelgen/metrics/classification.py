@@ -1,10 +1,10 @@
-"""Metrics of single decisions and scores: F1, accuracy, macro-F1, average precision, correlation, and F1 of spans."""
+"""Metrics of single decisions and scores: F1, accuracy, macro-F1, average precision, correlation, and F1 of spans and subsets."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -70,6 +70,22 @@ class SpanF1(F1):
             predicted += len(guess)
             gold += len(truth)
         return np.array([hits, predicted - hits, gold - hits, gold], dtype=np.float64)
+
+
+class SubsetF1(F1):
+    """SpanF1 of the positive items, where a target holds all judged items of a unit and whether each is positive.
+
+    A predicted item that is not among the judged ones is a false positive. Labelled items are the judged ones.
+    """
+
+    def statistics(self, preds: Sequence[Collection[Hashable]], target: Sequence[Mapping[Hashable, bool] | None]) -> Floats:
+        hits = predicted = positive = judged = 0
+        for truth, guess in labelled(preds, target):
+            hits += (Counter(item for item, is_positive in truth.items() if is_positive) & Counter(guess)).total()
+            predicted += len(guess)
+            positive += sum(truth.values())
+            judged += len(truth)
+        return np.array([hits, predicted - hits, positive - hits, judged], dtype=np.float64)
 
 
 class Accuracy(RatioMetric):

@@ -9,7 +9,7 @@ import numpy as np
 
 from labelgen.dialogue import Dialogue
 from labelgen.io.display import OUTCOME
-from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction, SpanF1
+from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction, SubsetF1
 from labelgen.tasks import Classification, Decoded, Earlier, Utterances
 from labelgen.tasks.goal_segmentation import GoalSegmentation
 
@@ -58,8 +58,8 @@ class GoalEvaluation(Classification):
         segmentation were right.
         """
         return {
-            "failure_f1": Figure(SpanF1(), self._failures),
-            "failure_f1_by_last_turn": Figure(SpanF1(), self._failed_turns),
+            "failure_f1": Figure(SubsetF1(), self._failures),
+            "failure_f1_by_last_turn": Figure(SubsetF1(), self._failed_turns),
             "user_agreement": Figure(Accuracy(), self._answers),
             "failure_f1_given_goals": Figure(BinaryF1(), self._failed_given_goals),
             "failure_ap_given_goals": Figure(AveragePrecision(), self._scores_given_goals),
@@ -68,17 +68,15 @@ class GoalEvaluation(Classification):
 
     def _failures(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         """Compares the turns of failed goals. Turns without an annotated goal do not count."""
-        failed = [tuple(goal.turns) for goal in dialogue.goals or () if goal.outcome == "failure"]
-        return Compared([_judged_failures(dialogue, prediction)], [failed if _has_outcome(dialogue) else None])
+        failed = {tuple(goal.turns): goal.outcome == "failure" for goal in dialogue.goals or () if goal.outcome is not None}
+        return Compared([_judged_failures(dialogue, prediction)], [failed])
 
     def _failed_turns(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         """Compares the last turns of failed goals."""
-        owner = dialogue.goal_of_turns()
-        goals = dialogue.goals or []
+        outcomes = _outcomes(dialogue)
         ends = [turns[-1] for turns in _judged_failures(dialogue, prediction)]
-        judged = [end for end in ends if goals[owner[end] or 0].outcome is not None]
-        failed = [goal.turns[-1] for goal in goals if goal.outcome == "failure"]
-        return Compared([judged], [failed if _has_outcome(dialogue) else None])
+        failed = {goal.turns[-1]: goal.outcome == "failure" for goal in dialogue.goals or () if goal.outcome is not None}
+        return Compared([[end for end in ends if outcomes[end] is not None]], [failed])
 
     def _answers(self, dialogue: Dialogue, prediction: Prediction) -> Compared:
         """The labels answer yes if no goal failed. Without a predicted goal they give no answer, which agrees with no user's."""
@@ -116,18 +114,14 @@ class GoalEvaluation(Classification):
         return [self.most_probable(probabilities[goal.turns[-1]], goal.turns) for goal in goals]
 
 
-def _has_outcome(dialogue: Dialogue) -> bool:
-    return any(goal.outcome is not None for goal in dialogue.goals or ())
+def _outcomes(dialogue: Dialogue) -> dict[int, str | None]:
+    """The outcome of each turn's goal, None if it is unknown, for the turns that have an annotated goal."""
+    return {turn: goal.outcome for goal in dialogue.goals or () for turn in goal.turns}
 
 
 def _judged_failures(dialogue: Dialogue, prediction: Prediction) -> list[tuple[int, ...]]:
     """For each predicted failure, its turns that have an annotated goal. Failures without one of known outcome do not count."""
-    owner = dialogue.goal_of_turns()
-    goals = dialogue.goals or []
-    found = []
-    for label in prediction.labels:
-        turns = tuple(turn for turn in label.turns if owner[turn] is not None)
-        known = any(goals[owner[turn] or 0].outcome is not None for turn in turns)
-        if label.value == "failure" and known:
-            found.append(turns)
-    return found
+    outcomes = _outcomes(dialogue)
+    failures = [label.turns for label in prediction.labels if label.value == "failure"]
+    annotated = [tuple(turn for turn in turns if turn in outcomes) for turns in failures]
+    return [turns for turns in annotated if any(outcomes[turn] is not None for turn in turns)]

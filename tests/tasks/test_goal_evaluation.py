@@ -105,6 +105,14 @@ def test_failures_are_those_of_the_written_labels(
     assert counts(DIALOGUE, written(*goals), "failure_f1_by_last_turn") == by_last_turn
 
 
+@pytest.mark.parametrize("name", ["failure_f1", "failure_f1_by_last_turn"])
+@pytest.mark.parametrize("goals", [[], [([0, 1, 2, 3], "failure")], [([0, 3], "failure"), ([1, 2], "failure"), ([4, 5], "failure")]])
+def test_the_labelled_items_are_the_judged_goals(name: str, goals: list[tuple[list[int], str]]) -> None:
+    metric = TASK.metrics()[name].metric
+    statistics = TASK.metrics()[name].statistics(DIALOGUE, written(*goals))
+    assert (metric.items(statistics), metric.positives(statistics)) == (2, 1), "two goals of known outcome, one of them failed"
+
+
 def test_what_nobody_annotated_is_no_false_alarm() -> None:
     everything = written(([0, 1, 2], "failure"), ([3, 4, 5], "failure"))
     for goals in (None, [], [Goal(turns=[0, 1])]):
