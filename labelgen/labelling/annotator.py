@@ -27,7 +27,7 @@ from labelgen.metrics import Prediction
 from labelgen.model.encoder import TurnEncoder
 from labelgen.network import Network
 
-RECORDING_TOKENS = 128  # that a recording counts for in a piece, as one of 5 s would
+RECORDING_TOKENS = 128  # a recording counts as so many tokens of a piece, as one of 5 s would
 MAX_TURNS = 4096  # the pointers of goal segmentation grow with the square of the turns: 0.5 GB here
 CACHE_BYTES = 256 * 2**20  # of states
 Precision = Literal["fp32", "bf16", "int8"]
@@ -38,7 +38,10 @@ Result = TypeVar("Result")
 
 
 class CachedText:
-    """A text: its tokens, and their states [n, D] once the piece that came first has set `ready`. States None: that piece failed."""
+    """A text: its tokens and their states [n, D]. The first piece that holds it computes the states, then sets `ready`.
+
+    If the states are still None, that piece failed.
+    """
 
     __slots__ = ("encoded", "ready", "states")
 
@@ -55,7 +58,7 @@ class CachedText:
 
 
 class PieceTexts(NamedTuple):
-    """The texts of a piece. The piece encodes those in `new` and announces them by `ready`."""
+    """The texts of a piece. The piece encodes those in `new`, then sets `ready`."""
 
     texts: Mapping[str, CachedText]
     new: frozenset[str]
@@ -89,7 +92,7 @@ class StateCache:
         self.tokens_requested = self.tokens_encoded = 0
 
     def get(self, texts: Sequence[str]) -> PieceTexts:
-        """The texts, cached or new; the new ones are cached from now on. A text may be named several times."""
+        """The texts, cached or new. New ones enter the cache. A text may occur several times."""
         ready, found = Event(), {}
         for text in dict.fromkeys(texts):
             cached = self._cached.get(text)
@@ -117,8 +120,8 @@ class StateCache:
 class Annotator:
     """Labels dialogues with an exported network. `batch_tokens` bounds the memory of a piece; one dialogue is always labelled whole.
 
-    `precision` (of the turn encoder) bf16 or int8 is another model: compare its labels (`agreement`) before you use it. With int8 they
-    depend on the other dialogues of the piece too, since inputs share a scale.
+    With a `precision` (of the turn encoder) of bf16 or int8 the model is another one: compare its labels (`agreement`) before you use it.
+    With int8 labels also depend on the other dialogues of the piece, because their inputs share a scale.
     """
 
     def __init__(
@@ -134,7 +137,7 @@ class Annotator:
         try:
             self.device = torch.device(device)
             self.network = network.eval().to(self.device)
-        except (AssertionError, RuntimeError) as error:  # torch raises either where there is no such device
+        except (AssertionError, RuntimeError) as error:  # torch raises either if there is no such device
             raise ValueError(f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); give cpu") from None
         if precision not in get_args(Precision) or (precision == "int8" and self.device.type != "cpu"):
             raise ValueError(f"precision={precision!r} on {device}: give fp32, bf16, or on a cpu int8")
@@ -152,7 +155,7 @@ class Annotator:
 
     @property
     def unusable_recordings(self) -> int:
-        """Files of recordings that could not be read so far; their turns were labelled from the rest."""
+        """The number of recordings that could not be read so far. Their turns were labelled without them."""
         return 0 if self._recordings is None else self._recordings.unusable
 
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Dialogue]:
@@ -160,7 +163,7 @@ class Annotator:
         return list(self.stream(dialogues))
 
     def stream(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None = None) -> Iterator[Dialogue]:
-        """The same, one by one, without holding them all."""
+        """Yields the dialogues with their labels one by one, without holding them all."""
         for dialogue, predictions in self.predict(dialogues, reject):
             labels = [label for prediction in predictions.values() for label in prediction.labels]
             yield dialogue.model_copy(update={"labels": labels})
@@ -185,23 +188,23 @@ class Annotator:
                         reject(dialogue, result)
             finished = True
         finally:
-            if not finished:  # a text that was to be encoded will not be
+            if not finished:  # some of the cached texts will never be encoded
                 self.cache.clear()
 
     def _always_fails(self) -> bool:
-        """Whether a plain dialogue fails as well, as when a device is lost."""
+        """Whether even a plain dialogue fails, for example because a device is lost."""
         plain = Dialogue(id="plain", turns=[Turn(request="hello", response="hello")])
         return isinstance(self._attempt([plain], StateCache(self._texts, 0).get(["hello"]))[0], Exception)
 
     def _encoded_pieces(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None) -> Iterator[Piece]:
-        """Pieces with the tokens of their texts. Where the tokenizer fails, the dialogues are tried alone and those at fault rejected."""
-        for dialogues_of_piece in self._pieces(dialogues, reject):
+        """Pieces with the tokens of their texts. If the tokenizer fails, each dialogue is tried alone, and those at fault are rejected."""
+        for piece in self._pieces(dialogues, reject):
             try:
-                texts = self.cache.get(_texts_of(dialogues_of_piece))
+                texts = self.cache.get(_texts_of(piece))
             except Exception:
-                yield from filter(None, (self._encoded_alone(dialogue, reject) for dialogue in dialogues_of_piece))
+                yield from filter(None, (self._encoded_alone(dialogue, reject) for dialogue in piece))
             else:
-                yield Piece(dialogues_of_piece, texts)
+                yield Piece(piece, texts)
 
     def _encoded_alone(self, dialogue: Dialogue, reject: RejectDialogue | None) -> Piece | None:
         try:
@@ -209,7 +212,7 @@ class Annotator:
         except Exception as error:
             if reject is None:
                 raise
-            self._texts(["hello"])  # raises where the tokenizer fails on any text
+            self._texts(["hello"])  # raises if the tokenizer fails on every text
             reject(dialogue, error)
             return None
 
@@ -217,7 +220,7 @@ class Annotator:
         return LabelledPiece(piece.dialogues, self._attempt(*piece))
 
     def _attempt(self, dialogues: Sequence[Dialogue], texts: PieceTexts) -> list[Predictions | Exception]:
-        """The predictions for each dialogue. Where a piece fails, its dialogues are tried alone to find the one at fault."""
+        """The predictions for each dialogue, or its error. If a piece fails, each of its dialogues is tried alone."""
         try:
             return [*self._label(dialogues, texts)]
         except Exception as error:
@@ -257,9 +260,9 @@ class Annotator:
         return states.float()
 
     def _pieces(self, dialogues: Iterable[Dialogue], reject: RejectDialogue | None) -> Iterator[Sequence[Dialogue]]:
-        """Runs of dialogues of at most `batch_tokens` tokens, or one dialogue.
+        """Runs of dialogues with at most `batch_tokens` tokens together, or single dialogues.
 
-        A text counts as its bytes and two ends, up to the cut.
+        A text counts as its number of bytes plus two special tokens, at most `max_tokens`.
         """
         limit = self.network.encoder.max_tokens
         piece: list[Dialogue] = []
@@ -267,7 +270,7 @@ class Annotator:
         for dialogue in dialogues:
             if not isinstance(dialogue, Dialogue):
                 raise ValueError(
-                    f"{type(dialogue).__name__} is not a Dialogue; give several, as annotator([one]); labelgen.parse(mapping) makes one"
+                    f"{type(dialogue).__name__} is not a Dialogue; give a list: annotator([dialogue]); labelgen.parse(mapping) makes one"
                 )
             if len(dialogue.turns) > MAX_TURNS:
                 error = ValueError(f"dialogue {dialogue.id!r} has {len(dialogue.turns):,} turns, more than {MAX_TURNS:,}; split it")
@@ -298,15 +301,15 @@ def quantised(encoder: TurnEncoder) -> TurnEncoder:
     return small
 
 
-def agreement(ones: Iterable[Dialogue], others: Iterable[Dialogue]) -> dict[str, float]:
-    """Task -> twice the labels that both have, over all labels of both (F1 of one against the other). Confidences are not compared."""
-    same: Counter[str] = Counter()
-    every: Counter[str] = Counter()
-    for one, other in zip(ones, others, strict=True):
-        first, second = ({LabelContent.of(label) for label in dialogue.labels or ()} for dialogue in (one, other))
-        same.update(2 * [label.task for label in first & second])
-        every.update(label.task for labels in (first, second) for label in labels)
-    return {task: same[task] / count for task, count in sorted(every.items())}
+def agreement(first: Iterable[Dialogue], second: Iterable[Dialogue]) -> dict[str, float]:
+    """Task -> twice the number of labels that both have, over all labels of both (F1). Confidences are not compared."""
+    common: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for pair in zip(first, second, strict=True):
+        a, b = ({LabelContent.of(label) for label in dialogue.labels or ()} for dialogue in pair)
+        common.update(2 * [label.task for label in a & b])
+        total.update(label.task for labels in (a, b) for label in labels)
+    return {task: common[task] / count for task, count in sorted(total.items())}
 
 
 class LabelContent(NamedTuple):
@@ -321,20 +324,20 @@ class LabelContent(NamedTuple):
 
     @classmethod
     def of(cls, label: Label) -> LabelContent:
-        """Of a label, without its confidence and source."""
+        """The content of a label, without its confidence and source."""
         return cls(label.task, label.value, tuple(label.turns), label.part, label.start, label.end)
 
 
 def _texts_of(dialogues: Sequence[Dialogue]) -> list[str]:
-    """All texts of the turns, as often as they occur; at least one."""
+    """All texts of the turns, with repetitions. At least one text."""
     texts = (turn.text(part) for dialogue in dialogues for turn in dialogue.turns for part in PARTS)
     return [text for text in texts if text is not None] or [""]
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """`map` on several threads, each computing on one core: two threads of one core beat one of two, because of the work between products.
+    """`map` on several threads of one core each. Reads ahead by at most two items per thread.
 
-    Reads ahead by at most two items per thread.
+    Two threads of one core each are faster than one thread of two, because of the work between matrix products.
     """
     if threads == 1:
         yield from map(function, items)
@@ -351,4 +354,4 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # what the threads set becomes the default of later ones
+        torch.set_num_threads(before)  # the threads have changed the default of later ones

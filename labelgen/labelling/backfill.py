@@ -1,6 +1,6 @@
-"""Entry: labels files of dialogues with an export, on one machine or (cluster.py) on many. It can be interrupted at any time and resumed.
+"""Entry `backfill`: labels files of dialogues with an export, on one machine or (cluster.py) on many. It can be interrupted and resumed.
 
-    input files -> fragments (shards.py) -> Labeller: chunks of rows -> Annotator -> shards of the output
+    input files -> fragments (shards.py) -> FragmentLabeller: chunks of rows -> Annotator -> shards of the output
 
 A chunk is labelled with an empty cache, so that its labels do not depend on the process, or on what was labelled before it.
 """
@@ -33,15 +33,15 @@ from labelgen.labelling.export import load, task_classes
 from labelgen.labelling.shards import REJECTED, Fragment, LabelledIndex, Output, Provenance, Shard, fragments, read_fragment
 
 log = logging.getLogger(__name__)
-SHARD_CHARACTERS = 20_000_000  # of records: a shard ends there, however few its dialogues
+SHARD_CHARACTERS = 20_000_000  # a shard with more characters of records is full, however few dialogues it holds
 LOG_SECONDS = 30.0  # between lines of a log
 SAMPLE = 200  # dialogues that are labelled in fp32 too
-PASSED = "_passed.json"  # in the output: the precision of the current run is good enough
+PASSED = "_passed.json"  # this file in the output says that the precision of the current run is good enough
 REJECTED_STATUS = 3  # exit status: finished, but some rows were rejected
 
 
 class Job(NamedTuple):
-    """What a process needs to take part."""
+    """What a process needs to know to label."""
 
     export: str
     output: str
@@ -51,13 +51,13 @@ class Job(NamedTuple):
     shard_rows: int
 
     def annotator(self) -> Annotator:
-        """The model."""
+        """Loads the model."""
         return load(self.export, task_classes(self.tasks), self.device, self.precision)
 
     def settings(self) -> dict[str, Any]:
         """What the labels depend on besides the model."""
-        rounded = {} if self.precision == "fp32" else {"shard_rows": self.shard_rows}  # a label depends on what shares its batch
-        return {"version": __version__, "precision": self.precision, "tasks": dict(sorted(self.tasks.items())), **rounded}
+        chunks = {} if self.precision == "fp32" else {"shard_rows": self.shard_rows}  # labels depend on the other dialogues of a batch
+        return {"version": __version__, "precision": self.precision, "tasks": dict(sorted(self.tasks.items())), **chunks}
 
     def provenance(self, annotator: Annotator) -> Provenance:
         """The fingerprints of the model and of the settings."""
@@ -70,7 +70,7 @@ class Counts(NamedTuple):
     labelled: int = 0
     skipped: int = 0  # labelled by an earlier run
     rejected: int = 0
-    recordings: int = 0  # files of recordings that could not be read; their turns were labelled from their words alone
+    recordings: int = 0  # that could not be read; their turns were labelled from their words alone
 
     def plus(self, other: Counts) -> Counts:
         """The sum."""
@@ -85,10 +85,10 @@ class Counts(NamedTuple):
 class Engine(Protocol):
     """Runs a job over the fragments of files."""
 
-    in_process: bool  # this process labels, on the job's device
+    in_process: bool  # whether this process labels, on the job's device
 
     def run(self, job: Job, annotator: Annotator, index: LabelledIndex, files: Sequence[UPath], progress: Progress) -> Counts:
-        """Labels what is not in the index; returns the counts of all files."""
+        """Labels what is not in the index. Returns the counts of all files."""
 
 
 def backfill(
@@ -104,12 +104,12 @@ def backfill(
 ) -> Counts:
     """Labels `input` (.jsonl, .parquet, a folder of them, a pattern; paths or URIs) into Parquet files in the folder `output`.
 
-    Each row is a dialogue with its labels, and `model`, `config`, `input` (fingerprints), `version` (of labelgen) and `time`; a file
+    A row is a dialogue with its labels, the fingerprints `model`, `config` and `input`, the `version` of labelgen and the `time`. A file
     holds `shard_rows` rows. The same command resumes an interrupted run and labels new input: a dialogue is identified by its id and its
     content. Rows that cannot be used go to OUTPUT/_rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
-    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. `precision` bf16 or int8 is refused where
-    the labels of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE new dialogues. ValueError: nothing is
-    usable, or the output is another model's.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. A `precision` of bf16 or int8 is refused if the labels
+    of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE new dialogues. ValueError: no dialogue is
+    usable, or the output belongs to another model.
     """
     _check_settings(least_agreement, shard_rows)
     target = Output(output)
@@ -141,7 +141,7 @@ def _check_settings(least_agreement: float, shard_rows: int) -> None:
 
 
 def _input_files(input: str, output: UPath) -> list[UPath]:
-    """Absolute paths of the files to label. ValueError where the output would mix with them."""
+    """The absolute paths of the files to label. ValueError if the output would mix with them."""
     if not isinstance(input, str | os.PathLike):
         raise ValueError(f"input={input!r}: give one path, URI or pattern")
     if output.suffix in RECORD_SUFFIXES:
@@ -163,12 +163,12 @@ def _check_precision_once(job: Job, annotator: Annotator, index: LabelledIndex, 
 
 
 def check_precision(job: Job, annotator: Annotator, sample: Sequence[Dialogue], least: float) -> None:
-    """Labels a sample in fp32 too and logs how far the labels agree. ValueError where that is less than `least` for a task."""
-    exact = job._replace(precision="fp32", device=str(annotator.device)).annotator()
-    small = {dialogue.id: dialogue for dialogue in annotator.stream(sample, lambda dialogue, error: None)}
-    full = {dialogue.id: dialogue for dialogue in exact.stream(sample, lambda dialogue, error: None)}
-    both = small.keys() & full.keys()
-    shares = agreement([small[name] for name in both], [full[name] for name in both])
+    """Labels a sample in fp32 too and logs how far the labels agree. ValueError if that is less than `least` for a task."""
+    reference = job._replace(precision="fp32", device=str(annotator.device)).annotator()
+    rounded = {dialogue.id: dialogue for dialogue in annotator.stream(sample, lambda dialogue, error: None)}
+    exact = {dialogue.id: dialogue for dialogue in reference.stream(sample, lambda dialogue, error: None)}
+    both = rounded.keys() & exact.keys()
+    shares = agreement([rounded[name] for name in both], [exact[name] for name in both])
     description = ", ".join(f"{task} {share:.3f}" for task, share in shares.items())
     log.info("%s labels agree with those of fp32 on the first %d new dialogues: %s", job.precision, len(sample), description)
     if low := [task for task, share in shares.items() if not share >= least]:
@@ -190,7 +190,7 @@ def _report(counts: Counts, target: Output, annotator: Annotator) -> None:
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """Dialogues per second, the share that was accepted and the time that remains: a bar over the bytes of the input, or lines in a log."""
+    """Shows dialogues per second, the share accepted and the time that remains, as a bar over the bytes of the input or as log lines."""
 
     def __init__(self, size: int) -> None:
         line = "labelling {percentage:5.1f}% |{bar:20}| {desc} [{elapsed} so far, {remaining} to go]"
@@ -202,7 +202,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._bar.close()
 
     def show(self, counts: Counts, byte: int) -> None:
-        """`counts` so far, at this byte of all files."""
+        """Shows the `counts` so far, at this byte of all files."""
         byte = max(self._byte, min(byte, self._size))
         now = time.monotonic()
         usable = counts.labelled + counts.skipped
@@ -218,12 +218,12 @@ class Progress(AbstractContextManager["Progress"]):
 
 
 class InProcess:
-    """One machine: one process, a thread for each core."""
+    """The engine for one machine: one process with a thread for each core."""
 
     in_process = True
 
     def run(self, job: Job, annotator: Annotator, index: LabelledIndex, files: Sequence[UPath], progress: Progress) -> Counts:
-        labeller, ids = Labeller(job, annotator, index), SeenIds()
+        labeller, ids = FragmentLabeller(job, annotator, index), SeenIds()
         total, size = Counts(), 0
         for file in files:
             rows = 0
@@ -236,7 +236,7 @@ class InProcess:
 
 
 class Step(NamedTuple):
-    """How far a fragment is labelled: counts, bytes of the fragment, and rows of the file up to here."""
+    """How far a fragment is labelled: the counts, the bytes of the fragment, and the rows of the file up to here."""
 
     counts: Counts
     byte: int
@@ -244,14 +244,14 @@ class Step(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """The rows of a chunk that have no labels yet, by id, and how many have them."""
+    """The rows of a chunk that have no labels yet, by id, and the number of the others."""
 
     rows: Mapping[str, NumberedDialogue]
     skipped: int
 
 
-class Labeller:
-    """Labels fragments; one in each process."""
+class FragmentLabeller:
+    """Labels fragments. Each process has one."""
 
     def __init__(self, job: Job, annotator: Annotator, index: LabelledIndex) -> None:
         self.job, self.annotator, self.index = job, annotator, index
@@ -259,9 +259,9 @@ class Labeller:
         self.provenance = job.provenance(annotator)
 
     def label(self, fragment: Fragment, rows_before: int, is_first_use: Callable[[str, int], bool]) -> Iterator[Step]:
-        """Writes the shards of a fragment and its rejected rows. Yields the progress; the last step counts the whole fragment.
+        """Writes the shards of a fragment and its rejected rows. Yields the progress. The last step counts the whole fragment.
 
-        `rows_before`: rows of the file before the fragment; `is_first_use`: whether no earlier row has this id, given the id and its row.
+        `rows_before`: rows of the file before the fragment. `is_first_use(id, row)`: whether no earlier row has this id.
         """
         position, total, unusable = Position(), Counts(), self.annotator.unusable_recordings
         start = 0 if fragment.is_parquet else fragment.start
@@ -284,7 +284,7 @@ class Labeller:
         reject: Reject,
     ) -> Iterator[Counts]:
         """Labels those rows of a chunk that have no labels yet, and writes their shard. Yields the counts so far."""
-        *existing, free = self.output.shards_of(f"{fragment.name}-{number:06d}")  # existing: of a worker that was lost, or of other rows
+        *existing, free = self.output.shards_of(f"{fragment.name}-{number:06d}")  # by a lost worker, or for other rows
         pending = self._pending(chunk, self.output.index(existing), fragment, is_first_use, reject)
         shard = Shard(self.provenance, fragment, reject)
         for dialogue in self._labelled(pending.rows, fragment, reject):
@@ -302,7 +302,7 @@ class Labeller:
         is_first_use: Callable[[str, int], bool],
         reject: Reject,
     ) -> Pending:
-        """Rejects the rows whose id means another dialogue, and separates the others."""
+        """Finds the rows that have no labels yet. Rejects rows whose id is that of another dialogue."""
         rows: dict[str, NumberedDialogue] = {}
         skipped = 0
         for row in chunk:
@@ -320,7 +320,7 @@ class Labeller:
         return Pending(rows, skipped)
 
     def _labelled(self, rows: Mapping[str, NumberedDialogue], fragment: Fragment, reject: Reject) -> Iterator[Dialogue]:
-        """The dialogues with their labels, in order, from an empty cache. Those that cannot be labelled are rejected."""
+        """Labels the dialogues, in order and with an empty cache. Those that cannot be labelled are rejected."""
         self.annotator.cache.clear()
         return self.annotator.stream((row.dialogue for row in rows.values()), partial(_reject_unlabelled, fragment, rows, reject))
 
@@ -333,7 +333,7 @@ def _reject_unlabelled(
 
 
 def _chunks(rows: Iterable[NumberedDialogue], length: int) -> Iterator[list[NumberedDialogue]]:
-    """Runs of `length` dialogues, or of fewer if they are large, whether they have labels or not: the same in each run."""
+    """Runs of `length` dialogues, or of fewer if they are large. They include labelled dialogues, so that every run makes the same."""
     chunk: list[NumberedDialogue] = []
     size = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Backfill on many machines: Ray Data distributes the fragments of the input over processes, each with an Annotator of its own."""
+"""Backfill on many machines: Ray Data distributes the fragments of the input over processes. Each has an Annotator of its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from upath import UPath
 
 from labelgen.labelling.annotator import Annotator
-from labelgen.labelling.backfill import Counts, Job, Labeller, Progress
+from labelgen.labelling.backfill import Counts, FragmentLabeller, Job, Progress
 from labelgen.labelling.shards import RESUME, Fragment, LabelledIndex, fragments, scan
 
 log = logging.getLogger(__name__)
 
 
 class OnRay:
-    """An engine of `backfill`. The pool grows with the work; a lost process is replaced, and its fragment is labelled again.
+    """An engine of `backfill`. The pool grows with the work. A lost process is replaced, and its fragment is labelled again.
 
-    `address`: of the cluster (None: this machine alone; auto: the cluster that this machine belongs to). `workers`: processes at most
-    (None: one per fragment); each takes `cpus` cores and `gpus` devices. All must see the export, the input and the output.
+    `address` is that of the cluster (None: this machine alone; auto: the cluster that this machine belongs to). There are at most `workers`
+    processes (None: one per fragment). Each takes `cpus` cores and `gpus` devices, and must see the export, the input and the output.
     """
 
     in_process = False
@@ -35,16 +35,16 @@ class OnRay:
             import ray
         except ImportError:
             raise ValueError("backfill=ray needs Ray: pip install 'labelgen[ray]'") from None
-        ours = not ray.is_initialized()
-        if ours:
+        started_here = not ray.is_initialized()
+        if started_here:
             ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.WARNING)
         for name in ("ray.data", "ray.data._internal"):
             logging.getLogger(name).setLevel(logging.ERROR)  # it logs its plans, and that it shows no bars
         ray.data.DataContext.get_current().enable_progress_bars = False
-        every = [fragment for file in files for fragment in fragments(file)]
-        log.info("reading the ids of %d files, in %d fragments; then labelling starts", len(files), len(every))
+        to_label = [fragment for file in files for fragment in fragments(file)]
+        log.info("reading the ids of %d files, in %d fragments; then labelling starts", len(files), len(to_label))
         try:
-            return self._label(job, index, self._tasks(every), progress)
+            return self._label(job, index, self._tasks(to_label), progress)
         except ray.exceptions.RayError as error:
             cause: BaseException = error
             while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
@@ -52,24 +52,24 @@ class OnRay:
             reason = str(cause).splitlines()[0] if str(cause) else ""
             raise ValueError(f"a worker failed ({type(cause).__name__}: {reason}); {RESUME}") from error
         finally:
-            if ours:
+            if started_here:
                 ray.shutdown()
 
-    def _tasks(self, every: Sequence[Fragment]) -> list[dict[str, Any]]:
-        """Fragments, each with the rows before it in its file and those of its rows whose id came before.
+    def _tasks(self, to_label: Sequence[Fragment]) -> list[dict[str, Any]]:
+        """The fragments, each with the number of rows before it in its file, and the numbers of its rows whose id came before.
 
-        That reads the input once more, on all processes.
+        This reads the input once more, on all processes.
         """
         import ray
 
-        items = [{"place": k, "fragment": json.dumps(fragment)} for k, fragment in enumerate(every)]
+        items = [{"index": k, "fragment": json.dumps(fragment)} for k, fragment in enumerate(to_label)]
         found = ray.data.from_items(items, override_num_blocks=len(items)).map(_scan, num_cpus=self.cpus).take_all()
-        scans = sorted(found, key=lambda row: row["place"])
+        scans = sorted(found, key=lambda row: row["index"])
         ids = np.concatenate([np.frombuffer(row["ids"], np.uint64) for row in scans])
         first = np.zeros(len(ids), bool)
         first[np.unique(ids, return_index=True)[1]] = True
         start, before, tasks = 0, 0, []
-        for fragment, row in zip(every, scans, strict=True):
+        for fragment, row in zip(to_label, scans, strict=True):
             before = fragment.rows_before(0 if fragment.number == 0 else before)
             numbers = np.frombuffer(row["numbers"], np.int64)
             repeated = numbers[~first[start : start + len(numbers)]] + before
@@ -101,7 +101,7 @@ class Worker:
     def __init__(self, job: Job, index: Any) -> None:
         import ray
 
-        self.labeller = Labeller(job, job.annotator(), ray.get(index))
+        self.labeller = FragmentLabeller(job, job.annotator(), ray.get(index))
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         fragment, repeated = Fragment(*json.loads(row["fragment"])), set(np.frombuffer(row["repeated"], np.int64).tolist())
@@ -110,6 +110,6 @@ class Worker:
 
 
 def _scan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of Ray's that holds a fragment -> the ids in it."""
+    """A Ray row that holds a fragment -> the ids in the fragment."""
     found = scan(Fragment(*json.loads(row["fragment"])))
-    return {"place": row["place"], "ids": found.ids.tobytes(), "numbers": found.numbers.tobytes(), "rows": found.rows}
+    return {"index": row["index"], "ids": found.ids.tobytes(), "numbers": found.numbers.tobytes(), "rows": found.rows}

@@ -1,4 +1,4 @@
-"""Checkpoint -> a folder that stands alone; `load` makes an Annotator of it.
+"""Entry `export`: a checkpoint -> a folder that needs nothing else. `load` makes an Annotator of it.
 
 The folder holds weights (safetensors), tokenizer.json and config.json (architecture, label spaces, feature statistics, versions, data
 fingerprint, resolved training config). Reading it executes nothing, and needs no Lightning, no Hydra and no network.
@@ -38,42 +38,42 @@ from labelgen.training.checkpoint import read_checkpoint
 
 log = logging.getLogger(__name__)
 FORMAT = 4
-LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # as architectures call them
+LAYERS_AND_WIDTH = ("num_hidden_layers", "n_layers"), ("hidden_size", "dim")  # their names in different architectures
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 MEANING = ("format", "encoder", "features", "tasks")  # keys of config.json that say what the weights mean
-MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
-LARGEST = 2**20  # integer in an architecture; the largest vocabularies have 900,000 tokens
+CONSTRUCTORS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
+MAX_INTEGER = 2**20  # in an architecture; the largest vocabularies have 900,000 tokens
 
 
 def export(checkpoint: str, output: str) -> None:
     """Writes the export of a run's best checkpoint (or of a given .ckpt) to the folder `output`, whole or not at all."""
-    read = read_checkpoint(Path(checkpoint))
-    description = dict(read["labelgen"])
+    content = read_checkpoint(Path(checkpoint))
+    description = dict(content["labelgen"])
     if "tasks" not in description:
         raise ValueError(f"{checkpoint}: a pretraining checkpoint has no labels; start `labelgen train pretrained=...` from it")
-    if not any(key.startswith("network.encoder.turn_encoder.") for key in read["state_dict"]):
+    if not any(key.startswith("network.encoder.turn_encoder.") for key in content["state_dict"]):
         version = description["labelgen"]
         raise ValueError(f"{checkpoint}: an older version (labelgen {version}) trained it; train it again with this version")
     prefix = "network."
-    weights = {key.removeprefix(prefix): value.contiguous() for key, value in read["state_dict"].items() if key.startswith(prefix)}
+    weights = {key.removeprefix(prefix): value.contiguous() for key, value in content["state_dict"].items() if key.startswith(prefix)}
     if broken := [key for key, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
         raise ValueError(f"{checkpoint}: {broken[0]} holds NaN or infinite weights; the run diverged, export an earlier checkpoint")
     folder = local_path(output)
-    aside, before = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "before"))
-    _clear_killed(folder, aside, before)
+    temporary, before = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "before"))
+    _recover(folder, temporary, before)
     try:
-        fingerprint = _write(aside, description, weights)
-        _replace(folder, aside, before)
+        fingerprint = _write(temporary, description, weights)
+        _replace(folder, temporary, before)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     log.info("exported to %s (model %s)", folder, fingerprint)
 
 
-def _clear_killed(folder: Path, aside: Path, before: Path) -> None:
-    """Puts back the export that a killed run had moved away, and deletes what else it left."""
+def _recover(folder: Path, temporary: Path, before: Path) -> None:
+    """Restores the export that a killed run had moved away, and deletes what else that run left."""
     if before.exists() and not folder.exists():
         os.replace(before, folder)
-    for left in (aside, before):
+    for left in (temporary, before):
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -91,7 +91,7 @@ def _write(folder: Path, description: dict[str, Any], weights: dict[str, Tensor]
 
 
 def _replace(folder: Path, new: Path, before: Path) -> None:
-    """Puts `new` in the place of `folder`, an export or nothing. Where that fails, the old one stays."""
+    """Puts `new` in the place of `folder`, an export or nothing. If that fails, the old one stays."""
     if folder.exists():
         if not _may_be_replaced(folder):
             raise ValueError(f"{folder} exists and is not an export; name another folder")
@@ -117,9 +117,9 @@ def _may_be_replaced(folder: Path) -> bool:
 
 
 def _fingerprint(folder: Path, description: Mapping[str, Any]) -> str:
-    """Hash of weights, tokenizer and of what the weights mean: the model's identity. 16 hex digits.
+    """The identity of the model: a hash of weights, tokenizer and what the weights mean, 16 hex digits.
 
-    Keys in the order written, which is that of the features' columns.
+    Keys keep their order in config.json, which is that of the columns of features.
     """
     digest = hashlib.sha256(json.dumps([description.get(key) for key in MEANING]).encode())
     for name in ("model.safetensors", "tokenizer.json"):
@@ -160,7 +160,7 @@ def load(
 ) -> Annotator:
     """Reads an export. `tasks` names the classes of tasks that are not labelgen's own: no export can make labelgen import one.
 
-    Raises ValueError, naming the file, where the folder is incomplete, damaged, or does not fit together.
+    Raises ValueError if the folder is incomplete or damaged, or its files do not fit together. The message names the file.
     """
     path = local_path(folder)
     missing = [name for name in FILES if not (path / name).is_file()]
@@ -176,10 +176,11 @@ def load(
         if fingerprint != (actual := _fingerprint(path, description)):
             raise ValueError(f"it, model.safetensors or tokenizer.json were changed since ({actual}, not {fingerprint}); export again")
         with limit:
-            network, space = _build(path, description, dict(tasks or {}))
+            space = _feature_space(description["features"])
+            network = _build(path, description, space, dict(tasks or {}))
         _load_weights(network, path / "model.safetensors")
-        _try(network.eval(), space)
-    except Exception as error:  # what libraries raise for a damaged config has no type of its own
+        _try_out(network.eval(), space)
+    except Exception as error:  # errors of libraries for a damaged config have no common type
         is_plain = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
         what = str(error) if is_plain else f"damaged ({type(error).__name__}: {error}); export again"
         raise ValueError(what if what.startswith(f"{path}/") else f"{path}/config.json: {what}") from None
@@ -187,9 +188,9 @@ def load(
 
 
 class Limit(TorchFunctionMode):
-    """A context in which this thread creates at most so many tensors, with so many numbers together. ValueError before there are more.
+    """A context in which this thread may create so many tensors, with so many numbers together. ValueError before it creates more.
 
-    An architecture may ask for any size. It is refused before memory is allocated.
+    An architecture may ask for any size. Too large a one is refused before memory is allocated.
     """
 
     def __init__(self, tensors: int, numbers: int) -> None:
@@ -197,7 +198,7 @@ class Limit(TorchFunctionMode):
         self.tensors, self.numbers = tensors, numbers
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in MAKERS:
+        if func in CONSTRUCTORS:
             self.tensors -= 1
             self.numbers -= func(*args, **{**(kwargs or {}), "device": "meta"}).numel()
             if min(self.tensors, self.numbers) < 0:
@@ -206,7 +207,7 @@ class Limit(TorchFunctionMode):
 
 
 def _limit(file: Path) -> Limit:
-    """Room for several networks of the size of the file, since a part of an encoder may be built and left out."""
+    """Room for several networks of the size of the file, because parts of an encoder may be built and then dropped."""
     try:
         with safe_open(file, "pt") as weights:
             return Limit(1000 + 4 * len(weights.keys()), 2**24 + file.stat().st_size)
@@ -215,7 +216,7 @@ def _limit(file: Path) -> Limit:
 
 
 def task_classes(paths: Mapping[str, str]) -> dict[str, type[Task]]:
-    """Name -> dotted path, as the user wrote it -> name -> class; imports it. ValueError where there is none."""
+    """Imports the classes of tasks, given their dotted paths by name. ValueError if there is no such class."""
     found = {}
     for name, path in paths.items():
         module, _, kind = str(path).rpartition(".")
@@ -228,21 +229,24 @@ def task_classes(paths: Mapping[str, str]) -> dict[str, type[Task]]:
     return found
 
 
-def _build(path: Path, description: Mapping[str, Any], tasks: dict[str, type[Task]]) -> tuple[Network, FeatureSpace]:
-    """The network that config.json describes, with random weights, and its features."""
+def _feature_space(described: Mapping[str, Any]) -> FeatureSpace:
+    numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in described["numerical"].items()}
+    return FeatureSpace(described["categorical"], numerical, described["response"])
+
+
+def _build(path: Path, description: Mapping[str, Any], space: FeatureSpace, tasks: dict[str, type[Task]]) -> Network:
+    """The network that config.json describes, with random weights."""
     backbone = description["encoder"]["backbone"]
     if not isinstance(backbone, dict):
         raise ValueError("encoder.backbone is not an architecture; a name would be looked up and read, which no export can ask for")
-    if (absurd := _largest(description["encoder"])) > LARGEST:
-        raise ValueError(f"encoder holds the number {absurd}, which no architecture has; export again")
-    numerical = {name: (float(mean), float(deviation)) for name, (mean, deviation) in description["features"]["numerical"].items()}
-    space = FeatureSpace(description["features"]["categorical"], numerical, description["features"]["response"])
+    if (largest := _largest(description["encoder"])) > MAX_INTEGER:
+        raise ValueError(f"encoder holds the number {largest}, which no architecture has; export again")
     settings = {field.name: description["encoder"][field.name] for field in fields(EncoderSettings)}
     audio = description["encoder"].get("audio")  # absent where the model reads no audio
     if not isinstance(audio, dict | None):
         raise ValueError("encoder.audio is not an architecture; a name would be looked up and read, which no export can ask for")
     encoder = Encoder(backbone, space, str(path / "tokenizer.json"), **settings, audio=audio)
-    return Network(encoder, {name: _task(name, dict(spec), tasks) for name, spec in description["tasks"].items()}), space
+    return Network(encoder, {name: _task(name, dict(spec), tasks) for name, spec in description["tasks"].items()})
 
 
 def _largest(part: Any) -> int:
@@ -255,7 +259,7 @@ def _largest(part: Any) -> int:
 def _load_weights(network: Network, file: Path) -> None:
     try:
         weights = load_file(file)
-    except Exception as error:  # of safetensors, and of torch for types that it does not have
+    except Exception as error:  # from safetensors, or from torch for types that it does not have
         raise ValueError(f"{file}: damaged ({error}); export again") from None
     own = network.state_dict()
     wrong = sorted(own.keys() ^ weights.keys()) or sorted(key for key in own if own[key].shape != weights[key].shape)
@@ -265,8 +269,8 @@ def _load_weights(network: Network, file: Path) -> None:
 
 
 @torch.inference_mode()
-def _try(network: Network, space: FeatureSpace) -> None:
-    """Labels a dialogue, so that what does not work shows now, and not during a long run."""
+def _try_out(network: Network, space: FeatureSpace) -> None:
+    """Labels a trial dialogue, so that a model that does not work fails now and not during a long run."""
     texts, audio = network.text_encoder(), network.encoder.audio_encoder
     turn = Turn(request="word 漢é😀, " * network.encoder.max_tokens, response="a", numerical=dict.fromkeys(space.numerical, 1.0))
     if any(len(encoded.ids) > network.encoder.max_tokens for encoded in texts([turn.request or ""]).values()):
@@ -281,7 +285,7 @@ def _try(network: Network, space: FeatureSpace) -> None:
 
 
 def _task(name: str, spec: dict[str, Any], given: dict[str, type[Task]]) -> Task:
-    """A task by its dotted path: only labelgen.tasks.*, or a class that the caller gave."""
+    """Makes the task that config.json names: one of labelgen.tasks, or of a class that the caller gave."""
     target = str(spec.pop("_target_"))
     labels = spec.pop("labels")
     if not all(isinstance(label, str) for label in labels) or isinstance(labels, str):

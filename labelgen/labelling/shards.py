@@ -4,8 +4,8 @@
     OUTPUT/FILE-DIGEST-FRAGMENT-CHUNK.parquet             a shard: dialogues with their labels and provenance
     OUTPUT/_rejected/FILE-DIGEST-FRAGMENT.rejected.jsonl  rows of a fragment that could not be read or labelled, with reasons
 
-Every file appears whole or not at all, in object stores and on disks. A chunk is a run of a fragment's rows, so that what a shard holds
-depends on the input alone. Whether a dialogue has labels is decided by its id and its content, never by its row.
+Every file appears whole or not at all, in object stores and on disks. A chunk is a run of a fragment's rows, so the content of a shard
+depends on the input alone. The id and the content of a dialogue decide whether it has labels, never its row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 FRAGMENT_BYTES = 8 * 2**20  # of JSONL: some thousand dialogues, minutes of a core
 FRAGMENT_ROWS = 8_000  # of Parquet
-ROWS_AT_ONCE = 200  # become columns together: as Python objects they take ten times the memory
+ROWS_AT_ONCE = 200  # rows that become columns together; as Python objects they take ten times the memory
 MANIFEST, LOCK, REJECTED = "_backfill.json", "_lock", "_rejected"  # pyarrow, pandas and Spark skip names that begin with _
 RESUME = "run the same command again to resume"
 
@@ -56,7 +56,7 @@ class Fragment(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its shards. The digest distinguishes files of one name in several folders."""
+        """The start of the names of its shards. The digest distinguishes files of the same name in different folders."""
         file = UPath(self.file)
         digest = hashlib.blake2b(os.fsencode(self.file), digest_size=8).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', file.stem)[:64]}-{digest}-{self.number:05d}"
@@ -67,7 +67,7 @@ class Fragment(NamedTuple):
         return self.file.endswith(".parquet")
 
     def rows_before(self, counted: int) -> int:
-        """Rows of the file before the fragment. `counted`: rows of the fragments before it, used where the file does not say."""
+        """Rows of the file before the fragment. `counted`: rows of the fragments before it, used for JSONL."""
         return self.start if self.is_parquet else counted
 
 
@@ -110,27 +110,33 @@ def scan(fragment: Fragment) -> FragmentIds:
     return FragmentIds(np.array([k for k, _ in found], np.uint64), np.array([n for _, n in found], np.int64), position.row)
 
 
-class LabelledIndex:
-    """The dialogues that an output holds: 64 bits of the id and the fingerprint of each."""
+class LabelledRow(NamedTuple):
+    """A labelled dialogue: the 64-bit hash of its id, and its fingerprint as a number."""
 
-    def __init__(self, rows: Iterable[tuple[int, int]] = ()) -> None:
-        """`rows`: hashes of ids, and fingerprints as numbers."""
+    id: int
+    fingerprint: int
+
+
+class LabelledIndex:
+    """The dialogues that an output holds: for each the hash of the id and the fingerprint."""
+
+    def __init__(self, rows: Iterable[LabelledRow] = ()) -> None:
         pairs = np.fromiter(rows, np.dtype((np.uint64, 2)))
         order = np.argsort(pairs[:, 0])
-        self._ids, self._inputs = np.ascontiguousarray(pairs[order, 0]), np.ascontiguousarray(pairs[order, 1])
+        self._ids, self._fingerprints = np.ascontiguousarray(pairs[order, 0]), np.ascontiguousarray(pairs[order, 1])
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def get(self, identity: str) -> str | None:
-        """The fingerprint under which the id was labelled; None: it was not."""
-        number = np.uint64(hash64(identity))
-        place = int(np.searchsorted(self._ids, number))
-        return f"{int(self._inputs[place]):016x}" if place < len(self._ids) and self._ids[place] == number else None
+        """The fingerprint of the labelled dialogue with this id. None: there is none."""
+        key = np.uint64(hash64(identity))
+        row = int(np.searchsorted(self._ids, key))
+        return f"{int(self._fingerprints[row]):016x}" if row < len(self._ids) and self._ids[row] == key else None
 
 
 class Provenance(NamedTuple):
-    """What made the labels of a row: fingerprints of the model and of the settings."""
+    """What made the labels of a row: the fingerprints of the model and of the settings."""
 
     model: str
     config: str
@@ -145,10 +151,10 @@ class Output:
 
     @contextmanager
     def claim(self, provenance: Provenance, settings: Mapping[str, Any]) -> Iterator[list[UPath]]:
-        """Reserves the folder for this model, and for this process while it lasts (object stores have no locks). Yields its shards.
+        """Reserves the folder for this model, and within the context for this process (object stores have no locks). Yields its shards.
 
-        `settings` are kept with the provenance. ValueError where the folder holds another model's labels or other files, or another
-        process writes there; FileNotFoundError where the folder was removed in the meantime.
+        `settings` are written with the provenance. ValueError if the folder holds another model's labels or other files, or if another
+        process writes there. FileNotFoundError if the folder was removed in the meantime.
         """
         with naming_errors(self.folder):
             is_file = self.folder.is_file()
@@ -193,12 +199,12 @@ class Output:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.folder / LOCK).open("ab") as lock:  # the lock ends with the process, however it ends
+        with (self.folder / LOCK).open("ab") as lock:  # the lock ends with the process, even with a killed one
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"{self.folder}: another process is writing there; wait for it, or stop it") from None
-            for stale in self.folder.rglob(".*.aside"):  # of a killed process
+            for stale in self.folder.rglob(".*.aside"):  # left by a killed process
                 stale.unlink(missing_ok=True)
             yield
 
@@ -208,21 +214,21 @@ class Output:
         if not self.is_local:
             target.write_bytes(content)
             return
-        aside = target.with_name(f".{target.name}.{uuid4().hex}.aside")
+        temporary = target.with_name(f".{target.name}.{uuid4().hex}.aside")
         try:
             if target.parent != self.folder:
                 target.parent.mkdir(exist_ok=True)
-            with aside.open("wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(str(aside), str(target))
+            os.replace(str(temporary), str(target))
         except OSError as error:
             if not self.folder.exists():
                 raise self._removed() from error
             raise OSError(error.errno, f"{error.strerror}; solve that, then {RESUME}", str(target)) from error
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def shards(self) -> list[UPath]:
         """All shards, in order."""
@@ -237,12 +243,12 @@ class Output:
                 return
 
     def index(self, shards: Iterable[UPath]) -> LabelledIndex:
-        """Which dialogues these shards hold. ValueError where one is damaged."""
-        return LabelledIndex(pair for shard in shards for pair in _shard_ids(shard))
+        """The index of the dialogues that these shards hold. ValueError if one is damaged."""
+        return LabelledIndex(row for shard in shards for row in _labelled_rows(shard))
 
     @contextmanager
     def rejected(self, fragment: Fragment) -> Iterator[RejectedRows]:
-        """Takes the unusable rows of a fragment. Without any, the file of an earlier run is deleted."""
+        """Collects the unusable rows of a fragment and writes them. Without any, the file of an earlier run is deleted."""
         name = f"{REJECTED}/{fragment.name}{REJECTED_SUFFIX}"
         with TemporaryFile() as file:  # not memory: every row of a fragment may be unusable
             rejected = RejectedRows(file)
@@ -254,7 +260,7 @@ class Output:
                 (self.folder / name).unlink(missing_ok=True)
 
     def delete_stale_rejected(self, files: Collection[str]) -> None:
-        """Deletes the rejected rows of input that is gone: of files that do not exist, and of fragments that `files` no longer have."""
+        """Deletes the rejected rows of input that is gone: of files that no longer exist, and of fragments that `files` no longer have."""
         for rejected in self.folder.glob(f"{REJECTED}/*{REJECTED_SUFFIX}"):
             with rejected.open("rb") as lines:
                 source = json.loads(lines.readline())["source"]
@@ -266,8 +272,8 @@ class Output:
                 rejected.unlink()
 
 
-def _shard_ids(shard: UPath) -> Iterator[tuple[int, int]]:
-    """Hashes of a shard's ids, and the fingerprints as numbers."""
+def _labelled_rows(shard: UPath) -> Iterator[LabelledRow]:
+    """The rows of a shard. ValueError if it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -275,7 +281,7 @@ def _shard_ids(shard: UPath) -> Iterator[tuple[int, int]]:
         with shard.open("rb") as file:
             table = pq.read_table(file, columns=["id", "input"])
         for identity, text in zip(table["id"].to_pylist(), table["input"].to_pylist(), strict=True):
-            yield hash64(identity), int(text, 16)
+            yield LabelledRow(hash64(identity), int(text, 16))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise_unless_damaged(error)
         raise ValueError(f"{shard}: damaged ({error}); delete it and {RESUME}: its dialogues will be labelled again") from None
@@ -284,7 +290,7 @@ def _shard_ids(shard: UPath) -> Iterator[tuple[int, int]]:
 def _is_gone(source: str) -> bool:
     try:
         return not UPath(source).exists()
-    except Exception:  # a store that does not answer proves nothing; each client has errors of its own
+    except Exception:  # a store that does not answer proves nothing; clients have no common error type
         return False
 
 
@@ -319,7 +325,7 @@ class Shard:
 
     @property
     def count(self) -> int:
-        """Dialogues that the file will hold, as far as is known."""
+        """The number of dialogues that the file will hold, unless Arrow refuses some."""
         return sum(int(table.num_rows) for table in self._tables) + len(self._rows)
 
     def _flush(self) -> None:
@@ -330,7 +336,7 @@ class Shard:
         self._reject(RecordError(self._fragment.file, self._numbers[index], str(self._rows[index]["id"]), "record", problem))
 
     def content(self) -> bytes:
-        """The bytes of the file; empty where it would hold no dialogue."""
+        """The bytes of the file. Empty if it would hold no dialogue."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -343,7 +349,7 @@ class Shard:
 
 
 def shard_schema() -> pa.Schema:
-    """The columns of the record and those of its provenance."""
+    """The columns of a record and of its provenance."""
     import pyarrow as pa
 
     schema = arrow_schema()

@@ -91,7 +91,7 @@ def test_annotators_stream_whole_dialogues_in_order(exported: Path, dialogues: l
     assert [label.turns for label in rest[0].labels or () if label.task == "intent"] == [[t] for t in range(120)], "never cut"
     assert rest[-1].labels == first.labels
     assert annotator([]) == []
-    with pytest.raises(ValueError, match=r"dict is not a Dialogue; give several, as annotator\(\[one\]\)"):
+    with pytest.raises(ValueError, match=r"dict is not a Dialogue; give a list: annotator\(\[dialogue\]\)"):
         annotator([{"id": "a"}])  # type: ignore[list-item]
 
 
