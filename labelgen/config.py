@@ -1,4 +1,4 @@
-"""Where the configuration is, and the one place that builds objects from it. `labelgen VERB key=value ...` calls `main`."""
+"""Finds the configuration and builds objects from it, in this one place. `labelgen VERB key=value ...` calls `main`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # in a wheel; in a checkout
-WORST = 0.0  # objective of a failed job of a sweep: scores lie in [0, 1], higher is better
+WORST = 0.0  # the objective of a failed job of a sweep; scores lie in [0, 1], higher is better
 
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # may steer a terminal
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # may control a terminal
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def load_config(name: str, *overrides: str) -> DictConfig:
 def run(config: DictConfig) -> Any:
     """Resolves a config, writes it to OUTPUT/config.yaml if the verb keeps one, builds its `call` and returns the result.
 
-    A call that is refused (ValueError) leaves the config.yaml of the run that is in the folder.
+    If the call is refused (ValueError), the config.yaml of the run that is in the folder stays.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -78,7 +78,7 @@ def run(config: DictConfig) -> Any:
 
 
 def printable(text: str) -> str:
-    """Escapes what could steer a terminal: control characters, marks of direction, bytes that are not UTF-8. Line ends and tabs stay."""
+    """Escapes what could control a terminal: control characters, marks of direction, bytes that are not UTF-8. Line ends and tabs stay."""
     return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _job(config: DictConfig) -> float | None:
-    """One job of the command line. Errors that a user can fix are reported in a line; a failed job of a sweep does not end the sweep."""
+    """One job of the command line. Errors that a user can fix are reported in one line. A failed job of a sweep does not end the sweep."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import InstantiationException
     from hydra.types import RunMode
@@ -153,7 +153,7 @@ def _job(config: DictConfig) -> float | None:
 
 
 def _refuse_relaunching(config: DictConfig) -> None:
-    """Lightning's subprocess DDP starts the whole sweep again for each rank, and each would draw its own trial."""
+    """Exits if Lightning would launch ranks as subprocesses: each would start the whole sweep again and draw its own trial."""
     trainer = config.get("trainer") or {}
     devices = trainer.get("devices", 1)
     one = str(devices) == "1" or (not isinstance(devices, (str, int)) and len(devices) == 1)

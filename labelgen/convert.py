@@ -1,4 +1,4 @@
-"""Entry: any corpus -> a file of records, to look into, to label (`backfill`) or to read faster."""
+"""Entry `convert`: any corpus -> a file of records, to look into, to label (`backfill`) or to read faster."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def convert(corpus: Corpus, output: str) -> None:
     """Streams `corpus` into the file `output` (.jsonl or .parquet), with its annotations.
 
-    Unusable records go to OUTPUT.rejected.jsonl with the reason, and reading continues. ValueError where nothing is usable, or where the
-    output is the corpus's own file or lies in its folder.
+    Unusable records go to OUTPUT.rejected.jsonl with the reason, and reading continues. ValueError if nothing is usable, or if the output
+    is the corpus's own file or lies in its folder.
     """
     check_output(output, path_of(corpus))
     rejected = RejectedFile(f"{output}{REJECTED_SUFFIX}")

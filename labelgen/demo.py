@@ -1,4 +1,4 @@
-"""Entry: the whole way once, on simulated dialogues and without network: write, train, export, label, evaluate, show."""
+"""Entry `demo`: the whole workflow once, on simulated dialogues and without network: write, train, export, label, evaluate, show."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ TURNS = range(3, 7)  # of the printed dialogues: they must fit a screen
 
 
 def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], shown: int = 2) -> float:
-    """Trains on `train` with `fit` (which reads OUTPUT/train.jsonl), labels `test` and prints the result; returns evaluate's mean figure.
+    """Trains on `train` with `fit` (which reads OUTPUT/train.jsonl), labels `test` and prints the result. Returns what `evaluate` returns.
 
     Writes train.jsonl, test.jsonl (annotated), raw.jsonl (the test dialogues as they would be logged), the run, export/, labelled/ and
     metrics.json to the folder OUTPUT, in place of those of an earlier demo. `shown` labelled dialogues are printed.
     """
     folder = Path(output)
-    say = Console(highlight=False)
+    console = Console(highlight=False)
     with quiet():
-        say.rule("1. simulated dialogues", align="left")
+        console.rule("1. simulated dialogues", align="left")
         for name, corpus in (("train", train), ("test", test)):
             write(tqdm(corpus.read(), f"writing {name}.jsonl", unit="dialogue"), folder / f"{name}.jsonl")
         write((dialogue.content() for dialogue in read(folder / "test.jsonl")), folder / "raw.jsonl")
-        say.rule("2. training: five tasks, one model", align="left")
+        console.rule("2. training: five tasks, one model", align="left")
         fit()
         export(output, str(folder / "export"))
-        say.rule("3. labelling raw dialogues with the export", align="left")
+        console.rule("3. labelling raw dialogues with the export", align="left")
         shutil.rmtree(folder / "labelled", ignore_errors=True)
         backfill(str(folder / "export"), str(folder / "raw.jsonl"), str(folder / "labelled"))
-        say.rule("4. against the truth, on phrasings and values that training never saw", align="left")
+        console.rule("4. against the truth, on phrasings and values that training never saw", align="left")
         figure = evaluate(str(folder / "export"), Records(str(folder / "test.jsonl")), output, Records(str(folder / "train.jsonl")))
-    say.rule("5. two labelled dialogues" if shown == 2 else f"5. {shown} labelled dialogues", align="left")
-    say.print("[dim]╭ a goal and its outcome · intent · slots under their words · defects; each with the model's confidence[/]\n")
+    console.rule("5. two labelled dialogues" if shown == 2 else f"5. {shown} labelled dialogues", align="left")
+    console.print("[dim]╭ a goal and its outcome · intent · slots under their words · defects; each with the model's confidence[/]\n")
     for dialogue in islice(_worth_seeing(folder / "labelled"), shown):
-        print(to_text(dialogue, color=sys.stdout.isatty(), width=min(say.width, WIDTH)), end="\n\n")
-    say.rule("next", align="left")
+        print(to_text(dialogue, color=sys.stdout.isatty(), width=min(console.width, WIDTH)), end="\n\n")
+    console.rule("next", align="left")
     print(
         f"label your own logs       labelgen backfill export={folder / 'export'} input=LOGS.jsonl output=LABELLED\n"
         "see their format          labelgen schema\n"
@@ -63,7 +63,7 @@ def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], sho
 
 
 def _worth_seeing(path: Path) -> Iterator[Dialogue]:
-    """Short dialogues first: those of several goals that did not all go well, then those of several goals, then any."""
+    """Short dialogues first, and among them those with several goals that did not all succeed, then those with several goals."""
 
     def rank(dialogue: Dialogue) -> tuple[bool, bool, bool]:
         outcomes = [label.value for label in dialogue.labels or () if label.task == GoalEvaluation.name]

@@ -1,1 +1,1 @@
-"""Figures: trivial baselines, and the entry `evaluate`."""
+"""Evaluation: trivial baselines, confidence intervals, and the entry `evaluate`."""

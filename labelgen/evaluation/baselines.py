@@ -1,7 +1,7 @@
 """Predictions without a model, fitted on annotated dialogues and scored by the same metrics as a model.
 
-A figure means little without them: 90% accuracy is nothing where 90% of the requests have one intent. Each task says what its trivial
-predictions are (`Task.majority`, `Task.eager`).
+A figure means little without them: 90% accuracy is nothing if 90% of the requests have the same intent. Each task defines its trivial
+predictions (`Task.majority`, `Task.eager`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BASELINES: dict[str, Callable[[Task, Iterable[Dialogue]], Baseline | None]] = {
 
 
 class Baselines:
-    """The baselines of one kind, a key of BASELINES, of those tasks that have one; `tasks` are these tasks."""
+    """The baselines of one kind, a key of BASELINES. The attribute `tasks` holds the tasks that have one."""
 
     def __init__(self, kind: str, tasks: Mapping[str, Task], dialogues: Sequence[Dialogue]) -> None:
         found = {name: BASELINES[kind](task, dialogues) for name, task in tasks.items()}

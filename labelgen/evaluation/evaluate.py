@@ -1,4 +1,4 @@
-"""Entry `evaluate`: figures of an export on an annotated corpus, with intervals by dialogue, versus predictions that need no model."""
+"""Entry `evaluate`: figures of an export on an annotated corpus, with confidence intervals, next to those of trivial baselines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Intervals = dict[str, Interval]  # "task/metric" -> figure with its interval
 
 
 class Scores(NamedTuple):
-    """Figures over all dialogues and over those of each slice, and the statistics of each dialogue that they are computed from."""
+    """Figures over all dialogues and over those of each slice, and for each metric the statistics of the dialogues."""
 
     metrics: Intervals
     slices: dict[str, Intervals]
@@ -55,20 +55,17 @@ def evaluate(
     In metrics.json `metrics` is over all dialogues, `slices` over those whose record names the slice. `baselines` holds both for each
     trivial prediction fitted on `reference`, the corpus that the model was trained on. statistics.npz (`read_statistics`) holds what each
     dialogue adds to each metric, to pool runs or to find the dialogues that fail. `limit`: only the first so many dialogues.
-    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own.
-
-    Raises:
-        ValueError: the corpus holds no dialogue that can be read.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. ValueError: no dialogue of the corpus can be read.
     """
     annotator = load(export, task_classes(tasks or {}), device)
-    own = annotator.network.tasks
+    scored = annotator.network.tasks
     folder = Path(output)
     rejected = RejectedFile(folder / "rejected.jsonl")
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
-    scores = score(own, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
-    baselines = _score_baselines(own, dialogues, reference)
+    scores = score(scored, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
+    baselines = _score_baselines(scored, dialogues, reference)
     report = {
         **scores.as_dict(),
         "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
@@ -80,12 +77,12 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_statistics(folder / "statistics.npz", [dialogue.id for dialogue in dialogues], scores.statistics)
     (folder / "metrics.json").write_text(json.dumps(report, indent=1), "utf-8")
-    _print(table(own, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
-    return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in own.items())
+    _print(table(scored, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
+    return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in scored.items())
 
 
 def _score_baselines(tasks: Mapping[str, Task], dialogues: Sequence[Dialogue], reference: Corpus | None) -> dict[str, Scores]:
-    """The scores of each trivial prediction; none without a reference that can be read."""
+    """The scores of each trivial prediction. There are none without a reference that can be read."""
     training = list(reference.read(lambda error: None)) if reference else []
     trivial = {kind: Baselines(kind, tasks, training) for kind in BASELINES if training}
     return {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
@@ -97,37 +94,37 @@ def result(found: Interval, figure: Figure) -> Result:
 
 
 def write_statistics(file: Path, ids: Sequence[str], statistics: Mapping[str, Sequence[Floats]]) -> None:
-    """An .npz with `ids` [N], and for each metric the statistics of the dialogues, [N, S].
+    """Writes an .npz with `ids` [N], and for each metric the statistics of the dialogues, [N, S].
 
-    Where a dialogue has several rows (average precision: its items) they are below each other, [M, S], and NAME/dialogue [M] holds the
-    number of each row's dialogue.
+    If a dialogue has several rows (average precision: its items), all rows are concatenated, [M, S]. NAME/dialogue [M] then holds the index
+    of the dialogue of each row.
     """
     arrays: dict[str, np.ndarray] = {"ids": np.array(ids)}
-    for name, each in statistics.items():
-        if all(one.ndim == 1 for one in each):
-            arrays[name] = np.stack(each)
+    for name, of_dialogues in statistics.items():
+        if all(rows.ndim == 1 for rows in of_dialogues):
+            arrays[name] = np.stack(of_dialogues)
         else:
-            arrays[name] = np.concatenate(each)
-            arrays[f"{name}/dialogue"] = np.repeat(np.arange(len(each)), [len(one) for one in each])
+            arrays[name] = np.concatenate(of_dialogues)
+            arrays[f"{name}/dialogue"] = np.repeat(np.arange(len(of_dialogues)), [len(rows) for rows in of_dialogues])
     np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_statistics(file: Path, name: str) -> dict[str, Floats]:
-    """The statistics of each dialogue, by its id, as `write_statistics` wrote them; empty if the file does not hold the metric."""
+    """The statistics of each dialogue by id, as `write_statistics` wrote them. Empty if the file does not hold the metric."""
     with np.load(file, allow_pickle=False) as arrays:
         if name not in arrays:
             return {}
         ids, rows = arrays["ids"].tolist(), arrays[name]
-        of = arrays.get(f"{name}/dialogue")
-    each = rows if of is None else np.split(rows, np.searchsorted(of, np.arange(1, len(ids))))
-    return dict(zip(ids, each, strict=True))
+        dialogue_of_rows = arrays.get(f"{name}/dialogue")
+    of_dialogues = rows if dialogue_of_rows is None else np.split(rows, np.searchsorted(dialogue_of_rows, np.arange(1, len(ids))))
+    return dict(zip(ids, of_dialogues, strict=True))
 
 
-def _print(made: Table) -> None:
-    """Wider than the screen rather than cut."""
+def _print(figures: Table) -> None:
+    """Prints a table uncut, even if it is wider than the screen."""
     screen = Console()
-    wide = max(screen.width, screen.measure(made, options=screen.options.update(max_width=1000)).maximum)
-    Console(width=wide).print(made)
+    width = max(screen.width, screen.measure(figures, options=screen.options.update(max_width=1000)).maximum)
+    Console(width=width).print(figures)
 
 
 def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping[str, Prediction]]]) -> Scores:
@@ -139,13 +136,15 @@ def score(tasks: Mapping[str, Task], predicted: Iterable[tuple[Dialogue, Mapping
         slices.append(dialogue.slices)
         for name, figure in figures.items():
             statistics[name].append(figure.statistics(dialogue, predictions[name.split("/")[0]]))
+    names = sorted({name for of_dialogue in slices for name in of_dialogue})
+    metrics = _intervals(figures, statistics, [True] * len(slices))
+    by_slice = {name: _intervals(figures, statistics, [name in of_dialogue for of_dialogue in slices]) for name in names}
+    return Scores(metrics, by_slice, statistics)
 
-    def over(chosen: Sequence[bool]) -> Intervals:
-        return {name: interval(figure.metric, list(itertools.compress(statistics[name], chosen))) for name, figure in figures.items()}
 
-    named = sorted({name for names in slices for name in names})
-    every = over([True] * len(slices))
-    return Scores(every, {part: over([part in names for names in slices]) for part in named}, statistics)
+def _intervals(figures: Mapping[str, Figure], statistics: Mapping[str, Sequence[Floats]], chosen: Sequence[bool]) -> Intervals:
+    """The figures over the chosen dialogues."""
+    return {name: interval(figure.metric, list(itertools.compress(statistics[name], chosen))) for name, figure in figures.items()}
 
 
 def _figures(tasks: Mapping[str, Task]) -> dict[str, Figure]:
@@ -153,7 +152,7 @@ def _figures(tasks: Mapping[str, Task]) -> dict[str, Figure]:
 
 
 def table(tasks: Mapping[str, Task], scores: Scores, baselines: Mapping[str, Scores], title: str) -> Table:
-    """Figures with their 95% intervals, a column a slice, each followed by the best of the baselines."""
+    """Figures with their 95% intervals. There is a column for each slice, followed by the best baseline."""
     best = "\ntrivial: the better of the majority's labels and of saying always failure, defect, new goal, known value" if baselines else ""
     made = Table(title=title, caption=f"95% intervals; ↓ lower is better{best}", title_justify="left", caption_justify="left")
     columns = {"all": scores.metrics, **scores.slices}

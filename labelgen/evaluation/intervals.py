@@ -1,13 +1,13 @@
-"""Confidence intervals of figures over dialogues, which hold their level with few positives too.
+"""Confidence intervals of figures over dialogues, which keep their coverage with few positives too.
 
 The items of a dialogue depend on each other, so dialogues are the units. Figures are proportions, or composed of proportions: accuracy of
 items, F1 by Jaccard's index of what is positive in target or prediction, average precision of positives. A proportion of dependent trials
-is as certain as one of fewer independent trials, whose number is that with the same variance (Korn and Graubard 1998, "Confidence
-intervals for proportions with small expected number of positive counts estimated from survey data"). Its limits are those of Clopper and
-Pearson (1934), which hold their level for any number of trials, 0 of n and n of n included. Several proportions (macro-F1), and the
-difference of two figures on the same dialogues, are put together from their limits and correlations (MOVER: Zou and Donner 2008,
-"Construction of confidence limits about effect measures"; Newcombe 1998 for paired proportions). A correlation has Fisher's z interval.
-experiments/intervals/README.md compares the coverage with that of bootstraps.
+is as certain as one of fewer independent trials. Their effective number is the one that gives the same variance (Korn and Graubard 1998,
+"Confidence intervals for proportions with small expected number of positive counts estimated from survey data"). The limits are those of
+Clopper and Pearson (1934), which keep their coverage for any number of trials, even for 0 of n and n of n. The limits of several
+proportions (macro-F1), and of the difference of two figures on the same dialogues, are combined by their correlations (MOVER: Zou and
+Donner 2008, "Construction of confidence limits about effect measures"; Newcombe 1998 for paired proportions). A correlation has Fisher's z
+interval. experiments/intervals/README.md compares the coverage with that of bootstraps.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from labelgen.metrics import Correlation, DialogueMetric, Floats, Parts
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its confidence interval; None where it is undefined (JSON has no NaN)."""
+    """A figure with its confidence interval. None if it is undefined (JSON has no NaN)."""
 
     value: float | None
     low: float | None
     high: float | None
     count: int  # labelled items
-    positives: int  # those that the figure stands on: annotated positives, or all labelled items where they count alike
+    positives: int  # annotated positives, or all labelled items if they count alike
 
 
 class Limits(NamedTuple):
-    """A figure, its limits, and what each dialogue adds to it to first order."""
+    """A figure, its limits, and the influence of each dialogue on it."""
 
     value: float
     low: float
@@ -70,7 +70,7 @@ def interval(metric: DialogueMetric, statistics: Sequence[Floats], level: float 
 
 
 def difference(metric: DialogueMetric, first: Sequence[Floats], second: Sequence[Floats], level: float = 0.95) -> Difference | None:
-    """The paired difference of a figure between two sets of predictions on the same dialogues, in the same order; None: undefined.
+    """The paired difference of a figure between two sets of predictions on the same dialogues, in the same order. None: undefined.
 
     Raises:
         ValueError: the numbers of dialogues differ.
@@ -83,8 +83,8 @@ def difference(metric: DialogueMetric, first: Sequence[Floats], second: Sequence
     correlation = _correlation(a.influences, b.influences)
     return Difference(
         a.value - b.value,
-        a.value - b.value - _joint(a.value - a.low, b.high - b.value, correlation),
-        a.value - b.value + _joint(a.high - a.value, b.value - b.low, correlation),
+        a.value - b.value - _of_difference(a.value - a.low, b.high - b.value, correlation),
+        a.value - b.value + _of_difference(a.high - a.value, b.value - b.low, correlation),
     )
 
 
@@ -99,21 +99,28 @@ def limits(metric: DialogueMetric, statistics: Sequence[Floats], level: float) -
     low, high = proportion_limits(parts, level)
     if len(parts.values) == 1:
         return Limits(value, float(metric.compose(low)), float(metric.compose(high)), influences)
-    # the distance of the figure that each part's limit alone makes; of small parts this is linear
-    below, above = (np.abs(_alone(metric, parts.values, limit) - value) for limit in (low, high))
-    return Limits(value, value - _together(below, parts.influences), value + _together(above, parts.influences), influences)
+    # how far the limit of each part alone moves the figure
+    below, above = (np.abs(_with_one_replaced(metric, parts.values, limit) - value) for limit in (low, high))
+    return Limits(value, value - _combined(below, parts.influences), value + _combined(above, parts.influences), influences)
 
 
-def proportion_limits(parts: Parts, level: float) -> tuple[Floats, Floats]:
-    """Clopper and Pearson's limits of each part with its effective number of trials, [K] and [K].
+class PartLimits(NamedTuple):
+    """The limits of each part, [K]."""
 
-    That number is at most the number of trials; where nothing or everything succeeded, so that there is no variance to see, it is at most
-    the number of dialogues with a trial. Few such dialogues make the variance uncertain: Student's t instead of the normal distribution.
+    low: Floats
+    high: Floats
+
+
+def proportion_limits(parts: Parts, level: float) -> PartLimits:
+    """Clopper and Pearson's limits of each part with its effective number of trials.
+
+    That number is at most the number of trials. If nothing or everything succeeded, the variance cannot be estimated, and the number is at
+    most that of the dialogues with a trial. Few such dialogues make the variance uncertain, so Student's t replaces the normal quantile.
     """
     p, trials, dialogues = parts.values, parts.trials, parts.dialogues
     variance = (parts.influences**2).sum(0) * dialogues / np.maximum(dialogues - 1.0, 1.0)
-    certain = np.minimum(trials, dialogues)
-    effective = np.where(variance > 0, np.minimum(trials, p * (1 - p) / np.where(variance > 0, variance, 1.0)), certain)
+    without_variance = np.minimum(trials, dialogues)
+    effective = np.where(variance > 0, np.minimum(trials, p * (1 - p) / np.where(variance > 0, variance, 1.0)), without_variance)
     of_trials, of_dialogues = (student_t(number - 1.0, level) for number in (trials, dialogues))
     effective = effective * np.divide(of_trials, of_dialogues, out=np.zeros_like(p), where=np.isfinite(of_dialogues)) ** 2
     effective = np.where(trials <= 1, np.minimum(trials, 1.0), effective)
@@ -121,17 +128,17 @@ def proportion_limits(parts: Parts, level: float) -> tuple[Floats, Floats]:
     hits, misses = p * effective, (1 - p) * effective
     low = np.where(hits > 0, betaincinv(np.where(hits > 0, hits, 1.0), misses + 1.0, tail), 0.0)
     high = np.where(misses > 0, betaincinv(hits + 1.0, np.where(misses > 0, misses, 1.0), 1.0 - tail), 1.0)
-    return np.minimum(low, p), np.maximum(high, p)
+    return PartLimits(np.minimum(low, p), np.maximum(high, p))
 
 
 def student_t(freedom: Floats, level: float) -> Floats:
-    """Quantiles of Student's t; inf without a degree of freedom."""
+    """Quantiles of Student's t. Infinite without a degree of freedom."""
     quantiles: Floats = np.where(freedom > 0, student.ppf((1 + level) / 2, np.maximum(freedom, 1.0)), np.inf)
     return quantiles
 
 
 def _fisher(value: float, parts: Parts, level: float) -> tuple[float, float]:
-    """Limits of a correlation by its inverse hyperbolic tangent, with the variance between dialogues."""
+    """Limits of a correlation by Fisher's z, its inverse hyperbolic tangent, with the variance between dialogues."""
     dialogues = float(parts.dialogues[0])
     if dialogues < 3 or abs(value) >= 1.0:
         return -1.0, 1.0
@@ -140,24 +147,25 @@ def _fisher(value: float, parts: Parts, level: float) -> tuple[float, float]:
     return float(np.tanh(np.arctanh(value) - half)), float(np.tanh(np.arctanh(value) + half))
 
 
-def _alone(metric: DialogueMetric, values: Floats, other: Floats) -> Floats:
-    """The figure with one part after the other replaced, [K]."""
+def _with_one_replaced(metric: DialogueMetric, values: Floats, other: Floats) -> Floats:
+    """The figure after each part alone is replaced, [K]."""
     return metric.compose(np.where(np.eye(len(values), dtype=bool), other, values))
 
 
-def _together(distances: Floats, influences: Floats) -> float:
-    """The distance of the limit of a sum from those of its parts, [K]; parts without variance are independent of the others."""
+def _combined(distances: Floats, influences: Floats) -> float:
+    """The distance to the limit of a sum, from those of its parts, [K]. Parts without variance count as independent of the others."""
     norms = np.sqrt((influences**2).sum(0))
-    seen = norms > 0
-    common = (influences[:, seen] / norms[seen]) @ distances[seen]
-    return float(np.sqrt(common @ common + (distances[~seen] ** 2).sum()))
+    varies = norms > 0
+    common = (influences[:, varies] / norms[varies]) @ distances[varies]
+    return float(np.sqrt(common @ common + (distances[~varies] ** 2).sum()))
 
 
-def _joint(first: float, second: float, correlation: float) -> float:
+def _of_difference(first: float, second: float, correlation: float) -> float:
+    """The distance to the limit of a difference, from those of its two terms."""
     return float(np.sqrt(max(first**2 + second**2 - 2 * correlation * first * second, 0.0)))
 
 
 def _correlation(first: Floats, second: Floats) -> float:
-    """Of what dialogues add to two figures; 0 where one has no variance."""
+    """The correlation of the influences on two figures. 0 if one has no variance."""
     norm = float(np.sqrt((first @ first) * (second @ second)))
     return float(first @ second) / norm if norm > 0 else 0.0
