@@ -281,7 +281,7 @@ _REMEDIES = {
     "string_type": "write it as text",
     "string_too_short": "it must not be empty",
     "too_short": "it must hold at least one item",
-    "string_unicode": "it holds half a surrogate pair, as when an emoji is cut; replace it (text.encode('utf-8', 'replace').decode())",
+    "string_unicode": "it holds half a surrogate pair (was an emoji cut?); replace it (text.encode('utf-8', 'replace').decode())",
     "finite_number": "it must be a finite number; write null where the value is missing",
 }
 

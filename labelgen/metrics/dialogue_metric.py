@@ -174,7 +174,7 @@ class RatioMetric(SumMetric):
 class Result(NamedTuple):
     """A figure, the number of annotated positives behind it, and its direction."""
 
-    value: float  # NaN where undefined
+    value: float  # NaN if undefined
     positives: int
     higher_is_better: bool
 

@@ -39,7 +39,7 @@ RESPONSE = "response"  # the task of these labels
 
 
 def domains(dialogue: Dialogue) -> list[str | None]:
-    """The Domain of each turn: of its intent's name (Domain/Intent), else of its goal's; None where neither has one."""
+    """The domain of each turn: that of its intent (Domain/Intent), or else that of its goal. None: neither has one."""
     goals = [None if goal is None else (dialogue.goals or [])[goal].name for goal in dialogue.goal_of_turns()]
     named = [[name for name in (turn.intent, goal) if name and "/" in name] for turn, goal in zip(dialogue.turns, goals, strict=True)]
     return [names[0].split("/")[0] if names else None for names in named]
@@ -65,7 +65,7 @@ class ResponsePool:
         return bool(text) and text not in self.common
 
     def draw(self, domain: str | None, excluded: frozenset[str], rng: random.Random) -> str | None:
-        """A response of the domain (None: of any) that is not excluded; None where there is none."""
+        """A response of the domain (None: of any) that is not excluded. None: there is none."""
         texts = self.texts.get(domain, [])
         start = rng.randrange(len(texts)) if texts else 0
         return next((text for text in (texts[start - k] for k in range(len(texts))) if text not in excluded), None)
