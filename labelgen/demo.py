@@ -47,7 +47,7 @@ def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], sho
         console.rule("3. labelling raw dialogues with the export", align="left")
         shutil.rmtree(folder / "labelled", ignore_errors=True)
         backfill(str(folder / "export"), str(folder / "raw.jsonl"), str(folder / "labelled"))
-        console.rule("4. against the truth, on phrasings and values that training never saw", align="left")
+        console.rule("4. against the truth, on dialogues of which some phrasings and values are new", align="left")
         figure = evaluate(str(folder / "export"), Records(str(folder / "test.jsonl")), output, Records(str(folder / "train.jsonl")))
     console.rule("5. two labelled dialogues" if shown == 2 else f"5. {shown} labelled dialogues", align="left")
     console.print("[dim]╭ a goal and its outcome · intent · slots under their words · defects; each with the model's confidence[/]\n")
