@@ -62,13 +62,16 @@ def run(config: DictConfig) -> Any:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
+    from labelgen.io.paths import naming_file
+
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     if not plain.get("keep_config"):
         return instantiate(plain["call"], _convert_="all")
     file = Path(plain["output"], "config.yaml")
     before = file.read_text("utf-8") if file.exists() else None
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(OmegaConf.to_yaml(plain), "utf-8")
+    with naming_file(file):
+        file.write_text(OmegaConf.to_yaml(plain), "utf-8")
     try:
         return instantiate(plain["call"], _convert_="all")
     except (ValueError, InstantiationException):
@@ -126,6 +129,8 @@ def _job(config: DictConfig) -> float | None:
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+    from labelgen.io.paths import error_message
+
     for handler in logging.getLogger().handlers:
         handler.addFilter(_make_printable)
     settings = HydraConfig.get()
@@ -139,13 +144,13 @@ def _job(config: DictConfig) -> float | None:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         if sweep:
             log.exception("the job failed; the sweep continues with objective %s", WORST)
-            Path(settings.runtime.output_dir, "failed.txt").write_text(f"{type(cause).__name__}: {cause}\n", "utf-8")
+            Path(settings.runtime.output_dir, "failed.txt").write_text(f"{type(cause).__name__}: {error_message(cause)}\n", "utf-8")
             return WORST
         if isinstance(cause, MissingMandatoryValue):
             sys.exit(f"labelgen: {cause.full_key} is needed; give {cause.full_key}=...")
         fixable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
         if fixable and not os.environ.get("HYDRA_FULL_ERROR"):
-            sys.exit(printable(f"labelgen: {cause}"))
+            sys.exit(printable(f"labelgen: {error_message(cause)}"))
         raise
     if status := getattr(result, "exit_status", 0):
         sys.exit(status)

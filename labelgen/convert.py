@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from itertools import chain
 
-from tqdm import tqdm
-
 from labelgen.corpora import Corpus, path_of
 from labelgen.io.files import RejectedFile, write
 from labelgen.io.paths import REJECTED_SUFFIX, check_output
+from labelgen.io.progress import progress
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ def convert(corpus: Corpus, output: str) -> None:
     first = next(dialogues, None)
     if first is None:
         raise ValueError("no usable dialogue; " + (f"reasons in {rejected.path}" if rejected.count else f"{corpus!r} holds none"))
-    count = write(tqdm(chain([first], dialogues), "reading", unit="dialogue"), output, reject=rejected)
+    count = write(progress(chain([first], dialogues), "reading", "dialogue"), output, reject=rejected)
     log.info("wrote %d dialogues to %s", count, output)
     if rejected.count:
         log.warning("%d records were not usable; reasons in %s", rejected.count, rejected.path)

@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
-from tqdm import tqdm
 
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue
 from labelgen.evaluation.evaluate import evaluate
 from labelgen.io.files import read, write
+from labelgen.io.progress import progress
 from labelgen.io.render import to_text
 from labelgen.labelling.backfill import backfill
 from labelgen.labelling.export import export
@@ -39,7 +39,7 @@ def demo(output: str, train: Corpus, test: Corpus, fit: Callable[[], float], sho
     with quiet():
         console.rule("1. simulated dialogues", align="left")
         for name, corpus in (("train", train), ("test", test)):
-            write(tqdm(corpus.read(), f"writing {name}.jsonl", unit="dialogue"), folder / f"{name}.jsonl")
+            write(progress(corpus.read(), f"writing {name}.jsonl", "dialogue"), folder / f"{name}.jsonl")
         write((dialogue.content() for dialogue in read(folder / "test.jsonl")), folder / "raw.jsonl")
         console.rule("2. training: five tasks, one model", align="left")
         fit()

@@ -11,11 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import to_json
+from pydantic_core import ErrorDetails, to_json
 
 Outcome = Literal["success", "recovered", "failure"]
 Part = Literal["request", "response"]
@@ -251,11 +253,15 @@ _LOGGED = ("request", "response", "timestamp", "categorical", "numerical", "audi
 
 
 class RecordError(ValueError):
-    """A record cannot be used. The message names the record and the field, and says what is wrong and what to do."""
+    """A record cannot be used. The message names the record and the field, and says what is wrong and what to do.
+
+    `row` counts from 1; 0: the record is not a row of a file.
+    """
 
     def __init__(self, source: str, row: int, dialogue_id: str | None, field: str, problem: str) -> None:
         self.source, self.row, self.dialogue_id, self.field, self.problem = source, row, dialogue_id, field, problem
-        super().__init__(f"{source}, row {row}, dialogue {dialogue_id!r}, field {field!r}: {problem}")
+        place = f"{source}, row {row}" if row else source
+        super().__init__(f"{place}, dialogue {dialogue_id!r}, field {field!r}: {problem}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # an error of a worker process must survive pickling
         return RecordError, (self.source, self.row, self.dialogue_id, self.field, self.problem)
@@ -275,30 +281,60 @@ def reject_or_raise(error: RecordError, reject: Reject | None) -> None:
     reject(error)
 
 
-_REMEDIES = {
-    "extra_forbidden": "the record has no such field; put other data into the dialogue's `metadata`",
+_PROBLEMS = {
     "missing": "the field is required; add it",
-    "string_type": "write it as text",
+    "string_type": "it must be text",
     "string_too_short": "it must not be empty",
     "too_short": "it must hold at least one item",
     "string_unicode": "it holds half a surrogate pair (was an emoji cut?); replace it (text.encode('utf-8', 'replace').decode())",
     "finite_number": "it must be a finite number; write null where the value is missing",
 }
+_RECORDS: dict[str, type[Record]] = {  # by the field that holds them
+    "turns": Turn,
+    "request_slots": Slot,
+    "response_slots": Slot,
+    "votes": Vote,
+    "goals": Goal,
+    "labels": Label,
+}
 
 
 def parse(row: Mapping[str, Any], source: str = "record", number: int = 0) -> Dialogue:
-    """Turns a mapping into a Dialogue. Raises a RecordError that names the dialogue, the field and the remedy."""
+    """Turns a mapping into a Dialogue. `number` is that of its row in the file `source`, from 1. It is 0 if there is no file.
+
+    RecordError: names the dialogue, the field and the remedy.
+    """
     try:
         return Dialogue.model_validate(row)
     except ValidationError as error:
         name = row.get("id") if isinstance(row, Mapping) else None
-        first = error.errors(include_url=False, include_input=False)[0]
+        first, *more = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")  # typos explain the rest
         path = ".".join(str(step) for step in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        remedy = _REMEDIES.get(first["type"])
-        rest = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        problem = f"{message}; {remedy}{rest}" if remedy else message + rest
+        problem = _problem(first) + (f" (and {len(more)} more)" if more else "")
         raise RecordError(source, number, None if name is None else str(name), path or "record", problem) from None
+
+
+def _problem(error: ErrorDetails) -> str:
+    """What is wrong with a field, and the remedy."""
+    match error["type"]:
+        case "extra_forbidden":
+            return _unknown_key(error["loc"])
+        case "literal_error":
+            expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+            return f"{shortened(error['input'])} is none of {expected}"
+        case "value_error":
+            return error["msg"].removeprefix("Value error, ")
+        case known if known in _PROBLEMS:
+            return _PROBLEMS[known]
+    return f"{error['msg']}; given: {shortened(error['input'])}"
+
+
+def _unknown_key(path: tuple[int | str, ...]) -> str:
+    holder = next((step for step in reversed(path[:-1]) if isinstance(step, str)), None)
+    known = (_RECORDS[holder] if holder else Dialogue).model_fields
+    close = get_close_matches(str(path[-1]), known, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else "put other data into the dialogue's `metadata`"
+    return f"the record has no such field; {remedy}"
 
 
 def json_schema() -> dict[str, Any]:
@@ -311,5 +347,8 @@ def schema(output: str | None = None) -> None:
     text = json.dumps(json_schema(), indent=2)
     if output is None:
         print(text)
-    else:
+        return
+    try:
         Path(output).write_text(text + "\n", "utf-8")
+    except OSError as error:  # of a full disk it does not name the file
+        raise OSError(error.errno, error.strerror, output) from error

@@ -1,6 +1,7 @@
 """What the tests share: simulated dialogues, the tiny encoder of conf/encoder/tiny.yaml, the five tasks, a network. Shapes are checked."""
 
 import json
+import logging
 import os
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch: threads on busy cores cost more than they give
@@ -12,7 +13,7 @@ from jaxtyping import install_import_hook  # noqa: E402
 CHECKED = ("inputs.batch", "inputs.features", "model", "network", "tasks", "training.cache")
 install_import_hook([f"labelgen.{name}" for name in CHECKED], "beartype.beartype")
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
@@ -39,6 +40,17 @@ from labelgen.training.checkpoint import write_checkpoint  # noqa: E402
 from labelgen.training.data import fit_labels  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging() -> Iterator[None]:
+    """Removes the handlers that `main` installs through Hydra: they write to the streams of the test, which are closed after it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

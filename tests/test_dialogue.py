@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -13,18 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelgen import dialogue as dialogue_module
 from labelgen.dialogue import (
     PARTS,
     Dialogue,
     Goal,
     Label,
     Outcome,
+    Record,
     RecordError,
     Slot,
     Turn,
     Vote,
     json_schema,
     parse,
+    schema,
 )
 from labelgen.io.files import RejectedFile, read, write
 
@@ -218,9 +222,10 @@ def test_offsets_count_code_points(text: str) -> None:
     [
         ({"turns": [{}]}, "id", "add it"),
         ({"id": "", "turns": [{}]}, "id", "empty"),
-        ({"id": "\ud800", "turns": [{}]}, "id", "string"),
+        ({"id": "\ud800", "turns": [{}]}, "id", "surrogate"),
         ({"id": "a", "turns": []}, "turns", "at least one"),
-        ({"id": "a", "turns": [{"requst": "hi"}]}, "turns.0.requst", "metadata"),
+        ({"id": "a", "turns": [{"requst": "hi"}]}, "turns.0.requst", "did you mean 'request'?"),
+        ({"id": "a", "turns": [{"colour": "red"}]}, "turns.0.colour", "metadata"),
         ({"id": "a", "turns": [{"numerical": {"confidence": float("nan")}}]}, "turns.0.numerical.confidence", "null"),
         ({"id": "a", "turns": [{"timestamp": "0001-01-01T00:00:00+05:00"}]}, "turns.0.timestamp", "null"),
         ({"id": "a", "turns": [{"request_slots": [{"name": "x", "start": 0, "end": 1}]}]}, "turns.0", "leave the slot out"),
@@ -253,6 +258,59 @@ def test_bad_rows_are_rejected_and_reading_continues(tmp_path: Path, row: dict[s
     assert remedy in rejection["problem"]
     with pytest.raises(RecordError, match="row 1"):
         list(read(file))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": ""}, "field 'id': it must not be empty"),
+        ({"id": 3}, "field 'id': it must be text"),
+        ({"turns": []}, "field 'turns': it must hold at least one item"),
+        ({"goals": [{}]}, "field 'goals.0.turns': the field is required; add it"),
+        ({"goals": [{"turns": [0], "outcome": "ok"}]}, "field 'goals.0.outcome': 'ok' is none of success, recovered, failure"),
+        ({"turns": [{"defect": "x" * 99}]}, "unable to interpret input; given: 'xxxxxxxxxxxx...xxxxxxxxxxxxx'"),
+        ({"goals": [{"turns": 0, "names": "x"}]}, "'goals.0.names': the record has no such field; did you mean 'name'? (and 1 more)"),
+        ({"labels": [{"task": 1, "turns": [], "sourse": "x"}]}, "'labels.0.sourse': the record has no such field; did you mean 'source'?"),
+        ({"votes": [{"questoin": "x", "value": 1}]}, "'votes.0.questoin': the record has no such field; did you mean 'question'?"),
+        ({"turns": [{"request_slots": [{"starts": 0}]}]}, "request_slots.0.starts': the record has no such field; did you mean 'start'?"),
+        ({"turns": [{"response_slots": [{"ends": 0}]}]}, "response_slots.0.ends': the record has no such field; did you mean 'end'?"),
+    ],
+)
+def test_a_problem_is_one_sentence_with_the_value_or_the_closest_key(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        parse({"id": "a", "turns": [{}], **change})
+    assert message in str(caught.value)
+    assert not re.search("Field required|should have at least|valid string", str(caught.value))
+
+
+def test_every_kind_of_record_suggests_its_own_keys() -> None:
+    """The table by which a key is looked up holds every field whose value is a record, or a list of them."""
+    fields = {
+        (name, kind)
+        for model in Record.__subclasses__()
+        for name, field in model.model_fields.items()
+        for kind in records_in(field.annotation)
+    }
+    assert fields == set(dialogue_module._RECORDS.items())
+
+
+def records_in(annotation: Any) -> list[type[Record]]:
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in records_in(inner)]
+
+
+def test_a_misspelt_key_is_reported_before_what_follows_from_it() -> None:
+    with pytest.raises(RecordError) as caught:
+        parse({"id": "d", "turn": [{}]})
+    assert str(caught.value) == "record, dialogue 'd', field 'turn': the record has no such field; did you mean 'turns'? (and 1 more)"
+
+
+def test_the_schema_goes_to_a_file_that_an_error_names(tmp_path: Path) -> None:
+    schema(str(tmp_path / "schema.json"))
+    assert json.loads((tmp_path / "schema.json").read_text("utf-8")) == json_schema()
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        schema("/dev/full")
 
 
 def test_times_are_utc() -> None:

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import Raw, convert_each, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Reject
+from labelgen.io.paths import error_reason
 
 WHERE = "github.com/ConvLab/ConvLab-3 has data/unified_datasets/NAME/data.zip; give it, or the folder with dialogues.json, as `root`"
 KINDS = ("categorical", "non-categorical", "binary")
@@ -75,7 +76,7 @@ def load(root: Path, name: str) -> Any:
     try:
         return json.loads(find(root, name).decode("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RecursionError) as error:
-        raise ValueError(f"{root}: {name} cannot be read ({error}); fetch it again") from None
+        raise ValueError(f"{root}: {name} cannot be read ({error_reason(error)}); fetch it again") from None
 
 
 def find(root: Path, name: str) -> bytes:

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from labelgen.corpora import Corpus
 from labelgen.dialogue import Dialogue
 from labelgen.evaluation.baselines import BASELINES, Baselines
 from labelgen.evaluation.intervals import Interval, interval
 from labelgen.io.files import RejectedFile
+from labelgen.io.paths import naming_file
+from labelgen.io.progress import progress
 from labelgen.labelling.export import load, task_classes
 from labelgen.metrics import Figure, Floats, Prediction, Result, selection_score
 from labelgen.tasks import Task
@@ -55,7 +56,8 @@ def evaluate(
     In metrics.json `metrics` is over all dialogues, `slices` over those whose record names the slice. `baselines` holds both for each
     trivial prediction fitted on `reference`, the corpus that the model was trained on. statistics.npz (`read_statistics`) holds what each
     dialogue adds to each metric, to pool runs or to find the dialogues that fail. `limit`: only the first so many dialogues.
-    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. ValueError: no dialogue of the corpus can be read.
+    `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. ValueError: no dialogue of the corpus can be read, or
+    none is annotated for a task of the export.
     """
     annotator = load(export, task_classes(tasks or {}), device)
     scored = annotator.network.tasks
@@ -64,7 +66,8 @@ def evaluate(
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
         raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
-    scores = score(scored, tqdm(annotator.predict(dialogues), "evaluating", len(dialogues), unit="dialogue"))
+    scores = score(scored, progress(annotator.predict(dialogues), "evaluating", "dialogue", len(dialogues)))
+    _check_labelled(scores, scored, corpus)
     baselines = _score_baselines(scored, dialogues, reference)
     report = {
         **scores.as_dict(),
@@ -75,10 +78,17 @@ def evaluate(
         "corpus": repr(corpus),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_statistics(folder / "statistics.npz", [dialogue.id for dialogue in dialogues], scores.statistics)
-    (folder / "metrics.json").write_text(json.dumps(report, indent=1), "utf-8")
+    with naming_file(folder):
+        write_statistics(folder / "statistics.npz", [dialogue.id for dialogue in dialogues], scores.statistics)
+        (folder / "metrics.json").write_text(json.dumps(report, indent=1), "utf-8")
     _print(table(scored, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
     return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in scored.items())
+
+
+def _check_labelled(scores: Scores, tasks: Mapping[str, Task], corpus: Corpus) -> None:
+    """ValueError where no dialogue is annotated for any task: there would be no figure."""
+    if not any(figure.count for figure in scores.metrics.values()):
+        raise ValueError(f"{corpus!r}: no dialogue is annotated for {', '.join(tasks)}, the tasks of the export; give an annotated corpus")
 
 
 def _score_baselines(tasks: Mapping[str, Task], dialogues: Sequence[Dialogue], reference: Corpus | None) -> dict[str, Scores]:

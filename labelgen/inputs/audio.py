@@ -16,6 +16,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from labelgen.dialogue import Dialogue
+from labelgen.io.paths import error_reason
+from labelgen.io.progress import progress
 
 log = logging.getLogger(__name__)
 PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "https")  # that a log may name; some others of fsspec run code
@@ -62,8 +64,7 @@ def read_wave(uri: str, rate: int) -> np.ndarray:
         transient = isinstance(error, TimeoutError | ConnectionError | MemoryError) or getattr(error, "errno", None) in TRANSIENT
         if transient or not (_protocol(uri) == "file" or isinstance(error, ValueError | soundfile.LibsndfileError)):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise AudioError(f"cannot be read ({type(error).__name__}: {reason}); is it a whole wav or flac file?") from None
+        raise AudioError(f"cannot be read ({type(error).__name__}: {error_reason(error)}); is it a whole wav or flac file?") from None
     _check_samples(samples, source_rate)
     wave = samples.mean(axis=1)
     return wave if source_rate == rate else np.asarray(soxr.resample(wave, source_rate, rate), np.float32)
@@ -186,10 +187,8 @@ class Recordings:
 
     def keep(self, dialogues: Sequence[Dialogue]) -> None:
         """Reads recordings and keeps their frames, up to `kept_bytes`. The others are read each time they are needed."""
-        from tqdm import tqdm
-
         wanted = {turn.audio: (dialogue.id, t) for dialogue in dialogues for t, turn in enumerate(dialogue.turns) if turn.audio}
-        for uri, (dialogue_id, t) in tqdm(wanted.items(), unit="file", desc="recordings", disable=not wanted):
+        for uri, (dialogue_id, t) in progress(wanted.items(), "recordings", "file", len(wanted)):
             frames = self._frames(uri, dialogue_id, t)
             if frames is None or uri in self._kept:
                 continue

@@ -19,7 +19,7 @@ from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
-from labelgen.io.paths import RECORD_SUFFIXES, list_record_files, local_path
+from labelgen.io.paths import RECORD_SUFFIXES, list_record_files, local_path, naming_file
 from labelgen.io.rows import Position, Row, rows
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class RejectedFile:
 
     def __call__(self, error: RecordError) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with naming_file(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(rejected_line(error))
         self.count += 1
 
@@ -153,7 +153,7 @@ def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_
         raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")  # always the same name, so that the next run replaces what a killed one left
-    with _open_locked(temporary, path) as file:
+    with naming_file(path), _open_locked(temporary, path) as file:
         try:
             if path.suffix == ".parquet":
                 count = _write_parquet(dialogues, file, path, rows_per_group, reject)

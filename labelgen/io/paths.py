@@ -53,6 +53,32 @@ def naming_errors(path: str | os.PathLike[str] | UPath) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from None
 
 
+@contextmanager
+def naming_file(path: str | os.PathLike[str] | UPath) -> Iterator[None]:
+    """Adds the path to an OSError that names no file, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def error_reason(error: BaseException) -> str:
+    """The first line of an error's message. An OSError is described without its number and its files."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def error_message(error: BaseException) -> str:
+    """The message of an error. An OSError is described by its files and the reason, without its number."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([" -> ".join(names), error.strerror] if names else [error.strerror])
+
+
 def list_record_files(path: str | os.PathLike[str]) -> list[UPath]:
     """The files of records that a path names. ValueError if there are none."""
     return list_files(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from upath import UPath
 
+from labelgen.io.paths import naming_file
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -41,7 +43,8 @@ def rows(file: UPath, start: int = 0, stop: int | None = None, position: Positio
     `start` and `stop` select a fragment: the lines of JSONL that begin in these bytes, or these rows of Parquet. Numbers then count from
     the start of the fragment. `position` is kept up to date.
     """
-    return _ROWS[file.suffix](file, start, stop, position or Position())
+    with naming_file(file):
+        yield from _ROWS[file.suffix](file, start, stop, position or Position())
 
 
 def _jsonl_rows(file: UPath, start: int, stop: int | None, position: Position) -> Iterator[NumberedRow]:

@@ -7,6 +7,7 @@ docs/threat_model.md says what an export of unknown origin can and cannot do, an
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -29,7 +30,7 @@ from labelgen.dialogue import Dialogue, Turn
 from labelgen.inputs.audio import Recording
 from labelgen.inputs.batch import Collator
 from labelgen.inputs.features import FeatureSpace
-from labelgen.io.paths import local_path
+from labelgen.io.paths import error_reason, local_path, naming_file
 from labelgen.labelling.annotator import Annotator, Precision
 from labelgen.model.encoder import Encoder, EncoderSettings
 from labelgen.network import Network
@@ -46,7 +47,12 @@ MAX_INTEGER = 2**20  # in an architecture; the largest vocabularies have 900,000
 
 
 def export(checkpoint: str, output: str) -> None:
-    """Writes the export of a run's best checkpoint (or of a given .ckpt) to the folder `output`, whole or not at all."""
+    """Writes the export of a run's best checkpoint (or of a given .ckpt) to the folder `output`, whole or not at all.
+
+    ValueError: `output` is the working directory or one of its parents, lies in a file, or holds anything but an export.
+    """
+    folder = local_path(output).resolve()
+    _check_replaceable(folder)
     content = read_checkpoint(Path(checkpoint))
     description = dict(content["labelgen"])
     if "tasks" not in description:
@@ -58,11 +64,11 @@ def export(checkpoint: str, output: str) -> None:
     weights = {key.removeprefix(prefix): value.contiguous() for key, value in content["state_dict"].items() if key.startswith(prefix)}
     if broken := [key for key, value in weights.items() if value.is_floating_point() and not bool(value.isfinite().all())]:
         raise ValueError(f"{checkpoint}: {broken[0]} holds NaN or infinite weights; the run diverged, export an earlier checkpoint")
-    folder = local_path(output)
     temporary, before = (folder.with_name(f".{folder.name}.{ending}") for ending in ("partial", "before"))
     _recover(folder, temporary, before)
     try:
-        fingerprint = _write(temporary, description, weights)
+        with naming_file(folder):
+            fingerprint = _write(temporary, description, weights)
         _replace(folder, temporary, before)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -81,7 +87,10 @@ def _write(folder: Path, description: dict[str, Any], weights: dict[str, Tensor]
     """Writes the files of an export into a new folder and returns the fingerprint."""
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_text(description.pop("tokenizer"), "utf-8")
-    save_file(weights, folder / "model.safetensors")
+    try:
+        save_file(weights, folder / "model.safetensors")
+    except SafetensorError as error:  # holds the disk's error as text
+        raise OSError(errno.EIO, f"model.safetensors could not be written ({error_reason(error)})") from None
     shutil.copymode(folder / "tokenizer.json", folder / "model.safetensors")  # safetensors makes it readable for the owner alone
     description["format"] = FORMAT
     description["fingerprint"] = fingerprint = _fingerprint(folder, description)
@@ -93,8 +102,7 @@ def _write(folder: Path, description: dict[str, Any], weights: dict[str, Tensor]
 def _replace(folder: Path, new: Path, before: Path) -> None:
     """Puts `new` in the place of `folder`, an export or nothing. If that fails, the old one stays."""
     if folder.exists():
-        if not _may_be_replaced(folder):
-            raise ValueError(f"{folder} exists and is not an export; name another folder")
+        _check_replaceable(folder)  # again: writing took a while
         os.replace(folder, before)
     try:
         os.replace(new, folder)
@@ -103,6 +111,16 @@ def _replace(folder: Path, new: Path, before: Path) -> None:
             os.replace(before, folder)
         raise
     shutil.rmtree(before, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """ValueError if an export cannot take the place of `folder`, an absolute path."""
+    if Path.cwd().is_relative_to(folder):  # replacing it would move the working directory away
+        raise ValueError(f"{folder} is the working directory or holds it; name a folder of its own, such as output=export")
+    if file := next((parent for parent in folder.parents if parent.exists() and not parent.is_dir()), None):
+        raise ValueError(f"{folder}: {file} is a file; name another folder")
+    if folder.exists() and not _may_be_replaced(folder):
+        raise ValueError(f"{folder} exists and is not an export; name another folder")
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -182,7 +200,7 @@ def load(
         _try_out(network.eval(), space)
     except Exception as error:  # errors of libraries for a damaged config have no common type
         is_plain = isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError)
-        what = str(error) if is_plain else f"damaged ({type(error).__name__}: {error}); export again"
+        what = str(error) if is_plain else f"damaged ({type(error).__name__}: {error_reason(error)}); export again"
         raise ValueError(what if what.startswith(f"{path}/") else f"{path}/config.json: {what}") from None
     return Annotator(network, space, fingerprint, description, device, precision)
 

@@ -32,7 +32,7 @@ from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, to_arrow, to_tables
 from labelgen.io.files import NumberedDialogue, hash64, read_records, rejected_line, stored_row
-from labelgen.io.paths import LOCAL_PROTOCOLS, REJECTED_SUFFIX, absolute, naming_errors
+from labelgen.io.paths import LOCAL_PROTOCOLS, REJECTED_SUFFIX, absolute, error_reason, naming_errors
 from labelgen.io.rows import Position, raise_unless_damaged
 
 if TYPE_CHECKING:
@@ -284,7 +284,9 @@ def _labelled_rows(shard: UPath) -> Iterator[LabelledRow]:
             yield LabelledRow(hash64(identity), int(text, 16))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise_unless_damaged(error)
-        raise ValueError(f"{shard}: damaged ({error}); delete it and {RESUME}: its dialogues will be labelled again") from None
+        raise ValueError(
+            f"{shard}: damaged ({error_reason(error)}); delete it and {RESUME}: its dialogues will be labelled again"
+        ) from None
 
 
 def _is_gone(source: str) -> bool:

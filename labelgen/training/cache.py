@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,8 @@ import torch
 from tqdm import tqdm
 
 from labelgen.inputs.batch import Encoding, group_equal
+from labelgen.io.paths import error_reason
+from labelgen.io.progress import on_terminal
 from labelgen.model.encoder import TurnEncoder
 from labelgen.training.durable import publish, seal, verify
 
@@ -70,7 +71,7 @@ class FrozenStates:
         try:
             self.states = np.load(self.path, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
-            raise ValueError(f"{self.path}: not readable ({error}); delete it, the next start computes it again") from None
+            raise ValueError(f"{self.path}: not readable ({error_reason(error)}); delete it, the next start computes it again") from None
         if self.states.shape != self.shape:
             raise ValueError(f"{self.path}: holds {self.states.shape}, not {self.shape}; delete it, the next start computes it again")
 
@@ -136,7 +137,7 @@ def _half_states(turn_encoder: TurnEncoder, ids: Sequence[np.ndarray]) -> np.nda
 def _pieces(ids: Sequence[np.ndarray], total: int) -> Iterator[Sequence[np.ndarray]]:
     """Pieces of about TOKENS_PER_STEP tokens. Reports the progress: as a bar on a terminal, elsewhere as a line for every tenth."""
     start = done = 0
-    with tqdm(total=total, unit="token", unit_scale=True, desc="frozen layers", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, unit="token", unit_scale=True, desc="frozen layers", disable=not on_terminal()) as bar:
         while start < len(ids):
             end = start + max(1, TOKENS_PER_STEP // len(ids[start]))
             piece = ids[start:end]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from labelgen.io.paths import error_reason
 from labelgen.training.durable import DIGEST, publish, seal, verify
 
 PARTIAL = ".partial"  # ends the name of a checkpoint that is being written
@@ -28,8 +29,9 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
             seal(file)
         publish(temporary, path)
     except (OSError, RuntimeError) as error:  # torch hides the disk's error behind its own
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise OSError(f"{path}: could not be written ({reason}); make room, then run the same command again to resume") from None
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        problem = f"could not be written ({error_reason(cause)}); make room, then run the same command again to resume"
+        raise OSError(f"{path}: {problem}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,8 +53,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         verify(path)
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch passes on any error of its unpickler
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a readable checkpoint ({reason}); {_remedy(path)}") from None
+        raise ValueError(f"{path}: not a readable checkpoint ({error_reason(error)}); {_remedy(path)}") from None
     if "labelgen" not in checkpoint:
         raise ValueError(f"{path}: not a checkpoint of `labelgen train`")
     return checkpoint

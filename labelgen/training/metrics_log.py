@@ -11,6 +11,8 @@ from pathlib import Path
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from labelgen.io.paths import naming_file
+
 log = logging.getLogger(__name__)
 FIRST = ("step", "epoch")  # columns; the others follow in the order in which they appear
 Row = dict[str, str]
@@ -71,7 +73,7 @@ class MetricsLog(Logger):
         if new := [name for name in row if name not in self._columns]:
             self._columns += new
             self._rewrite(read_rows(self.file))
-        with self.file.open("a", encoding="utf-8", newline="") as lines:
+        with naming_file(self.file), self.file.open("a", encoding="utf-8", newline="") as lines:
             csv.DictWriter(lines, self._columns, lineterminator="\n").writerow(row)
 
     def log_hyperparams(self, *args: object, **kwargs: object) -> None:
@@ -80,7 +82,7 @@ class MetricsLog(Logger):
     def _rewrite(self, rows: list[Row]) -> None:
         temporary = self.file.with_name(f"{self.file.name}.partial")
         temporary.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as lines:
+        with naming_file(self.file), temporary.open("w", encoding="utf-8", newline="") as lines:
             writer = csv.DictWriter(lines, self._columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

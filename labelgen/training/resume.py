@@ -16,6 +16,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
+from labelgen.io.paths import error_message
 from labelgen.training.checkpoint import checkpoints, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def find_resume_point(resume: str | None, output: Path, description: Mapping[str
         try:
             checkpoint = read_checkpoint(path)
         except (ValueError, OSError) as error:
-            damaged.append(str(error))
+            damaged.append(error_message(error))
             continue
         _check_same_run(path, checkpoint["labelgen"], description)
         for message in damaged:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException  # type: ignore[attr-defined]
 
 from labelgen import __version__
+from labelgen.io.progress import on_terminal
 from labelgen.model.encoder import ARCHITECTURE, Encoder
 from labelgen.training.callbacks import DurableCheckpointIO, StopAtMaxSteps
 from labelgen.training.checkpoint import read_checkpoint
@@ -106,7 +106,7 @@ def _build(
             "trainer.accumulate_grad_batches: the mean over the labelled items of several batches is not the mean of their means; "
             "use larger batches (data.batch_tokens)"
         )
-    if (bar := fitter.progress_bar_callback) is not None and not sys.stderr.isatty():
+    if (bar := fitter.progress_bar_callback) is not None and not on_terminal():
         bar.disable()  # it would flood a log file; the validations are logged
     return fitter
 

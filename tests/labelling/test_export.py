@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from labelgen.inputs.batch import Collator
 from labelgen.inputs.features import FeatureSpace
 from labelgen.inputs.pretrained import read_pretrained
 from labelgen.io.files import read, write
+from labelgen.io.paths import error_message
 from labelgen.labelling import export as export_module
 from labelgen.labelling.export import export, load, task_classes
 from labelgen.model.encoder import Encoder
@@ -376,6 +378,54 @@ def test_exports_replace_exports_and_nothing_else(
     export(checkpoint, str(tmp_path / "export"))
     assert (tmp_path / "export" / "model.safetensors").stat().st_mtime_ns != before
     assert {path.name for path in tmp_path.iterdir()} == {"x.ckpt", "notes", "config", "export"}, "nothing is left aside"
+
+
+def test_the_working_directory_is_never_replaced(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copytree(exported, tmp_path / "export")
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    for working, output in (("export", "."), ("empty", "."), ("empty", ""), ("empty/below", ".."), ("empty", f"{tmp_path}/empty")):
+        monkeypatch.chdir(tmp_path / working)
+        with pytest.raises(ValueError, match="is the working directory or holds it; name a folder of its own"):
+            export(str(tmp_path / "none.ckpt"), output)  # refused before the checkpoint is read
+    assert {path.name for path in tmp_path.iterdir()} == {"export", "empty"}
+
+
+def test_an_output_in_a_file_and_the_folder_of_a_run_are_refused(
+    save_checkpoint: Callable[..., str], labeler: Labeler, features: FeatureSpace, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    save_checkpoint(labeler, features, run / "checkpoints" / "best.ckpt")
+    with pytest.raises(ValueError, match=r"best\.ckpt is a file; name another folder"):
+        export(str(run), str(run / "checkpoints" / "best.ckpt" / "export"))
+    for output in (run, run / "checkpoints"):
+        with pytest.raises(ValueError, match="exists and is not an export; name another folder"):
+            export(str(run), str(output))
+    export(str(run), str(run / "export"))
+    (tmp_path / "link").symlink_to(run / "export")
+    export(str(run), str(tmp_path / "link"))  # the export is replaced, the link stays
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in run.iterdir()} == {"checkpoints", "export"}
+    load(tmp_path / "link")
+
+
+def test_a_full_disk_is_named_by_the_export(
+    save_checkpoint: Callable[..., str], labeler: Labeler, features: FeatureSpace, tmp_path: Path
+) -> None:
+    checkpoint = save_checkpoint(labeler, features, tmp_path / "x.ckpt")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    length = len(labeler.describe()["tokenizer"].encode())
+    for limit, name in ((length - 1, ""), (length + 1, "model.safetensors")):  # the tokenizer does not fit, or it alone does
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(OSError, match="File too large") as caught:
+                export(checkpoint, str(tmp_path / "export"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        message = error_message(caught.value)
+        assert message.startswith(f"{tmp_path / 'export'}: {name}"), message
+        assert "[Errno" not in message
+    assert [path.name for path in tmp_path.iterdir()] == ["x.ckpt"]
 
 
 def test_what_is_no_checkpoint_is_refused(labeler: Labeler, tmp_path: Path) -> None:
