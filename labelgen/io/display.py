@@ -12,49 +12,50 @@ ANNOTATION = "annotation"  # the source of labels that people made
 BOLD, DIM, UNDERLINE, RED, GREEN, YELLOW, CYAN = 1, 2, 4, 31, 32, 33, 36  # ANSI codes
 
 
-class Mark(NamedTuple):
-    """How a label's value stands out."""
+class Style(NamedTuple):
+    """How a label's value is drawn."""
 
     sign: str  # before the value; may be empty
     codes: tuple[int, ...]  # of ANSI, in a terminal
     hue: int  # in HTML, degrees
 
 
-PLAIN = Mark("", (CYAN,), 210)
+PLAIN = Style("", (CYAN,), 210)
 
 
 @dataclass(frozen=True)
 class Display:
-    """How the labels of a task are drawn, and the marks of values that stand out.
+    """How the labels of a task are drawn, and the styles of values that stand out.
 
     A goal is a bracket over its turns, and an outcome stands at the end of the bracket of the same turns. A turn label is a tag at its
     turn, and a span stands under its words. All others have a line of their own under their last turn, with the name of the task.
     """
 
-    place: Literal["goal", "outcome", "turn", "span", "line"]
-    marks: Mapping[str, Mark] = field(default_factory=dict)
+    position: Literal["goal", "outcome", "turn", "span", "line"]
+    styles: Mapping[str, Style] = field(default_factory=dict)
 
-    def mark(self, value: str) -> Mark:
-        """The mark of a value."""
-        return self.marks.get(value, PLAIN)
+    def style(self, value: str) -> Style:
+        """The style of a value."""
+        return self.styles.get(value, PLAIN)
 
 
 LINE = Display("line")
-GOAL = Display("goal")
-OUTCOME = Display(
-    "outcome",
-    {"success": Mark("✓", (GREEN,), 145), "recovered": Mark("↻", (YELLOW,), 45), "failure": Mark("✗", (RED,), 0)},
-)
-INTENT = Display("turn")
-SLOT = Display("span")
-DEFECT = Display("turn", {"ok": Mark("", (DIM,), 145), "defect": Mark("✗", (BOLD, RED), 0)})
 
-DISPLAYS: Mapping[str, Display] = {  # of the tasks whose annotations the record holds; a class of tasks names its display too
-    "goal_segmentation": GOAL,
-    "goal_evaluation": OUTCOME,
-    "intent": INTENT,
-    "slot": SLOT,
-    "defect": DEFECT,
+# The tasks whose annotations the record holds. They take their names and displays from here, because drawing needs no torch, and tasks do.
+GOAL_SEGMENTATION = "goal_segmentation"
+GOAL_EVALUATION = "goal_evaluation"
+INTENT = "intent"
+SLOT = "slot"
+DEFECT = "defect"
+DISPLAYS: Mapping[str, Display] = {
+    GOAL_SEGMENTATION: Display("goal"),
+    GOAL_EVALUATION: Display(
+        "outcome",
+        {"success": Style("✓", (GREEN,), 145), "recovered": Style("↻", (YELLOW,), 45), "failure": Style("✗", (RED,), 0)},
+    ),
+    INTENT: Display("turn"),
+    SLOT: Display("span"),
+    DEFECT: Display("turn", {"ok": Style("", (DIM,), 145), "defect": Style("✗", (BOLD, RED), 0)}),
 }
 
 
@@ -66,15 +67,15 @@ def annotations_as_labels(dialogue: Dialogue) -> list[Label]:
 
     labels = []
     for number, goal in enumerate(dialogue.goals or ()):
-        labels.append(label("goal_segmentation", str(number), goal.turns))
+        labels.append(label(GOAL_SEGMENTATION, str(number), goal.turns))
         if goal.outcome is not None:
-            labels.append(label("goal_evaluation", goal.outcome, goal.turns))
+            labels.append(label(GOAL_EVALUATION, goal.outcome, goal.turns))
     for t, turn in enumerate(dialogue.turns):
         if turn.intent is not None:
-            labels.append(label("intent", turn.intent, [t]))
+            labels.append(label(INTENT, turn.intent, [t]))
         for part in PARTS:
             slots = turn.slots(part) or ()
-            labels += [label("slot", s.name, [t], part=part, start=s.start, end=s.end, text=s.value) for s in slots]
+            labels += [label(SLOT, s.name, [t], part=part, start=s.start, end=s.end, text=s.value) for s in slots]
         if turn.defect is not None:
-            labels.append(label("defect", "defect" if turn.defect else "ok", [t]))
+            labels.append(label(DEFECT, "defect" if turn.defect else "ok", [t]))
     return labels

@@ -44,7 +44,7 @@ class _Goal:
 
 @dataclass
 class _Scene:
-    """Labels by their places: goals in lanes, the others by turn."""
+    """Labels by position: goals in lanes, the others by turn."""
 
     displays: Mapping[str, Display]
     goals: list[_Goal] = field(default_factory=list)
@@ -69,7 +69,7 @@ class _Scene:
 
     def marked(self, label: Label) -> str:
         """The value after its sign, with the confidence."""
-        sign = self.display(label).mark(label.value).sign
+        sign = self.display(label).style(label.value).sign
         return clean(f"{sign} {label.value} {_confidence(label)}" if sign else f"{label.value} {_confidence(label)}")
 
 
@@ -77,14 +77,14 @@ def _arrange(dialogue: Dialogue, labels: Sequence[Label] | None, displays: Mappi
     if labels is None:
         labels = annotations_as_labels(dialogue) if dialogue.labels is None else dialogue.labels
     scene = _Scene({**DISPLAYS, **(displays or {})})
-    goals = [label for label in labels if scene.display(label).place == "goal" and label.turns]
+    goals = [label for label in labels if scene.display(label).position == "goal" and label.turns]
     outcomes: dict[tuple[int, ...], list[Label]] = {tuple(sorted(label.turns)): [] for label in goals}
     for label in labels:
         key = tuple(sorted(label.turns))
-        match (display := scene.display(label)).place:
+        match (display := scene.display(label)).position:
             case "goal" if label.turns:
                 pass
-            case "outcome" if key in outcomes and label.value in display.marks:
+            case "outcome" if key in outcomes and label.value in display.styles:
                 outcomes[key].append(label)
             case "turn" if len(key) == 1:
                 scene.tags[key[0]].append(label)
@@ -193,13 +193,13 @@ def _ansi(goal: _Goal) -> int:
 
 
 def _verdict(goal: _Goal, scene: _Scene, paint: _Paint) -> str:
-    marks = [paint(scene.marked(outcome), *scene.display(outcome).mark(outcome.value).codes) for outcome in goal.outcomes]
-    return " · ".join([*marks, paint(clean(f"goal {goal.label.value} {_confidence(goal.label)}"), _ansi(goal))])
+    outcomes = [paint(scene.marked(outcome), *scene.display(outcome).style(outcome.value).codes) for outcome in goal.outcomes]
+    return " · ".join([*outcomes, paint(clean(f"goal {goal.label.value} {_confidence(goal.label)}"), _ansi(goal))])
 
 
 def _turn_lines(dialogue: Dialogue, t: int, scene: _Scene, paint: _Paint, room: int) -> list[str]:
     turn = dialogue.turns[t]
-    tags = [paint(scene.marked(label), *scene.display(label).mark(label.value).codes) for label in scene.tags[t]]
+    tags = [paint(scene.marked(label), *scene.display(label).style(label.value).codes) for label in scene.tags[t]]
     head = [paint(f"{t:>3}", DIM), *tags]
     lines = [" · ".join(head)]
     for part in PARTS:
@@ -297,15 +297,15 @@ def _bars(lanes: Sequence[_Goal | None], t: int, ends: _Goal | None = None) -> s
 
 
 def _verdict_html(goal: _Goal, scene: _Scene) -> str:
-    marks = [_tag(scene.marked(o), scene.display(o).mark(o.value).hue, _details(o)) for o in goal.outcomes]
-    return " ".join([*marks, _tag(f"goal {goal.label.value} {_confidence(goal.label)}", _hue(goal), _details(goal.label))])
+    outcomes = [_tag(scene.marked(o), scene.display(o).style(o.value).hue, _details(o)) for o in goal.outcomes]
+    return " ".join([*outcomes, _tag(f"goal {goal.label.value} {_confidence(goal.label)}", _hue(goal), _details(goal.label))])
 
 
 def _turn_html(dialogue: Dialogue, t: int, scene: _Scene) -> str:
     turn = dialogue.turns[t]
     head = [f'<span style="opacity:.6">{t}</span>']
     for label in scene.tags[t]:
-        hue = scene.display(label).mark(label.value).hue
+        hue = scene.display(label).style(label.value).hue
         head.append(_tag(scene.marked(label), hue, f"{label.task} · {_details(label)}"))
     lines = ["<div>" + " ".join(head) + "</div>"]
     for part in PARTS:

@@ -19,7 +19,13 @@ from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Fig
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
 
-Level = Literal["dialogue", "turn", "pair", "token"]
+Level = Literal["dialogue", "turn", "turn_pair", "token"]
+"""What a row of a task's logits is about.
+
+A whole dialogue; a turn; a pair of turns, each with each turn before it, in the order (1, 0), (2, 0), (2, 1), ...; or a token of any
+utterance. The tokens of all utterances of a dialogue follow each other, so that a span may cover several utterances.
+"""
+
 Utterances = Sequence[Encoding | None]  # the tokens of a dialogue's utterances, two per turn; None: the utterance has no text
 
 
@@ -67,7 +73,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     score: ClassVar[str]  # name of the figure by which models are selected
-    level: ClassVar[Level] = "turn"  # what a row of the logits is about
+    level: ClassVar[Level] = "turn"
     display: ClassVar[Display] = LINE  # how its labels are drawn
 
     weight: float = 1.0  # of the loss
@@ -124,9 +130,9 @@ class Task(ABC):
                 return [1] * len(batch.dialogues)
             case "turn":
                 return batch.num_turns
-            case "pair":  # each turn with each turn before it: (1, 0), (2, 0), (2, 1), ...
+            case "turn_pair":
                 return [turns * (turns - 1) // 2 for turns in batch.num_turns]
-            case "token":  # of all utterances, one after another, so that a span may run over several
+            case "token":
                 return batch.num_tokens
 
     def majority(self, dialogues: Iterable[Dialogue]) -> Baseline | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from labelgen.dialogue import Dialogue
-from labelgen.io.display import DEFECT
+from labelgen.io.display import DEFECT, DISPLAYS
 from labelgen.tasks import Classification
 
 
@@ -14,8 +14,8 @@ from labelgen.tasks import Classification
 class Defect(Classification):
     """Two classes per response, from the record's `defect`."""
 
-    name: ClassVar[str] = "defect"
-    display: ClassVar = DEFECT
+    name: ClassVar[str] = DEFECT
+    display: ClassVar = DISPLAYS[name]
     score: ClassVar[str] = "f1"
     utterance: ClassVar = "response"
     rare: ClassVar = "defect"

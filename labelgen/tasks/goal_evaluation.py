@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from labelgen.dialogue import Dialogue
-from labelgen.io.display import OUTCOME
+from labelgen.io.display import DISPLAYS, GOAL_EVALUATION
 from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, Prediction, SubsetF1
 from labelgen.tasks import Classification, Decoded, Earlier, Utterances
 from labelgen.tasks.goal_segmentation import GoalSegmentation
@@ -31,8 +31,8 @@ class GoalEvaluation(Classification):
     Training reads the last turns of the annotated goals. Labelling reads the last turns of the goals that segmentation found.
     """
 
-    name: ClassVar[str] = "goal_evaluation"
-    display: ClassVar = OUTCOME
+    name: ClassVar[str] = GOAL_EVALUATION
+    display: ClassVar = DISPLAYS[name]
     score: ClassVar[str] = "failure_f1"
 
     utterance: ClassVar = "response"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue
 from labelgen.inputs.batch import IGNORE, Batch, Group
-from labelgen.io.display import GOAL
+from labelgen.io.display import DISPLAYS, GOAL_SEGMENTATION
 from labelgen.metrics import BoundaryF1, Compared, Figure, PairwiseF1, Pk, Prediction, WindowDiff
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, marginal_cross_entropy
@@ -85,8 +85,8 @@ def choices(goals: Tensor, turns: Sequence[Group], width: int) -> Choices:
 class GoalSegmentation(Task):
     """Goals as sets of turns."""
 
-    name: ClassVar[str] = "goal_segmentation"
-    display: ClassVar = GOAL
+    name: ClassVar[str] = GOAL_SEGMENTATION
+    display: ClassVar = DISPLAYS[name]
     score: ClassVar[str] = "boundary_f1"
     labels = ()  # a goal's value is its number
 

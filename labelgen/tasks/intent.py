@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from labelgen.dialogue import Dialogue
-from labelgen.io.display import INTENT
+from labelgen.io.display import DISPLAYS, INTENT
 from labelgen.tasks import Classification
 
 
@@ -15,8 +15,8 @@ from labelgen.tasks import Classification
 class Intent(Classification):
     """One class per request, from the record's `intent`. The label space is learned if none is configured."""
 
-    name: ClassVar[str] = "intent"
-    display: ClassVar = INTENT
+    name: ClassVar[str] = INTENT
+    display: ClassVar = DISPLAYS[name]
 
     labels: Sequence[str] = ()
 

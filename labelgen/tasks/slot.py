@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part, Slot
 from labelgen.inputs.batch import IGNORE, Batch
-from labelgen.io.display import SLOT
+from labelgen.io.display import DISPLAYS, SLOT
 from labelgen.metrics import Compared, Figure, Prediction, SpanF1
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
@@ -81,8 +81,8 @@ class SlotTask(Task):
     Of nested slots the inner one is learned, and the outer one up to where the inner begins. The rest of the outer one is not labelled.
     """
 
-    name: ClassVar[str] = "slot"
-    display: ClassVar = SLOT
+    name: ClassVar[str] = SLOT
+    display: ClassVar = DISPLAYS[name]
     score: ClassVar[str] = "span_f1"
     level: ClassVar = "token"
 

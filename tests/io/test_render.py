@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue, Goal, Label, Slot, Turn
-from labelgen.io.display import DISPLAYS, LINE, Display, Mark, annotations_as_labels
+from labelgen.io.display import DISPLAYS, LINE, Display, Style, annotations_as_labels
 from labelgen.io.render import clean, show, to_html, to_text
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -75,8 +75,7 @@ def below(text: str, words: str) -> str:
 def test_annotations_become_labels_and_what_is_missing_does_not() -> None:
     turn = Turn(request="to Oslo", intent="Travel/Fly", request_slots=[Slot(name="city", start=3, end=7)], defect=False)
     dialogue = Dialogue(id="a", turns=[turn, Turn(request="hm")], goals=[Goal(turns=[0], outcome="failure"), Goal(turns=[1])])
-    told = [(item.task, item.value, item.turns, item.text) for item in annotations_as_labels(dialogue)]
-    assert told == [
+    assert [(item.task, item.value, item.turns, item.text) for item in annotations_as_labels(dialogue)] == [
         ("goal_segmentation", "0", [0], None),
         ("goal_evaluation", "failure", [0], None),
         ("goal_segmentation", "1", [1], None),
@@ -128,7 +127,7 @@ def test_a_task_of_ones_own_is_drawn_as_it_says() -> None:
     plain = to_text(dialogue, labels, color=False)
     assert "mood: glad (0.50)" in plain
     assert "word: thanks (0.25)" in plain
-    displays = {"mood": Display("turn", {"glad": Mark("☺", (1,), 90)}), "word": Display("span")}
+    displays = {"mood": Display("turn", {"glad": Style("☺", (1,), 90)}), "word": Display("span")}
     drawn = to_text(dialogue, labels, color=False, displays=displays)
     assert "0 · ☺ glad 0.50" in drawn
     assert below(drawn, "thanks a lot").strip().startswith("thanks 0.25")
@@ -154,8 +153,8 @@ def test_each_task_says_how_it_is_drawn() -> None:
     tasks = (GoalSegmentation, GoalEvaluation, Intent, SlotTask, Defect, Satisfaction)
     assert [DISPLAYS.get(task.name, LINE) for task in tasks] == [task.display for task in tasks]
     assert DISPLAYS.keys() == {task.name for task in tasks[:5]}, "the tasks that have annotations in the record"
-    assert set(GoalEvaluation.display.marks) == set(GoalEvaluation.labels)
-    assert set(Defect.display.marks) == set(Defect.labels)
+    assert set(GoalEvaluation.display.styles) == set(GoalEvaluation.labels)
+    assert set(Defect.display.styles) == set(Defect.labels)
 
 
 # -- goals -----------------------------------------------------------------------------------------------------------------------

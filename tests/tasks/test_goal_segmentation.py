@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from labelgen.dialogue import Dialogue, Goal, Turn
 from labelgen.inputs.batch import IGNORE, Batch, Collator, Group
-from labelgen.model.encoder import Encoder
+from labelgen.model.encoder import Encoder, States
 from labelgen.model.losses import marginal_cross_entropy
 from labelgen.tasks import goal_segmentation
-from labelgen.tasks.goal_segmentation import GoalSegmentation, choice_probabilities, choices, greedy, partition
+from labelgen.tasks.goal_segmentation import GoalSegmentation, PointerHead, choice_probabilities, choices, greedy, partition
 
 TASK = GoalSegmentation()
 GOALS = st.lists(st.integers(0, 3), min_size=1, max_size=5)
@@ -230,3 +230,19 @@ def test_the_head_scores_earlier_turns_of_its_dialogue_only(
         assert found[:, 0].isfinite().all()
         assert (found[:, 1 + turns :] == -math.inf).all()
         torch.testing.assert_close(found[:, : 1 + turns], logits_of(collate([dialogue]))[0], rtol=0.0, atol=1e-5)
+
+
+def test_what_favours_staying_adds_to_the_score_of_the_turn_right_before_only(collate: Collator, dialogues: list[Dialogue]) -> None:
+    batch, head = collate(dialogues), PointerHead(8)
+    utterances = torch.randn(2 * sum(batch.num_turns), 8, generator=torch.Generator().manual_seed(0))
+    states = States(torch.zeros(0, 8), utterances)
+    with torch.no_grad():
+        favoured, stay = head(states, batch), head.stay(states.request)[:, 0]
+        head.stay.weight.zero_()
+        head.stay.bias.zero_()
+        added = (favoured - head(states, batch)).nan_to_num()  # NaN = -inf + inf where a turn is not earlier
+    expected = torch.zeros_like(added)
+    for row, t in enumerate(t for turns in batch.num_turns for t in range(turns)):
+        if t:
+            expected[row, t] = stay[row]  # choice 0 is a new goal, so choice t is turn t - 1
+    torch.testing.assert_close(added, expected, rtol=0.0, atol=1e-5)

@@ -141,7 +141,7 @@ class Resumes(Task):
 
     name: ClassVar[str] = "resumes"
     score: ClassVar[str] = "accuracy"
-    level: ClassVar = "pair"
+    level: ClassVar = "turn_pair"
     labels = ("other", "same")
 
     def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
