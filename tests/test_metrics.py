@@ -402,18 +402,18 @@ def test_values_of_sums_take_leading_axes(name: str) -> None:
 
 
 @every_metric
-def test_influences_are_the_derivatives_of_the_parts(name: str) -> None:
+def test_influences_are_the_derivatives_of_the_components(name: str) -> None:
     """A dialogue adds to a value what the value gains with the weight of the dialogue."""
     metric = METRICS[name][0]()
     table = rows(metric, corpus(name, seed=4, dialogues=40))
-    parts = metric.parts(table)
-    assert float(metric.compose(parts.values)) == pytest.approx(float(metric.value(metric.merge(table))))
-    np.testing.assert_allclose(parts.influences.sum(0), 0.0, atol=1e-12)
+    components = metric.components(table)
+    assert float(metric.compose(components.values)) == pytest.approx(float(metric.value(metric.merge(table))))
+    np.testing.assert_allclose(components.influences.sum(0), 0.0, atol=1e-12)
     many = 200  # so that one dialogue more is little
     for k in (0, 5, 17):
         more = metric.merge([*table * many, table[k]])
         gain = (float(metric.value(more)) - float(metric.value(metric.merge(table)))) * many
-        assert gain == pytest.approx(float(parts.influences[k] @ metric.slopes(parts.values)), rel=0.05, abs=2e-4)
+        assert gain == pytest.approx(float(components.influences[k] @ metric.slopes(components.values)), rel=0.05, abs=2e-4)
 
 
 def test_a_figure_reads_dialogues_and_names_the_one_that_does_not_fit() -> None:

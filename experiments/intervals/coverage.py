@@ -125,8 +125,8 @@ def percentile(figure: Weighted, rng: np.random.Generator) -> Bounds:
 
 
 def influences(figure: Weighted) -> Floats:
-    parts = figure.metric.parts(figure.rows)
-    return parts.influences @ figure.metric.slopes(parts.values)
+    components = figure.metric.components(figure.rows)
+    return components.influences @ figure.metric.slopes(components.values)
 
 
 def bca(figure: Weighted, rng: np.random.Generator) -> Bounds:
@@ -245,7 +245,7 @@ def measure_differences(
         for name in figures:
             first, second = (Weighted(METRICS[name], one[name]) for one in pair)
             found = difference(METRICS[name], first.rows, second.rows)
-            if found:
+            if found and "interval" in methods:
                 bounds[name, "interval"].append((found.low, found.high))
             if found and "percentile" in methods:
                 weights = resampled(rng, dialogues)
@@ -256,12 +256,12 @@ def measure_differences(
         yield Coverage(name, method, held, float((high - low).mean()), float((high <= low).mean()), np.nan, len(low))
 
 
-def print_differences(sizes: Sequence[int], shares: Sequence[float], samples: int) -> None:
+def print_differences(sizes: Sequence[int], shares: Sequence[float], samples: int, methods: Sequence[str]) -> None:
     """A table of the coverage of paired differences."""
-    print(f"\n| dialogues | items | positive | difference of | interval | percentile |\n|{'---|' * 6}")
+    print(f"\n| dialogues | items | positive | difference of | {' | '.join(methods)} |\n|{'---|' * (4 + len(methods))}")
     for dialogues, longest, share in itertools.product(sizes, (2, 12), shares):
         once = longest == 12 and share == shares[0]
-        found = list(measure_differences(dialogues, share, longest, samples, list(METRICS) if once else ["F1", "AP"]))
+        found = list(measure_differences(dialogues, share, longest, samples, list(METRICS) if once else ["F1", "AP"], methods))
         for name in dict.fromkeys(one.figure for one in found):
             cells = [f"{100 * one.held:.1f} ({one.width:.3f})" for one in found if one.figure == name]
             of = f"{100 * share:.0f}%" if name in ("F1", "AP") else ""
@@ -287,7 +287,7 @@ def main() -> None:
             of = f"{100 * share:.0f}%" if name in ("F1", "AP") else ""
             start_of_row = f"{dialogues} | 1 to {longest} | {of} | {name} | {row[given.methods[0]].positives:.0f}"
             print(f"| {start_of_row} | {' | '.join(cells)} |", flush=True)
-    print_differences(given.dialogues, given.shares, given.samples)
+    print_differences(given.dialogues, given.shares, given.samples, [method for method in DIFFERENCES if method in given.methods])
     print(f"\n{given.samples} samples each, {time.perf_counter() - start:.0f} s")
 
 

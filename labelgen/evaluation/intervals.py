@@ -1,10 +1,10 @@
-"""Confidence intervals of figures over dialogues, which keep their coverage with few positives too.
+"""Confidence intervals of figures over dialogues, made to keep their coverage with few positives too.
 
 The items of a dialogue depend on each other, so dialogues are the units. Figures are proportions, or composed of proportions: accuracy of
 items, F1 by Jaccard's index of what is positive in target or prediction, average precision of positives. A proportion of dependent trials
 is as certain as one of fewer independent trials. Their effective number is the one that gives the same variance (Korn and Graubard 1998,
 "Confidence intervals for proportions with small expected number of positive counts estimated from survey data"). The limits are those of
-Clopper and Pearson (1934), which keep their coverage for any number of trials, even for 0 of n and n of n. The limits of several
+Clopper and Pearson (1934), which keep their coverage for any number of independent trials, even for 0 of n and n of n. Those of several
 proportions (macro-F1), and of the difference of two figures on the same dialogues, are combined by their correlations (MOVER: Zou and
 Donner 2008, "Construction of confidence limits about effect measures"; Newcombe 1998 for paired proportions). A correlation has Fisher's z
 interval. experiments/intervals/README.md compares the coverage with that of bootstraps.
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import betaincinv
 from scipy.stats import t as student
 
-from labelgen.metrics import Correlation, DialogueMetric, Floats, Parts
+from labelgen.metrics import Components, Correlation, DialogueMetric, Floats
 
 
 @dataclass(frozen=True)
@@ -90,45 +90,45 @@ def difference(metric: DialogueMetric, first: Sequence[Floats], second: Sequence
 
 def limits(metric: DialogueMetric, statistics: Sequence[Floats], level: float) -> Limits:
     """Limits of a figure that is defined."""
-    parts = metric.parts(statistics)
-    value = float(metric.compose(parts.values))
-    slopes = metric.slopes(parts.values)
-    influences = parts.influences @ slopes
+    components = metric.components(statistics)
+    value = float(metric.compose(components.values))
+    slopes = metric.slopes(components.values)
+    influences = components.influences @ slopes
     if isinstance(metric, Correlation):
-        return Limits(value, *_fisher(value, parts, level), influences)
-    low, high = proportion_limits(parts, level)
-    if len(parts.values) == 1:
+        return _fisher(value, influences, float(components.dialogues[0]), level)
+    low, high = proportion_limits(components, level)
+    if len(components.values) == 1:
         return Limits(value, float(metric.compose(low)), float(metric.compose(high)), influences)
-    # how far the limit of each part alone moves the figure
-    below, above = (np.abs(_with_one_replaced(metric, parts.values, limit) - value) for limit in (low, high))
-    return Limits(value, value - _combined(below, parts.influences), value + _combined(above, parts.influences), influences)
+    # how far the limit of each component alone moves the figure
+    below, above = (np.abs(_with_one_replaced(metric, components.values, limit) - value) for limit in (low, high))
+    return Limits(value, value - _combined(below, components.influences), value + _combined(above, components.influences), influences)
 
 
-class PartLimits(NamedTuple):
-    """The limits of each part, [K]."""
+class ComponentLimits(NamedTuple):
+    """The limits of each component, [K]."""
 
     low: Floats
     high: Floats
 
 
-def proportion_limits(parts: Parts, level: float) -> PartLimits:
-    """Clopper and Pearson's limits of each part with its effective number of trials.
+def proportion_limits(components: Components, level: float) -> ComponentLimits:
+    """Clopper and Pearson's limits of each component with its effective number of trials.
 
     That number is at most the number of trials. If nothing or everything succeeded, the variance cannot be estimated, and the number is at
     most that of the dialogues with a trial. Few such dialogues make the variance uncertain, so Student's t replaces the normal quantile.
     """
-    p, trials, dialogues = parts.values, parts.trials, parts.dialogues
-    variance = (parts.influences**2).sum(0) * dialogues / np.maximum(dialogues - 1.0, 1.0)
+    p, trials, dialogues = components.values, components.trials, components.dialogues
+    variance = (components.influences**2).sum(0) * dialogues / np.maximum(dialogues - 1.0, 1.0)
     without_variance = np.minimum(trials, dialogues)
     effective = np.where(variance > 0, np.minimum(trials, p * (1 - p) / np.where(variance > 0, variance, 1.0)), without_variance)
     of_trials, of_dialogues = (student_t(number - 1.0, level) for number in (trials, dialogues))
     effective = effective * np.divide(of_trials, of_dialogues, out=np.zeros_like(p), where=np.isfinite(of_dialogues)) ** 2
-    effective = np.where(trials <= 1, np.minimum(trials, 1.0), effective)
+    effective = np.where(trials <= 1, trials, effective)
     tail = (1.0 - level) / 2
     hits, misses = p * effective, (1 - p) * effective
     low = np.where(hits > 0, betaincinv(np.where(hits > 0, hits, 1.0), misses + 1.0, tail), 0.0)
     high = np.where(misses > 0, betaincinv(hits + 1.0, np.where(misses > 0, misses, 1.0), 1.0 - tail), 1.0)
-    return PartLimits(np.minimum(low, p), np.maximum(high, p))
+    return ComponentLimits(low, high)
 
 
 def student_t(freedom: Floats, level: float) -> Floats:
@@ -137,23 +137,22 @@ def student_t(freedom: Floats, level: float) -> Floats:
     return quantiles
 
 
-def _fisher(value: float, parts: Parts, level: float) -> tuple[float, float]:
+def _fisher(value: float, influences: Floats, dialogues: float, level: float) -> Limits:
     """Limits of a correlation by Fisher's z, its inverse hyperbolic tangent, with the variance between dialogues."""
-    dialogues = float(parts.dialogues[0])
     if dialogues < 3 or abs(value) >= 1.0:
-        return -1.0, 1.0
-    deviation = float(np.sqrt((parts.influences**2).sum() * dialogues / (dialogues - 1))) / (1.0 - value**2)
+        return Limits(value, -1.0, 1.0, influences)
+    deviation = float(np.sqrt((influences**2).sum() * dialogues / (dialogues - 1))) / (1.0 - value**2)
     half = float(student.ppf((1 + level) / 2, dialogues - 2)) * deviation
-    return float(np.tanh(np.arctanh(value) - half)), float(np.tanh(np.arctanh(value) + half))
+    return Limits(value, float(np.tanh(np.arctanh(value) - half)), float(np.tanh(np.arctanh(value) + half)), influences)
 
 
 def _with_one_replaced(metric: DialogueMetric, values: Floats, other: Floats) -> Floats:
-    """The figure after each part alone is replaced, [K]."""
+    """The figure after each component alone is replaced, [K]."""
     return metric.compose(np.where(np.eye(len(values), dtype=bool), other, values))
 
 
 def _combined(distances: Floats, influences: Floats) -> float:
-    """The distance to the limit of a sum, from those of its parts, [K]. Parts without variance count as independent of the others."""
+    """The distance to the limit of a sum, from those of its components, [K]. Those without variance count as independent of the others."""
     norms = np.sqrt((influences**2).sum(0))
     varies = norms > 0
     common = (influences[:, varies] / norms[varies]) @ distances[varies]

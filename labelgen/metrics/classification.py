@@ -9,14 +9,14 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 import numpy as np
 import torch
 
-from labelgen.metrics.dialogue_metric import DialogueMetric, Floats, Pair, Parts, RatioMetric, SumMetric, as_list, labelled, ratio
+from labelgen.metrics.dialogue_metric import Components, DialogueMetric, Floats, Pair, RatioMetric, SumMetric, as_list, labelled, ratio
 
 
 class F1(RatioMetric):
     """Abstract: F1 = 2 tp / (2 tp + fp + fn) over all dialogues. Statistics: [tp, fp, fn, labelled items].
 
     Without any positive, true or predicted, F1 is 0/0 and the value NaN, as with scikit-learn's `zero_division=nan`: a model that rightly
-    predicts nothing gets neither 0.0 nor 1.0. If all positives are false positives, F1 is 0.0. The only part is Jaccard's index
+    predicts nothing gets neither 0.0 nor 1.0. If all positives are false positives, F1 is 0.0. The only component is Jaccard's index
     J = tp / (tp + fp + fn), the proportion of hits among the items that are positive in target or prediction; F1 = 2 J / (1 + J).
     """
 
@@ -52,7 +52,7 @@ class BinaryF1(F1):
         pairs = labelled(preds, target)
         if wrong := [item for pair in pairs for item in pair if item not in (False, True)]:
             raise ValueError(f"{wrong[0]!r} is neither True nor False; give decisions, not probabilities")
-        return confusion([Pair(bool(truth), bool(guess)) for truth, guess in pairs])
+        return confusion([Pair(bool(pair.pred), bool(pair.target)) for pair in pairs])
 
 
 class SpanF1(F1):
@@ -65,7 +65,7 @@ class SpanF1(F1):
 
     def statistics(self, preds: Sequence[Collection[Hashable]], target: Sequence[Collection[Hashable] | None]) -> Floats:
         hits = predicted = gold = 0
-        for truth, guess in labelled(preds, target):
+        for guess, truth in labelled(preds, target):
             hits += (Counter(truth) & Counter(guess)).total()
             predicted += len(guess)
             gold += len(truth)
@@ -80,7 +80,7 @@ class SubsetF1(F1):
 
     def statistics(self, preds: Sequence[Collection[Hashable]], target: Sequence[Mapping[Hashable, bool] | None]) -> Floats:
         hits = predicted = positive = judged = 0
-        for truth, guess in labelled(preds, target):
+        for guess, truth in labelled(preds, target):
             hits += (Counter(item for item, is_positive in truth.items() if is_positive) & Counter(guess)).total()
             predicted += len(guess)
             positive += sum(truth.values())
@@ -96,7 +96,7 @@ class Accuracy(RatioMetric):
 
     def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
         pairs = labelled(preds, target)
-        return np.array([sum(truth == guess for truth, guess in pairs), len(pairs)], dtype=np.float64)
+        return np.array([sum(pair.pred == pair.target for pair in pairs), len(pairs)], dtype=np.float64)
 
     def successes(self, merged: Floats) -> Floats:
         return merged[..., :1]
@@ -128,7 +128,7 @@ class MacroF1(RatioMetric):
     def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
         other = len(self.classes)
         counts = np.zeros((3, other + 1))
-        for truth, guess in labelled(preds, target):
+        for guess, truth in labelled(preds, target):
             gold, predicted = self.classes.get(truth, other), self.classes.get(guess, other)
             counts[0, gold] += gold == predicted != other
             counts[1, gold] += 1
@@ -148,11 +148,11 @@ class MacroF1(RatioMetric):
         jaccard = ratio(self.successes(merged), self.trials(merged))
         return ratio(np.where(present, _f1_of_jaccard(jaccard), 0.0).sum(-1), present.sum(-1).astype(np.float64))
 
-    def parts(self, statistics: Sequence[Floats]) -> Parts:
-        """One part for each class that occurs among the targets of all dialogues."""
+    def components(self, statistics: Sequence[Floats]) -> Components:
+        """One component for each class that occurs among the targets of all dialogues."""
         rows = np.stack(statistics)
         present = np.split(rows.sum(0), 3)[1] > 0
-        return super().parts([np.concatenate([part[present] for part in np.split(row, 3)]) for row in rows])
+        return super().components([np.concatenate([counts[present] for counts in np.split(row, 3)]) for row in rows])
 
     def compose(self, values: Floats) -> Floats:
         composed: Floats = _f1_of_jaccard(values).mean(-1)
@@ -194,11 +194,11 @@ class AveragePrecision(DialogueMetric):
             ValueError: the score of a labelled item is not finite, or a target is neither True nor False.
         """
         pairs = labelled(preds, target)
-        if wrong := [pred for _, pred in pairs if not math.isfinite(pred)]:
+        if wrong := [pair.pred for pair in pairs if not math.isfinite(pair.pred)]:
             raise ValueError(f"score {wrong[0]} cannot be ranked; give finite numbers")
-        if odd := [truth for truth, _ in pairs if truth not in (False, True)]:
+        if odd := [pair.target for pair in pairs if pair.target not in (False, True)]:
             raise ValueError(f"target {odd[0]!r} is neither True nor False")
-        return np.array([(pred, truth) for truth, pred in pairs], dtype=np.float64).reshape(-1, 2)
+        return np.array(pairs, dtype=np.float64).reshape(-1, 2)
 
     def update(self, preds: Sequence[float] | torch.Tensor, target: Sequence[bool | None] | torch.Tensor) -> None:
         """Adds one dialogue."""
@@ -219,7 +219,7 @@ class AveragePrecision(DialogueMetric):
         number: Floats = merged[:, 1].sum()
         return number
 
-    def parts(self, statistics: Sequence[Floats]) -> Parts:
+    def components(self, statistics: Sequence[Floats]) -> Components:
         """The trials are the positives. An item changes the precision at its own score and at all lower ones."""
         merged, number = self.merge(statistics), self.positives(self.merge(statistics))
         value = self.value(merged)
@@ -230,7 +230,7 @@ class AveragePrecision(DialogueMetric):
         dialogue_of_items = np.repeat(np.arange(len(statistics)), [len(items) for items in statistics])
         influences = np.bincount(dialogue_of_items, of_items, minlength=len(statistics)).astype(np.float64)[:, None]
         dialogues = np.array([sum(bool(items[:, 1].any()) for items in statistics)], dtype=np.float64)
-        return Parts(np.array([value]), np.array([number]), influences, dialogues)
+        return Components(np.array([value]), np.array([number]), influences, dialogues)
 
 
 class Correlation(SumMetric):
@@ -252,7 +252,7 @@ class Correlation(SumMetric):
         spreads = [np.where(n * ss - s * s > 1e-13 * n * ss, n * ss - s * s, 0.0) for s, ss in ((x, xx), (y, yy))]  # else a rounding error
         return ratio(n * xy - x * y, np.sqrt(spreads[0] * spreads[1]))
 
-    def parts(self, statistics: Sequence[Floats]) -> Parts:
+    def components(self, statistics: Sequence[Floats]) -> Components:
         """The trials are the items. The interval of a correlation, which is not a proportion, does not use them."""
         rows = np.stack(statistics)
         merged = rows.sum(0)
@@ -265,7 +265,7 @@ class Correlation(SumMetric):
         ]
         value = self.value(merged)
         influences = (product - value * (squares[0] + squares[1]) / 2) / number
-        return Parts(np.array([value]), np.array([number]), influences[:, None], np.array([float((n > 0).sum())]))
+        return Components(np.array([value]), np.array([number]), influences[:, None], np.array([float((n > 0).sum())]))
 
     def items(self, merged: Floats) -> Floats:
         return merged[..., 0]
@@ -277,7 +277,8 @@ class Correlation(SumMetric):
 def confusion(pairs: Sequence[Pair[bool, bool]]) -> Floats:
     """Pairs -> [tp, fp, fn, number of pairs]."""
     times = Counter(pairs)
-    return np.array([times[Pair(True, True)], times[Pair(False, True)], times[Pair(True, False)], len(pairs)], dtype=np.float64)
+    tp, fp, fn = times[Pair(True, True)], times[Pair(pred=True, target=False)], times[Pair(pred=False, target=True)]
+    return np.array([tp, fp, fn, len(pairs)], dtype=np.float64)
 
 
 def _f1_of_jaccard(jaccard: Floats) -> Floats:

@@ -33,7 +33,7 @@ class Compared(NamedTuple):
     target: Sequence[Any]
 
 
-class Parts(NamedTuple):
+class Components(NamedTuple):
     """The K estimates that a figure is composed of, and what their uncertainty is computed from. N is the number of dialogues."""
 
     values: Floats  # [K]
@@ -42,11 +42,11 @@ class Parts(NamedTuple):
     dialogues: Floats  # [K] number of dialogues that have a trial
 
 
-class Pair(NamedTuple, Generic[Target, Pred]):
-    """The target of a labelled item, and its prediction."""
+class Pair(NamedTuple, Generic[Pred, Target]):
+    """The prediction of a labelled item, and its target."""
 
-    target: Target
     pred: Pred
+    target: Target
 
 
 class DialogueMetric(Metric):
@@ -94,16 +94,16 @@ class DialogueMetric(Metric):
         """
 
     @abstractmethod
-    def parts(self, statistics: Sequence[Floats]) -> Parts:
+    def components(self, statistics: Sequence[Floats]) -> Components:
         """The statistics of each dialogue -> what an interval is computed from. The figure must be defined."""
 
     def compose(self, values: Floats) -> Floats:
-        """Values of the parts [..., K] -> the figure [...], which must increase with each part."""
+        """Values of the components [..., K] -> the figure [...], which must increase with each component."""
         composed: Floats = values[..., 0]
         return composed
 
     def slopes(self, values: Floats) -> Floats:
-        """Derivatives of `compose` with respect to each part, [K]."""
+        """Derivatives of `compose` with respect to each component, [K]."""
         return np.ones(1)
 
     @property
@@ -150,7 +150,7 @@ class SumMetric(DialogueMetric):
 
 
 class RatioMetric(SumMetric):
-    """Abstract: each part is a ratio of two sums, successes by trials."""
+    """Abstract: each component is a ratio of two sums, successes by trials."""
 
     @abstractmethod
     def successes(self, merged: Floats) -> Floats:
@@ -163,12 +163,12 @@ class RatioMetric(SumMetric):
     def value(self, merged: Floats) -> Floats:
         return self.compose(ratio(self.successes(merged), self.trials(merged)))
 
-    def parts(self, statistics: Sequence[Floats]) -> Parts:
+    def components(self, statistics: Sequence[Floats]) -> Components:
         rows = np.stack(statistics)
         successes, trials = self.successes(rows), self.trials(rows)
         values, number = ratio(successes.sum(0), trials.sum(0)), trials.sum(0)
         dialogues = np.asarray((trials > 0).sum(0), dtype=np.float64)
-        return Parts(values, number, (successes - values * trials) / number, dialogues)
+        return Components(values, number, (successes - values * trials) / number, dialogues)
 
 
 class Result(NamedTuple):
@@ -214,11 +214,11 @@ def selection_score(results: Iterable[Result]) -> float:
     return float(np.mean(np.nan_to_num(scored, nan=0.0))) if scored else 0.0
 
 
-def labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[Pair[Target, Pred]]:
+def labelled(preds: Sequence[Pred], target: Sequence[Target | None]) -> list[Pair[Pred, Target]]:
     """The pairs of the items that have a target."""
     if len(preds) != len(target):
         raise ValueError(f"{len(preds)} preds, {len(target)} targets; give one pred per item, also where the target is None")
-    return [Pair(truth, guess) for guess, truth in zip(preds, target, strict=True) if truth is not None]
+    return [Pair(pred, truth) for pred, truth in zip(preds, target, strict=True) if truth is not None]
 
 
 def as_list(items: Sequence[Any] | torch.Tensor) -> Sequence[Any]:

@@ -31,7 +31,7 @@ class PairwiseF1(F1):
 
     def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
         turns = labelled(preds, target)
-        return confusion([Pair(a.target == b.target, a.pred == b.pred and a.pred is not None) for a, b in combinations(turns, 2)])
+        return confusion([Pair(a.pred == b.pred and a.pred is not None, a.target == b.target) for a, b in combinations(turns, 2)])
 
 
 class WindowError(RatioMetric):
@@ -52,15 +52,15 @@ class WindowError(RatioMetric):
         """Numbers of boundaries inside each window -> whether the two segmentations disagree there."""
 
     def statistics(self, preds: Sequence[int | None], target: Sequence[int | None]) -> Floats:
-        changes = np.array(goal_changes(preds, target), dtype=np.int64)  # [gaps, 2]
+        changes = np.array(goal_changes(preds, target), dtype=np.int64)  # [gaps, 2]: predicted, gold
         gaps = len(changes)
         if gaps == 0:
             return np.zeros(2)
-        segments = 1 + int(changes[:, 0].sum())
+        segments = 1 + int(changes[:, 1].sum())
         k = min(max(2, round((gaps + 1) / segments / 2)), gaps)
         before = np.concatenate([np.zeros((1, 2), dtype=np.int64), changes.cumsum(0)])  # boundaries before each turn
         inside = before[k:] - before[:-k]
-        return np.array([self.disagreements(inside[:, 0], inside[:, 1]).mean(), 1.0])
+        return np.array([self.disagreements(gold=inside[:, 1], predicted=inside[:, 0]).mean(), 1.0])
 
     def successes(self, merged: Floats) -> Floats:
         return merged[..., :1]
@@ -92,6 +92,6 @@ class WindowDiff(WindowError):
 
 
 def goal_changes(preds: Sequence[int | None], target: Sequence[int | None]) -> list[Pair[bool, bool]]:
-    """For each two consecutive labelled turns, whether the goal changes in the target and in the prediction."""
+    """For each two consecutive labelled turns, whether the goal changes in the prediction and in the target."""
     turns = pairwise(labelled(preds, target))
-    return [Pair(old.target != new.target, old.pred is None or old.pred != new.pred) for old, new in turns]
+    return [Pair(old.pred is None or old.pred != new.pred, old.target != new.target) for old, new in turns]

@@ -8,9 +8,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from labelgen.evaluation.intervals import Difference, Interval, difference, interval
-from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Correlation, DialogueMetric, MacroF1, Pk, SpanF1
+from labelgen.evaluation.intervals import Difference, Interval, _of_difference, difference, interval, proportion_limits
+from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Components, Correlation, DialogueMetric, MacroF1, Pk, SpanF1
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,6 +98,25 @@ def test_of_independent_items_it_is_nearly_that_of_clopper_and_pearson() -> None
     assert (found.value, found.count, found.positives) == (right.mean(), 300, 300)
 
 
+@pytest.mark.parametrize("right", [[8, 5, 9, 2, 7, 6], [5, 5, 6, 4, 5, 6]], ids=["overdispersed", "underdispersed"])
+def test_dependent_items_count_as_fewer_independent_ones(right: list[int]) -> None:
+    """Korn and Graubard (1998), written out: their effective number of trials, with Student's t, but never more trials than there are."""
+    share, dialogues, items = np.array(right) / 10, len(right), 10 * len(right)
+    p = share.mean()
+    trials = min(items, p * (1 - p) / (share.var(ddof=1) / dialogues))
+    trials *= (scipy.stats.t.ppf(0.975, items - 1) / scipy.stats.t.ppf(0.975, dialogues - 1)) ** 2
+    hits, misses = p * trials, (1 - p) * trials
+    expected = scipy.stats.beta.ppf(0.025, hits, misses + 1), scipy.stats.beta.ppf(0.975, hits + 1, misses)
+    assert limits(interval(Accuracy(), counts(*[[one, 10] for one in right]))) == pytest.approx(expected)
+
+
+@given(st.floats(1e-9, 1 - 1e-9) | st.sampled_from([0.0, 1.0]), st.floats(1e-6, 1e7), st.sampled_from([0.5, 0.8, 0.95, 0.99]))
+def test_limits_of_a_proportion_lie_on_both_sides_of_it(p: float, trials: float, level: float) -> None:
+    dialogues = np.full(1, max(2.0, trials))  # so that the effective number is the number of trials
+    low, high = proportion_limits(Components(np.full(1, p), np.full(1, trials), np.zeros((1, 1)), dialogues), level)
+    assert 0.0 <= low <= p <= high <= 1.0
+
+
 @pytest.mark.parametrize("positives", [1, 2, 3, 5])
 @pytest.mark.parametrize("found", [True, False])
 def test_few_positives_give_wide_intervals(positives: int, found: bool) -> None:
@@ -163,7 +184,7 @@ def test_classes_that_are_never_found_keep_their_doubt() -> None:
 def test_classes_without_a_target_do_not_count_and_others_always_do() -> None:
     metric = MacroF1(["a", "b", "c"])
     each = [metric.statistics(*pair) for pair in ((["a"], ["a"]), (["a"], ["b"]), (["c"], ["a"]), (["b"], ["b"])) for _ in range(5)]
-    assert len(metric.parts(each).values) == 2
+    assert len(metric.components(each).values) == 2
     assert limits(interval(metric, each)) != limits(interval(metric, each[:-5] + each[:5]))
 
 
@@ -176,6 +197,23 @@ def test_intervals_of_correlations_are_fishers() -> None:
     exact = scipy.stats.pearsonr(x, y).confidence_interval(0.95)
     assert limits(found) == pytest.approx((exact.low, exact.high), abs=0.01)
     assert limits(interval(metric, [metric.statistics([0.0, 1.0], [0.0, 1.0])])) == (-1.0, 1.0)
+
+
+def test_limits_of_a_correlation_are_those_of_the_influences_of_dialogues() -> None:
+    """Fisher's z with the variance between dialogues, written out. Without three dialogues, or without an error, nothing is certain."""
+    x, y = np.array([1.0, 2.0, 4.0, 5.0, 7.0, 8.0]), np.array([2.0, 1.0, 5.0, 3.0, 6.0, 9.0])
+    metric = Correlation()
+    r = float(np.corrcoef(x, y)[0, 1])
+    a, b = ((values - values.mean()) / values.std() for values in (x, y))
+    influences = (a * b - r * (a**2 + b**2) / 2) / 6
+    half = scipy.stats.t.ppf(0.975, 6 - 2) * np.sqrt((influences**2).sum() * 6 / 5) / (1 - r**2)
+    each = [metric.statistics([one], [other]) for one, other in zip(x, y, strict=True)]
+    assert limits(interval(metric, each)) == pytest.approx((np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)))
+    assert limits(interval(metric, [*each[:1], metric.merge(each[1:])])) == (-1.0, 1.0), "two dialogues"
+    three = limits(interval(metric, [*each[:2], metric.merge(each[2:])]))
+    assert -1.0 < three[0] < r < three[1] < 1.0
+    equal = [metric.statistics([one], [one]) for one in (0.0, 1.0, 0.0, 1.0)]
+    assert limits(interval(metric, equal)) == (-1.0, 1.0)
 
 
 def test_errors_of_windows_have_intervals_within_their_range() -> None:
@@ -224,6 +262,12 @@ def test_a_difference_is_paired_and_changes_its_sign_with_the_order(case: int) -
     assert same is not None
     assert same.value == 0.0
     assert same.high - same.low < (high - low) / 2
+
+
+def test_distances_that_cancel_are_zero_whatever_the_rounding() -> None:
+    """Equal distances and a correlation of 1 cancel. Rounding makes the sum of their squares negative for some of them."""
+    for distance in np.random.default_rng(0).random(20_000):
+        assert 0.0 <= _of_difference(distance, distance, 1.0) < 1e-7
 
 
 def test_differences_with_few_positives_are_no_points() -> None:
