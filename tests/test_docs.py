@@ -24,6 +24,7 @@ from sphinx.util.inventory import InventoryFile
 
 from labelgen import config, dialogue
 from labelgen.corpora.simulated import Simulated
+from labelgen.evaluation.evaluate import score, table
 from labelgen.io import files
 from labelgen.tasks.defect import Defect
 from labelgen.tasks.goal_evaluation import GoalEvaluation
@@ -252,8 +253,14 @@ def test_the_readme_shows_what_a_demo_prints() -> None:
     assert not [heading for heading in headings if f"\n{heading} ─" not in block], "see docs/restate.py"
     tasks = [GoalSegmentation(), GoalEvaluation(), Intent(), SlotTask(), Defect()]
     known = {f"{task.name}/{metric}" for task in tasks for metric in task.metrics()}
-    shown = set(re.findall(r"^│ (\w+/\w+)", block, re.MULTILINE))
-    assert shown and shown <= known, "see docs/restate.py"
+    header, *rows = [[cell.strip() for cell in line[1:-1].split(line[0])] for line in block.splitlines() if re.match(r"[┃│] .+[┃│]$", line)]
+    unscored = score({task.name: task for task in tasks}, [])
+    printed = table({task.name: task for task in tasks}, unscored, {"majority": unscored}, "")
+    assert header == [column.header for column in printed.columns], "see docs/restate.py"
+    assert {len(row) for row in rows} == {len(header)}, "see docs/restate.py"
+    shown = {row[0].removesuffix(" ↓") for row in rows}
+    failures = {f"{GoalEvaluation.name}/{metric}" for metric in (GoalEvaluation.score, f"{GoalEvaluation.score}_given_goals")}
+    assert failures <= shown <= known, "see docs/restate.py"
 
 
 # -- the tree --------------------------------------------------------------------------------------------------------------------
