@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,28 +58,51 @@ def load_config(name: str, *overrides: str) -> DictConfig:
 def run(config: DictConfig) -> Any:
     """Resolves a config, writes it to OUTPUT/config.yaml if the verb keeps one, builds its `call` and returns the result.
 
-    If the call is refused (ValueError), the config.yaml of the run that is in the folder stays.
+    A call that is refused (ValueError), or that fails before it writes anything else, leaves OUTPUT/config.yaml as it was.
     """
-    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
-
-    from labelgen.io.paths import naming_file
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     if not plain.get("keep_config"):
         return instantiate(plain["call"], _convert_="all")
-    file = Path(plain["output"], "config.yaml")
-    before = file.read_text("utf-8") if file.exists() else None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with naming_file(file):
-        file.write_text(OmegaConf.to_yaml(plain), "utf-8")
-    try:
+    with _kept(Path(plain["output"], "config.yaml"), OmegaConf.to_yaml(plain)):
         return instantiate(plain["call"], _convert_="all")
-    except (ValueError, InstantiationException):
-        if before is not None:
-            file.write_text(before, "utf-8")
+
+
+@contextmanager
+def _kept(file: Path, text: str) -> Iterator[None]:
+    """Writes a file. After a ValueError, or another error that comes before any other write to its folder, this is undone."""
+    from labelgen.io.paths import naming_file
+
+    before = file.read_text("utf-8") if file.exists() else None
+    made = [folder for folder in file.parents if not folder.exists()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    others = _others(file)
+    with naming_file(file):
+        file.write_text(text, "utf-8")
+    try:
+        yield
+    except Exception as error:
+        refused = isinstance(error, ValueError) or isinstance(error.__cause__, ValueError)  # Hydra wraps the errors of a call
+        if file.parent.is_dir() and (refused or _others(file) == others):
+            _restore(file, before, text)
+            for folder in made:
+                with suppress(OSError):  # other files are in it
+                    folder.rmdir()
         raise
+
+
+def _restore(file: Path, before: str | None, text: str) -> None:
+    if before is None:
+        file.unlink(missing_ok=True)  # another process of a torchrun may have removed it
+    elif before != text:
+        file.write_text(before, "utf-8")
+
+
+def _others(file: Path) -> dict[Path, int]:
+    """The other files and folders in a file's folder, and when each was changed."""
+    return {path: path.stat().st_mtime_ns for path in file.parent.iterdir() if path != file}
 
 
 def printable(text: str) -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import signal
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from labelgen.training.checkpoint import read_checkpoint, write_checkpoint
+
+log = logging.getLogger(__name__)
 
 
 class DurableCheckpointIO(CheckpointIO):
@@ -46,7 +54,7 @@ def relocate(checkpoint: dict[str, Any], folder: Path) -> None:
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes DIRPATH/last.ckpt every `every_n_train_steps` steps, after each validation, and after each epoch.
+    """Writes DIRPATH/last.ckpt every `every_n_train_steps` steps, after each validation and each epoch, and when a signal ends the run.
 
     Lightning's ModelCheckpoint writes before the validation that is due at a step, and a run that resumes there skips that validation.
     It also marks an epoch as complete that a budget ends early, so that a prolonged run would never see the rest of it.
@@ -54,6 +62,11 @@ class LastCheckpoint(Checkpoint):
 
     def __init__(self, dirpath: str, every_n_train_steps: int = 200) -> None:
         self.path, self.every_n_train_steps = Path(dirpath) / "last.ckpt", every_n_train_steps
+        self.step = 0  # of the newest last.ckpt that this process wrote
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self.step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
@@ -62,17 +75,56 @@ class LastCheckpoint(Checkpoint):
         validates = trainer.should_stop or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
         due = trainer.should_stop or trainer.global_step % self.every_n_train_steps == 0
         if due and not trainer.is_last_batch and not (trainer.enable_validation and validates):
-            trainer.save_checkpoint(self.path)
+            self._write(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes after a validation within an epoch."""
         if not trainer.is_last_batch:
-            trainer.save_checkpoint(self.path)
+            self._write(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes after an epoch's last batch, when early stopping has counted it."""
         if trainer.is_last_batch:
-            trainer.save_checkpoint(self.path)
+            self._write(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Between two steps, where Lightning ends a run that received SIGTERM.
+
+        A run cannot resume exactly within a validation (Lightning would skip it) or within a step (a second SIGINT, an error). Of several
+        processes one may be within a step when another one ends, and writing would wait for it.
+        """
+        between = isinstance(exception, SIGTERMException) and not trainer.validating and not trainer.is_last_batch
+        if between and trainer.world_size == 1 and trainer.global_step > self.step:
+            self._write(trainer)
+
+
+class StopAtInterrupt(pl.Callback):
+    """Makes SIGINT (Ctrl+C) end a run of one process where SIGTERM would: between two steps. A second one ends it at once."""
+
+    received = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Sets the handler. Lightning restores the earlier one after the run."""
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, partial(self._stop, trainer))
+
+    def _stop(self, trainer: pl.Trainer, signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.received = trainer._signal_connector.received_sigterm = True
+        log.warning("SIGINT: the run ends after this step; a second one ends it at once")
+
+
+class CountSteps(pl.Callback):
+    """Keeps the step by which Lightning logs: steps taken, and one less during the validation after a step.
+
+    Lightning counts a step after the checkpoint that holds it, and not always again when a run resumes.
+    """
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
 
 
 class StopAtMaxSteps(pl.Callback):

@@ -30,7 +30,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
         publish(temporary, path)
     except (OSError, RuntimeError) as error:  # torch hides the disk's error behind its own
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        problem = f"could not be written ({error_reason(cause)}); make room, then run the same command again to resume"
+        problem = f"could not be written ({error_reason(cause)}); make room, then run the same command again"
         raise OSError(f"{path}: {problem}") from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -51,9 +51,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         path = found[0]
     try:
         verify(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: the checkpoint is damaged ({error}), {_remedy(path)}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: the checkpoint cannot be read ({error_reason(error)}), {_remedy(path)}") from None
+    try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch passes on any error of its unpickler
-        raise ValueError(f"{path}: not a readable checkpoint ({error_reason(error)}); {_remedy(path)}") from None
+        raise ValueError(f"{path}: not a checkpoint ({error_reason(error)}), {_remedy(path)}") from None
     if "labelgen" not in checkpoint:
         raise ValueError(f"{path}: not a checkpoint of `labelgen train`")
     return checkpoint
@@ -62,7 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _remedy(damaged: Path) -> str:
     """What to do instead of reading a damaged checkpoint."""
     sound = [str(path) for path in checkpoints(damaged.parent) if path != damaged and is_sound(path)]
-    return f"{sound[0]} is sound, give that one" if sound else "no sound one is in its folder: train again (resume=null)"
+    return f"but {sound[0]} is sound: give that one" if sound else "and its folder has no sound one: train again with resume=null"
 
 
 def checkpoints(folder: Path) -> list[Path]:

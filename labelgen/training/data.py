@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import logging
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,7 @@ class BatchLoader:
             batch_sampler=self.batches(epoch)[start:],
             collate_fn=self.collate,
             num_workers=self.num_workers,
+            worker_init_fn=_ignore_interrupts,
             generator=torch.Generator(),  # otherwise it would draw from the generator of training
         )
         for number, batch in enumerate(loader, start + 1):
@@ -141,6 +143,11 @@ class BatchLoader:
     def load_state_dict(self, state_dict: Position) -> None:
         """Continues after a position."""
         self._position = self._resume = state_dict
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl+C reaches the workers too: they must serve the training process until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class DialogueData(pl.LightningDataModule):

@@ -23,7 +23,7 @@ def seal(file: BinaryIO) -> None:
 
 
 def verify(path: Path) -> None:
-    """ValueError if a sealed file is empty, truncated or changed. OSError if it cannot be read."""
+    """ValueError if a sealed file is empty, truncated or changed, or was never sealed. OSError if it cannot be read."""
     remaining = path.stat().st_size - DIGEST
     if remaining < 0:
         raise ValueError("it is truncated")
@@ -34,8 +34,8 @@ def verify(path: Path) -> None:
             digest.update(chunk)
             remaining -= len(chunk)
         if (stored := file.read()) != digest.hexdigest().encode("ascii"):
-            earlier = "" if re.fullmatch(b"[0-9a-f]{64}", stored) else ", or written by an earlier version"
-            raise ValueError(f"it does not end in its checksum: it was truncated or changed{earlier}")
+            sealed = re.fullmatch(b"[0-9a-f]{64}", stored)
+            raise ValueError("its checksum is wrong" if sealed else "it has no checksum: truncated, or written by an earlier version")
 
 
 def publish(temporary: Path, path: Path) -> None:

@@ -20,8 +20,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from labelgen import __version__
 from labelgen.io.progress import on_terminal
 from labelgen.model.encoder import ARCHITECTURE, Encoder
-from labelgen.training.callbacks import DurableCheckpointIO, StopAtMaxSteps
-from labelgen.training.checkpoint import read_checkpoint
+from labelgen.training.callbacks import CountSteps, DurableCheckpointIO, StopAtInterrupt, StopAtMaxSteps
+from labelgen.training.checkpoint import checkpoints, is_sound, read_checkpoint
 from labelgen.training.data import DialogueData
 from labelgen.training.learner import Learner
 from labelgen.training.metrics_log import MetricsLog
@@ -70,7 +70,7 @@ def train(
         remove_checkpoints(Path(output))
     metrics.start(point.step if point else 0)
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
-    _fit(fitter, learner, module, point)
+    _fit(fitter, learner, module, point, resume)
     return _finish(fitter, output, saves_last=callbacks.get("last") is not None, has_tasks=bool(module.tasks))
 
 
@@ -92,7 +92,7 @@ def _build(
     try:
         fitter = trainer(
             default_root_dir=output,
-            callbacks=[StopAtMaxSteps(), *callbacks],
+            callbacks=[CountSteps(), StopAtInterrupt(), StopAtMaxSteps(), *callbacks],
             logger=loggers,
             plugins=[DurableCheckpointIO()],
             num_sanity_val_steps=0,
@@ -111,7 +111,7 @@ def _build(
     return fitter
 
 
-def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: ResumePoint | None) -> None:
+def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: ResumePoint | None, resume: str | None) -> None:
     """Trains, and reports an early end."""
     try:
         with warnings.catch_warnings():
@@ -121,21 +121,26 @@ def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: Resu
             warnings.filterwarnings("ignore", ".*in eval mode at the start")  # frozen layers
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
             fitter.fit(learner, datamodule=module, ckpt_path=point.path if point else None, weights_only=True)
-    except SIGTERMException:  # Lightning's, which would exit with 0
-        _report_interruption("SIGTERM", fitter)
-        raise SystemExit(TERMINATED) from None
-    except SystemExit:  # Lightning's answer to SIGINT, with 1
-        _report_interruption("SIGINT", fitter)
-        raise KeyboardInterrupt from None
+    except SystemExit as error:  # Lightning's, with 0 between two steps, and with 1 within one after a second SIGINT
+        stopping = next(callback for callback in fitter.callbacks if isinstance(callback, StopAtInterrupt))  # type: ignore[attr-defined]
+        terminated = isinstance(error, SIGTERMException) and not stopping.received
+        name = "SIGTERM" if terminated else "SIGINT"
+        log.warning("stopped by %s after step %d; %s", name, fitter.global_step, advice(fitter, learner.description["config"], resume))
+        raise (SystemExit(TERMINATED) if terminated else KeyboardInterrupt) from None
     for callback in fitter.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
             log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
 
 
-def _report_interruption(signal: str, fitter: pl.Trainer) -> None:
-    last = Path(fitter.default_root_dir, "checkpoints", "last.ckpt")
-    state = f"to resume from {last}" if last.exists() else "to start again: it has written no checkpoint"
-    log.warning("stopped by %s after step %d; run the same command (resume=auto) %s", signal, fitter.global_step, state)
+def advice(fitter: pl.Trainer, config: Mapping[str, Any] | None, resume: str | None) -> str:
+    """How to continue a run that was stopped. `config`: that of the command line, None if there is none."""
+    if config is not None and "resume" not in config:  # `labelgen demo`
+        return "run the same command to start again"
+    sound = next(filter(is_sound, checkpoints(Path(fitter.default_root_dir, "checkpoints"))), None)
+    if sound is None:
+        return "run the same command again: no checkpoint has been written"
+    command = "the same command (resume=auto)" if resume == "auto" else "the same command with resume=auto"
+    return f"run {command} to resume from {sound}, after step {read_checkpoint(sound)['global_step']}"
 
 
 def _best_score(fitter: pl.Trainer) -> float:

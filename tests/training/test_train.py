@@ -1,14 +1,18 @@
 """Training with the real configuration: the same command gives the same figures, a killed run resumes exactly, two processes make one."""
 
 import csv
+import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,11 +28,12 @@ from labelgen.inputs.features import Features
 from labelgen.io.files import write
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
-from labelgen.training.callbacks import LastCheckpoint
+from labelgen.training.callbacks import LastCheckpoint, StopAtMaxSteps
 from labelgen.training.checkpoint import write_checkpoint
 from labelgen.training.data import DialogueData
 from labelgen.training.labeler import Labeler
 from labelgen.training.resume import find_resume_point
+from labelgen.training.train import advice
 
 SMALL = (
     *("encoder=tiny", "encoder.max_tokens=16", "data.batch_tokens=700", "data.valid_fraction=0.2", "data.cache=null"),
@@ -42,7 +47,7 @@ class KilledError(Exception):
     """What stops a run in the middle."""
 
 
-def train(output: Path, *overrides: str, corpus: tuple[str, ...] = ("corpus.num_dialogues=16",)) -> float:
+def train(output: Path, *overrides: str, corpus: tuple[str, ...] = ("corpus=simulated", "corpus.num_dialogues=16")) -> float:
     """`labelgen train` with the tiny encoder, in this process."""
     try:
         score: float = run(load_config("train", *SMALL, f"output={output}", *corpus, *overrides))
@@ -146,7 +151,7 @@ def test_the_best_checkpoint_stands_in_for_a_damaged_last_one(
     last.write_bytes(last.read_bytes()[:-100])
     assert checkpoint(tmp_path, "best")["global_step"] < 5
     train(tmp_path)
-    assert f"{last}: not a readable checkpoint" in caplog.text
+    assert f"{last}: the checkpoint is damaged (it has no checksum: truncated, or written by an earlier version), but" in caplog.text
     assert "best.ckpt, after step" in caplog.text
     equal(whole, tmp_path)
     assert rows(tmp_path) == rows(whole)
@@ -157,7 +162,8 @@ def test_without_any_sound_checkpoint_nothing_is_removed(whole: Path, tmp_path: 
     files = list((tmp_path / "run" / "checkpoints").iterdir())
     for file in files:
         file.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"last\.ckpt: not a readable checkpoint \(it is truncated\); no sound one.*resume=null"):
+    wanted = r"last\.ckpt: the checkpoint is damaged \(it is truncated\), and .* no sound one: .*resume=null"
+    with pytest.raises(ValueError, match=wanted):
         train(tmp_path / "run")
     assert all(file.exists() for file in files)
 
@@ -194,6 +200,8 @@ def test_an_epoch_that_a_budget_cut_is_finished_by_a_longer_one(tmp_path: Path, 
     assert len(seen) == 4
     epoch = [name for batch in seen[:3] for name in batch]
     assert len(epoch) == len(set(epoch)) > 8, "each dialogue once"
+    validated = [int(row["step"]) for row in rows(tmp_path) if "valid/score" in row]
+    assert validated == [0, 1, 3], "each by the step before it"
 
 
 BUDGETS = {
@@ -248,17 +256,19 @@ def test_a_missing_device_is_a_value_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize(("name", "status", "steps"), [("SIGTERM", 143, 4), ("SIGINT", 130, 3)], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(("name", "status", "steps"), [("SIGTERM", 143, 4), ("SIGINT", 130, 4)], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_with_its_status_and_how_to_resume(whole: Path, tmp_path: Path, name: str, status: int, steps: int) -> None:
     child = multiprocessing.get_context("fork").Process(target=train_and_signal, args=(tmp_path, name))
     child.start()
     child.join()
     assert child.exitcode == status
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    wanted = f"stopped by {name} after step {steps}; run the same command (resume=auto) to resume from {last}\n"
+    wanted = f"stopped by {name} after step {steps}; run the same command (resume=auto) to resume from {last}, after step {steps}\n"
     assert wanted in (tmp_path / "printed").read_text()
+    assert checkpoint(tmp_path / "run")["global_step"] == steps
     train(tmp_path / "run")
     equal(whole, tmp_path / "run")
+    assert rows(tmp_path / "run") == rows(whole)
 
 
 def train_and_signal(folder: Path, name: str) -> None:
@@ -276,8 +286,91 @@ def train_and_signal(folder: Path, name: str) -> None:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
         sys.stdout = sys.stderr = printed
-        sys.argv = ["labelgen", "train", *SMALL, "corpus.num_dialogues=16", f"output={folder}/run"]
+        sys.argv = ["labelgen", "train", *SMALL, *ONE_CHECKPOINT, "corpus=simulated", "corpus.num_dialogues=16", f"output={folder}/run"]
         main()
+
+
+ONE_CHECKPOINT = ("callbacks.last.every_n_train_steps=500",)  # none but those of validations, epochs and signals
+
+
+def signal_in(monkeypatch: pytest.MonkeyPatch, method: str, step: int, *names: str) -> None:
+    """Signals to this process in a step's `training_step`, or in the `validation_step`s after it."""
+    whole: Callable[..., Any] = getattr(Labeler, method)
+
+    def signalling(self: Labeler, batch: Any, batch_idx: int) -> Any:
+        if self.global_step == step:
+            for name in names:
+                os.kill(os.getpid(), getattr(signal, name))
+        return whole(self, batch, batch_idx)
+
+    monkeypatch.setattr(Labeler, method, signalling)
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_a_signal_at_any_step_loses_none(whole: Path, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        signal_in(patch, "training_step", step, "SIGTERM")
+        with pytest.raises(SystemExit):
+            train(tmp_path, *ONE_CHECKPOINT)
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    assert checkpoint(tmp_path)["global_step"] == step + 1
+    train(tmp_path, *ONE_CHECKPOINT)
+    equal(whole, tmp_path)
+    assert rows(tmp_path) == rows(whole)
+
+
+ENDS_WITHIN = {
+    "a step, by two SIGINTs": ("training_step", 1, ("SIGINT", "SIGINT"), KeyboardInterrupt),
+    "a validation": ("validation_step", 2, ("SIGTERM",), SystemExit),
+}
+
+
+@pytest.mark.parametrize("case", ENDS_WITHIN)
+def test_within_a_step_or_a_validation_nothing_is_written(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    method, step, names, error = ENDS_WITHIN[case]
+    signal_in(monkeypatch, method, step, *names)
+    with pytest.raises(error):
+        train(tmp_path, *ONE_CHECKPOINT, "data.batch_tokens=300", "data.valid_fraction=0.5", "trainer.val_check_interval=2")
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert "run the same command again: no checkpoint has been written" in caplog.text
+
+
+ADVICE = {
+    "train": ("auto", "run the same command (resume=auto) to resume from {}, after step 7"),
+    "pretrain": (None, "run the same command with resume=auto to resume from {}, after step 7"),
+    "demo": (None, "run the same command to start again"),
+}
+
+
+@pytest.mark.parametrize("verb", ADVICE)
+def test_the_advice_after_a_signal_is_right_for_the_verb(tmp_path: Path, verb: str) -> None:
+    resume, wanted = ADVICE[verb]
+    fitter: Any = SimpleNamespace(default_root_dir=tmp_path)
+    config: Any = load_config(verb, *(["corpus=simulated"] if verb != "demo" else []))
+    if verb != "demo":
+        assert advice(fitter, config, resume) == "run the same command again: no checkpoint has been written"
+    sound, damaged = (tmp_path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    write_checkpoint({"labelgen": {}, "global_step": 7}, sound)
+    damaged.touch()
+    assert advice(fitter, config, resume) == wanted.format(sound)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from 3.12 on Python warns of threads
+def test_ctrl_c_leaves_the_workers_to_the_process_that_they_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Labeler, *args: Any) -> None:
+        for process in [*multiprocessing.active_children(), multiprocessing.current_process()]:
+            os.kill(process.pid or 0, signal.SIGINT)
+        time.sleep(0.2)  # a worker that stops does so
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopAtMaxSteps, "on_before_optimizer_step", interrupt)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train(tmp_path, *ONE_CHECKPOINT, "data.num_workers=1")
+    assert checkpoint(tmp_path)["global_step"] == 2
 
 
 def test_frozen_with_cache(tmp_path: Path) -> None:
@@ -376,16 +469,56 @@ OTHER_RUN = [
 @pytest.mark.parametrize("change", OTHER_RUN)
 def test_another_run_in_the_same_folder_is_refused(whole: Path, change: str) -> None:
     before = (whole / "config.yaml").read_text("utf-8"), rows(whole), checkpoint(whole)["global_step"]
-    with pytest.raises(ValueError, match=r"another run.*resume=null"):
+    key, _, value = change.lstrip("+").partition("=")
+    wanted = {"corpus.seed": r"data\.sha256: ", "callbacks.more": r"callbacks\.more\._target_: null there, "}.get(
+        key, f"{key}: .* there, {value} now"
+    )
+    with pytest.raises(ValueError, match=rf"another run \(([^;]*; )*{wanted}.*\); name another output, or .*resume=null$"):
         train(whole, change)
     assert before == ((whole / "config.yaml").read_text("utf-8"), rows(whole), checkpoint(whole)["global_step"])
+
+
+def test_a_refusal_names_what_differs_once(whole: Path) -> None:
+    differences = "optimizer.weight_decay: 0.01 there, 0.5 now; lr: 0.001 there, 0.01 now; trainer.gradient_clip_val: 1.0 there, 0.5 now"
+    wanted = f"last.ckpt: this checkpoint is of another run ({differences}); name another output, or start again with resume=null"
+    with pytest.raises(ValueError, match=f"{re.escape(wanted)}$"):
+        train(whole, "lr=0.01", "trainer.gradient_clip_val=0.5", "optimizer.weight_decay=0.5")
+
+
+def test_a_refused_run_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    for output in (tmp_path / "new" / "run", tmp_path):
+        with pytest.raises(ValueError, match="accumulate"):
+            train(output, "+trainer.accumulate_grad_batches=2")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_refused_run_that_listed_bad_records_leaves_no_settings(tmp_path: Path, dialogues: list[Dialogue]) -> None:
+    logs = tmp_path / "logs.jsonl"
+    write(dialogues, logs)
+    logs.write_text(logs.read_text("utf-8") + "{}\n", "utf-8")
+    with pytest.raises(ValueError, match="accumulate"):
+        train(tmp_path / "run", "+trainer.accumulate_grad_batches=2", corpus=("corpus=jsonl", f"corpus.path={logs}"))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["rejected.jsonl"]
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["new folder", "in place of another run"])
+def test_a_run_that_failed_later_keeps_its_settings(tmp_path: Path, earlier: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if earlier:
+        train(tmp_path, "seed=4", "trainer.max_steps=1")
+    kill_at(monkeypatch, Labeler, "training_step", 1)
+    with pytest.raises(KilledError):
+        train(tmp_path, "resume=null")
+    assert "\nseed: 0\n" in (tmp_path / "config.yaml").read_text("utf-8")
 
 
 def test_another_number_of_processes_is_another_run(whole: Path) -> None:
     ours = checkpoint(whole)["labelgen"]
     assert find_resume_point("auto", whole, ours) is not None
     for key, value in {"world_size": 2, "precision": "16-mixed", "batch_tokens": 1, "gradient_clip_val": None, "seed": 9}.items():
-        with pytest.raises(ValueError, match=r"another run \(run differ"):
+        with pytest.raises(
+            ValueError, match=rf"another run \(run\.{key}: .* there, {json.dumps(value)} now\)|precision: 32-true there, 16-mixed now"
+        ):
             find_resume_point("auto", whole, {**ours, "config": None, "run": {**ours["run"], key: value}})
 
 
