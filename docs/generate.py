@@ -225,7 +225,7 @@ def settings() -> str:
         "",
     ]
     for file in sorted(CONF.glob("*.yaml")):
-        groups = re.findall(r"^  - (\w+)(@[\w.]+)?: (\w+)$", file.read_text("utf-8"), re.MULTILINE)
+        groups = re.findall(r"^  - (\w+)(@[\w.]+)?: (\w+|\?\?\?)$", file.read_text("utf-8"), re.MULTILINE)
         lines += [f"## labelgen {file.stem}", "", _with_command(first_comment(file)), "", *_table(list(read_settings(file)))]
         if groups:
             chosen = [f"[{group}{place}](#{group})`={option}`" for group, place, option in groups]

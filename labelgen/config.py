@@ -35,10 +35,10 @@ def explain(verb: str) -> str:
     keys = [line for line in body.splitlines() if not line.startswith("  - ")]
     lines = [title.lstrip("# "), "", *keys]
     chosen: dict[str, set[str]] = {}
-    for group, option in re.findall(r"^  - (\w+)(?:@[\w.]+)?: (\w+)$", body, re.MULTILINE):
+    for group, option in re.findall(r"^  - (\w+)(?:@[\w.]+)?: (\w+|\?\?\?)$", body, re.MULTILINE):
         chosen.setdefault(group, set()).add(option)
     for group, options in chosen.items():
-        lines += ["", f"{group}=... (conf/{group}/)"]
+        lines += ["", f"{group}=... (conf/{group}/){', needed' if '???' in options else ''}"]
         for file in sorted((CONF / group).glob("*.yaml")):
             comments = [line.lstrip("# ") for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
             first = next((comment for comment in comments if "@package" not in comment), "")
@@ -48,11 +48,22 @@ def explain(verb: str) -> str:
 
 
 def load_config(name: str, *overrides: str) -> DictConfig:
-    """Composes a primary config as the command line would: load_config("train", "corpus=simulated", "encoder=tiny")."""
+    """Composes a primary config as the command line would: load_config("train", "corpus=simulated", "encoder=tiny").
+
+    ValueError if a group that needs an option has none.
+    """
     from hydra import compose, initialize_config_dir
+    from hydra.errors import ConfigCompositionException
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(name, list(overrides))
+        try:
+            return compose(name, list(overrides))
+        except ConfigCompositionException as error:
+            if not (missing := re.match(r"You must specify '(\w+)'", str(error))):
+                raise
+    group = missing[1]
+    options = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+    raise ValueError(f"{group} is needed; give {group}=..., one of {options} (labelgen {name} --help)")
 
 
 def run(config: DictConfig) -> Any:
@@ -136,6 +147,7 @@ def main() -> None:
     if {"-h", "--help"} & {*sys.argv[2:]}:
         print(explain(verb))
         return
+    _refuse_missing_groups(verb, sys.argv[2:])
     import hydra
 
     sys.argv = [f"labelgen {verb}", *sys.argv[2:]]
@@ -144,6 +156,21 @@ def main() -> None:
     except KeyboardInterrupt:
         print("labelgen: interrupted; files already written are whole", file=sys.stderr)
         sys.exit(130)
+
+
+def _refuse_missing_groups(verb: str, words: list[str]) -> None:
+    """Ends the command with one sentence if a group that needs an option has none. Hydra reports any other error."""
+    from hydra.errors import HydraException
+
+    groups = re.findall(r"^  - (\w+): \?\?\?$", (CONF / f"{verb}.yaml").read_text("utf-8"), re.MULTILINE)
+    if all(any(word.startswith(f"{group}=") for word in words) for group in groups):
+        return
+    try:
+        load_config(verb, *(word for word in words if "=" in word and not word.startswith("-")))
+    except ValueError as error:
+        sys.exit(printable(f"labelgen: {error}"))
+    except HydraException:
+        pass
 
 
 def _job(config: DictConfig) -> float | None:

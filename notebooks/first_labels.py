@@ -44,7 +44,7 @@ def train(name, *overrides):
     return folder / name / "export"
 
 
-annotator = labelgen.load(train("five", "corpus.num_dialogues=150"))
+annotator = labelgen.load(train("five", "corpus=simulated", "corpus.num_dialogues=150"))
 
 # %% [markdown]
 # ## Label dialogues

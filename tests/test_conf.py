@@ -14,7 +14,7 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from labelgen.config import CONF, explain, load_config, run, verbs
+from labelgen.config import CONF, explain, load_config, main, run, verbs
 from labelgen.corpora.simulated import Simulated
 from labelgen.io import files
 from labelgen.model.encoder import EncoderSettings
@@ -28,6 +28,7 @@ SUPPLIED = {  # what train gives to the `_partial_` objects of a group
     "trainer": {"default_root_dir", "callbacks", "logger", "plugins", "num_sanity_val_steps", "use_distributed_sampler"},
 }
 DATACLASSES = {"labelgen.model.encoder.Encoder": EncoderSettings}  # a target -> what its `**settings` are
+NEEDS_CORPUS = ("train", "pretrain", "evaluate", "convert")
 HYDRAS_OWN = {"_target_", "_partial_"}
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
@@ -68,7 +69,8 @@ def in_files() -> list[Object]:
 
 def compose(name: str, *overrides: str) -> dict[str, Any]:
     """As plain values, interpolations as written: `data.corpus` is `${corpus}`, so each object appears once."""
-    return OmegaConf.to_container(load_config(name, *overrides))  # type: ignore[return-value]
+    chosen = any(override.startswith(("corpus=", "experiment=")) for override in overrides) or name not in NEEDS_CORPUS
+    return OmegaConf.to_container(load_config(name, *([] if chosen else ["corpus=simulated"]), *overrides))  # type: ignore[return-value]
 
 
 def command_of(experiment: Path) -> list[str]:
@@ -140,6 +142,24 @@ def test_a_primary_composes(verb: str) -> None:
             check(found)
 
 
+@pytest.mark.parametrize("verb", NEEDS_CORPUS)
+def test_a_corpus_is_never_chosen_silently(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\ncorpus=... (conf/corpus/), needed\n" in explain(verb)
+    wanted = r"corpus is needed; give corpus=\.\.\., one of atis, .*, jsonl, .*, uss \(labelgen \w+ --help\)$"
+    with pytest.raises(ValueError, match=f"^{wanted}"):
+        load_config(verb)
+    for words in ([], ["corpus.path=logs.jsonl"], ["output=x", "--cfg", "job"]):
+        monkeypatch.setattr("sys.argv", ["labelgen", verb, *words])
+        with pytest.raises(SystemExit, match=f"^labelgen: {wanted}"):
+            main()
+
+
+def test_an_experiment_may_choose_the_corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["labelgen", "train", "experiment=sgd_minilm", "corpus.root=x", "--cfg", "job"])
+    main()
+    assert "labelgen.corpora.sgd" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda file: file.stem)
 def test_an_experiment_composes_with_its_primary(experiment: Path) -> None:
     verb, *overrides = command_of(experiment)
@@ -152,17 +172,17 @@ def test_an_experiment_composes_with_its_primary(experiment: Path) -> None:
 
 # -- every verb on a tiny case ---------------------------------------------------------------------------------------------------
 
-TINY = ["encoder=tiny", "corpus.num_dialogues=16", "data.valid_fraction=0.4", "data.cache=null", "features=none"]
+TINY = ["encoder=tiny", "corpus=simulated", "corpus.num_dialogues=16", "data.valid_fraction=0.4", "data.cache=null", "features=none"]
 ONE_BATCH = [*TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.log_every_n_steps=1"]
 # verb -> overrides, files that it writes; {made}: a run and its export; {out}: a new folder
 CASES: dict[str, tuple[list[str], list[str]]] = {
     "train": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
     "pretrain": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
     "export": (["checkpoint={made}/run", "output={out}/export"], ["export/model.safetensors", "export/config.json", "export/README.md"]),
-    "evaluate": (["export={made}/export", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
+    "evaluate": (["export={made}/export", "corpus=simulated", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
     "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled"], ["labelled/_backfill.json"]),
     "schema": (["output={out}/schema.json"], ["schema.json"]),
-    "convert": (["corpus.num_dialogues=2", "output={out}/records.parquet"], ["records.parquet"]),
+    "convert": (["corpus=simulated", "corpus.num_dialogues=2", "output={out}/records.parquet"], ["records.parquet"]),
     "demo": (
         [
             "encoder=tiny",
@@ -199,7 +219,7 @@ def test_a_verb_runs(verb: str, made: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_writes_what_it_promises(made: Path, tmp_path: Path) -> None:
-    run(load_config("evaluate", f"export={made}/export", "corpus.num_dialogues=4", f"output={tmp_path}"))
+    run(load_config("evaluate", f"export={made}/export", "corpus=simulated", "corpus.num_dialogues=4", f"output={tmp_path}"))
     written = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
     expected = {
         "goal_segmentation": ["boundary_f1", "pk", "window_diff"],

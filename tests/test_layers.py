@@ -157,7 +157,7 @@ COMMAND = "import sys; from labelgen.config import main; sys.argv = ['labelgen',
         ("import labelgen", {*HEAVY, "numpy", "pydantic", "pyarrow", "hydra", "rich", "yaml"}),
         (COMMAND.format(["--help"]), {*HEAVY, "numpy", "pydantic", "pyarrow", "hydra", "rich"}),
         (COMMAND.format(["train", "encoder=nonesuch"]), HEAVY),
-        (COMMAND.format(["train", "--cfg", "job"]), HEAVY),
+        (COMMAND.format(["train", "corpus=simulated", "--cfg", "job"]), HEAVY),
         (COMMAND.format(["schema"]), HEAVY),
         ("; ".join(f"import {name}" for part in TORCH_FREE for name in modules(part)), HEAVY),
         (

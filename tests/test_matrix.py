@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted((ROOT / "experiments").glob("*/matrix.yaml"))
 SMALL = ["encoder=tiny", "data.cache=null", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
 PAGE = """
-corpus: [corpus.num_dialogues=16]
+corpus: [corpus=simulated, corpus.num_dialogues=16]
 train: [features=none]
 test: [corpus.split=test]
 repeats:

@@ -357,7 +357,14 @@ def test_batches_without_swaps_are_refused(encoder: Encoder, corpus: list[Dialog
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small `labelgen pretrain`."""
     folder = tmp_path_factory.mktemp("run")
-    small = ["corpus.num_dialogues=30", "encoder=tiny", "trainer.max_epochs=1", "data.valid_fraction=0.3", "data.cache=null"]
+    small = [
+        "corpus=simulated",
+        "corpus.num_dialogues=30",
+        "encoder=tiny",
+        "trainer.max_epochs=1",
+        "data.valid_fraction=0.3",
+        "data.cache=null",
+    ]
     config = load_config("pretrain", *small, "trainer.log_every_n_steps=1", f"output={folder}")
     quiet = {"enable_progress_bar": False, "enable_model_summary": False}
     plain: Any = OmegaConf.to_container(config, resolve=True)

@@ -15,7 +15,15 @@ from torch import Tensor
 from labelgen.config import CONF, load_config, run
 
 RUN = (
-    *("encoder=tiny", "encoder.max_tokens=16", "corpus.num_dialogues=12", "features=none", "data.cache=null", "data.valid_fraction=0.2"),
+    *(
+        "encoder=tiny",
+        "encoder.max_tokens=16",
+        "corpus=simulated",
+        "corpus.num_dialogues=12",
+        "features=none",
+        "data.cache=null",
+        "data.valid_fraction=0.2",
+    ),
     *(
         "data.batch_tokens=400",
         "trainer.max_epochs=1",
@@ -71,7 +79,9 @@ def test_no_setting_is_left_out(group: str) -> None:
 
 
 def build(*overrides: str) -> pl.Trainer:
-    trainer: pl.Trainer = instantiate(load_config("train", *overrides).trainer)(logger=False, enable_checkpointing=False)
+    trainer: pl.Trainer = instantiate(load_config("train", "corpus=simulated", *overrides).trainer)(
+        logger=False, enable_checkpointing=False
+    )
     return trainer
 
 
@@ -99,7 +109,7 @@ def test_rows_and_validations_are_as_many_as_asked_for(tmp_path: Path) -> None:
 
 def test_the_optimizer_is_fused_and_gives_the_same(plain: dict[str, Tensor], tmp_path: Path) -> None:
     parameter = [torch.nn.Parameter(torch.ones(2))]
-    assert instantiate(load_config("train").optimizer)(parameter).defaults["fused"] is True
+    assert instantiate(load_config("train", "corpus=simulated").optimizer)(parameter).defaults["fused"] is True
     for key, value in weights(tmp_path, "optimizer.fused=false").items():
         torch.testing.assert_close(value, plain[key], rtol=1e-4, atol=1e-5)
 
@@ -111,7 +121,7 @@ def test_workers_give_the_same_weights(plain: dict[str, Tensor], tmp_path: Path)
 
 
 def callbacks(*overrides: str) -> dict[str, Any]:
-    made: dict[str, Any] = instantiate(load_config("train", "output=/tmp/x", *overrides).callbacks)
+    made: dict[str, Any] = instantiate(load_config("train", "corpus=simulated", "output=/tmp/x", *overrides).callbacks)
     return made
 
 
