@@ -138,6 +138,24 @@ class HuggingFaceBackbone(nn.Module):
         self.width = int(known.hidden_size)
         self.layers = nn.ModuleList([_WholeModel(self.model)])
         self.max_length = max_length(self.model, getattr(known, "max_position_embeddings", None))
+        self._check_forward()
+
+    def _check_forward(self) -> None:
+        """ValueError if the model does not turn token ids alone into a state a token: it may need a language, bounding boxes, ..."""
+        kind = self.model.config.model_type
+        self.model.eval()  # no dropout: it would draw from the generator of training
+        try:
+            with torch.no_grad():
+                shape = tuple(self.layers[0](torch.zeros(2, dtype=torch.long), [Group(1, 2)]).shape)
+        except Exception as error:  # transformers raises errors of many types
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ValueError(
+                f"model_type {kind!r} does not compute states from token ids alone ({reason}); "
+                "give its config.json what it lacks, or name another encoder"
+            ) from None
+        if shape != (2, self.width):
+            raise ValueError(f"model_type {kind!r} gives states of shape {shape} for 2 tokens, not (2, {self.width}); name another encoder")
+        self.model.train()
 
     def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Int[Tensor, " L"]:
         """Returns the ids, because the one layer embeds them itself."""

@@ -385,6 +385,26 @@ def test_heads_read_requests_and_responses(network: Network, collate: Collator, 
     assert sum(sizes(collate(dialogues[:3]).turns)) == len(states.request)
 
 
+@pytest.mark.parametrize(("kind", "reason"), [("xmod", "Input language unknown.*"), ("bros", "You have to specify bbox")])
+def test_a_model_that_needs_more_than_token_ids_is_refused_when_it_is_built(kind: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=rf"^model_type '{kind}' does not compute states from token ids alone \({reason}\); give"):
+        TurnEncoder({"model_type": kind, **SMALL}, 0)
+
+
+def test_building_an_encoder_of_transformers_draws_only_its_weights() -> None:
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.for_model("distilbert", dim=16, n_heads=2, n_layers=1, hidden_dim=16, vocab_size=30)
+    torch.manual_seed(0)
+    AutoModel.from_config(config)
+    wanted = torch.rand(3)
+    torch.manual_seed(0)
+    turn = TurnEncoder(config.to_dict(), 0, dropout=0.5)
+    assert torch.equal(torch.rand(3), wanted)
+    assert turn.training
+    assert turn.backbone.model.training
+
+
 LONGEST = {"max_position_embeddings": 20, "pad_token_id": 1}
 OFFSET = ["mpnet", "data2vec-text", "roberta-prelayernorm", "xlm-roberta-xl", "xmod", "ibert", "esm"]
 
