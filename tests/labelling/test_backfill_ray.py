@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
+from hydra.utils import instantiate
+from upath import UPath
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
@@ -54,6 +56,44 @@ def cluster() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+class Recorder:
+    """A dataset that records how it is mapped, and maps nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def map(self, function: Any, **settings: Any) -> "Recorder":
+        self.calls.append(settings)
+        return self
+
+    def take_all(self) -> list[dict[str, Any]]:
+        return [{"index": 0, "ids": b"", "numbers": b"", "rows": 0}]
+
+    def iter_rows(self) -> list[dict[str, Any]]:
+        return []
+
+
+def test_settings_of_ray_reach_its_processes(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("ray.address=head:6379", "ray.workers=3", "ray.cpus=0.5", "ray.gpus=0.25")
+    engine = instantiate(load_config("backfill", "export=e", "input=i", "output=o", "backfill=ray", *settings).backfill)
+    recorder, job = Recorder(), cast(Any, None)
+    monkeypatch.setattr(ray.data, "from_items", lambda items, override_num_blocks: recorder)
+    engine._tasks(shards.fragments(UPath(logs / "0.jsonl"))[:1])
+    engine._label(job, job, [{}] * 8, job)
+    scan, label = recorder.calls
+    assert scan["num_cpus"] == label["num_cpus"] == 0.5
+    assert label["num_gpus"] == 0.25
+    assert label["compute"].max_size == 3
+
+    def connect(address: str, **_: Any) -> None:
+        raise ConnectionError(address)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", connect)
+    with pytest.raises(ConnectionError, match=r"^head:6379$"):
+        engine.run(job, job, job, [], job)
 
 
 def test_workers_write_what_one_process_writes(exported: Path, logs: Path, wanted: Path, tmp_path: Path, table: Table) -> None:
