@@ -118,6 +118,8 @@ def prepare(folder: Path) -> None:
         for made in annotated[:12]:
             words = [(role, text) for turn in made.turns for role, text in (("user", turn.request), ("assistant", turn.response)) if text]
             chats.write(json.dumps({"id": made.id, "messages": [{"role": role, "content": text} for role, text in words]}) + "\n")
+    own = [{"who": "caller", "words": "hello"}, {"who": "note", "words": "in a hurry"}, {"who": "bot", "words": "line 1 here"}]
+    (folder / "own_chats.jsonl").write_text(json.dumps({"id": "1", "log": own}) + "\n", "utf-8")
     calls = [f"{k},hello,line {k} here\n{k},is it {k} o'clock,it is {k} past {k}\n" for k in range(80)]
     (folder / "calls.csv").write_text("call,request,response\n" + "".join(calls), "utf-8")
     rows = [f"{k},caller,hello\n{k},bot,line {k} here\n" for k in range(3)]

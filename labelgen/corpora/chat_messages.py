@@ -1,275 +1,297 @@
-"""Your own logs as chat `messages` (Hugging Face, OpenAI), in JSONL or Parquet, one conversation per row.
+"""Your own logs as chat messages, in JSONL or Parquet: the formats of OpenAI, Anthropic, the AI SDK, ShareGPT, TRL, Rasa, Langfuse and
+OpenTelemetry.
 
-The format: huggingface.co/docs/trl/dataset_formats (conversational), platform.openai.com/docs/api-reference/chat. `path` is a file or a
-folder of files. A row has `messages`, a list of {role, content, tool_calls, tool_call_id, name}, or that list as JSON text.
+`path` is a file or a folder of files. The format is recognised by the columns of a row, and the log says which it is; `format` sets it:
 
-How a row becomes a dialogue:
+- `messages`: a list of messages under `messages`, as OpenAI, Anthropic and the AI SDK have them. The model's answer may stand next to it
+  in `choices` or `response`, and the list in `request`.
+- `sharegpt`: `conversations` of {from, value}.
+- `responses`: `input` and `output` of the OpenAI Responses API.
+- `trl`: `prompt` with `completion`, or `chosen` with `rejected`, which stays in the metadata. Each is a text or a list of messages.
+- `rasa`: trackers with `sender_id` and `events`. Intents and entities that Rasa predicted are metadata, not annotations.
+- `langfuse`: traces or observations with `input` and `output`, one dialogue per session (or else per trace).
+- `opentelemetry`: spans with `gen_ai.input.messages` and `gen_ai.output.messages`, one dialogue per `gen_ai.conversation.id` (or else
+  `session.id` or trace). Rows may be flat, have `attributes`, or be OTLP JSON.
 
-- Id: `id`, `conversation_id` or `session_id`, whichever comes first in this order; otherwise `chat:` and a fingerprint of the messages, so
-  that the second of two equal conversations without ids is rejected. User: `user_id` or `user`. Other columns go to the metadata.
-- Turns: a message of `user` begins a turn, and a message of `assistant` is its response. Assistant messages around tool calls are one
-  response, with their texts joined by a newline. Other consecutive messages of `assistant` are turns without a request, and consecutive
-  messages of `user` turns without a response.
-- Content: text, or a list of parts whose texts are joined by a newline. Content may be null with tool calls, or with `refusal` or the
-  transcript of `audio`, which are used instead.
-- Audio: the first part of a user's message that names a recording by path or URI. Recordings within the row (base64) are left out.
-- Tool calls, also the older `function_call`: the turn's categorical feature `tool` (the names, each once, joined by "+", missing without
-  a call) and its numerical feature `tool_calls` (their number, missing without a message of the assistant).
-- Time: `timestamp`, `created_at` or `created` of the turn's first message. The first turn may take that of the row. ISO 8601 or seconds
-  since 1970.
-- `metadata["messages"]`: `system` (the prompt, also of role `developer`), `tool_calls` with arguments and results, `parts` that are not
-  text, and all other fields of messages (`other`, with the index of the message).
+For another layout, set `messages` (the column), `role` and `text` (keys of a message; `author.role` is a path) and `roles`, such as
+{customer: user, agent: assistant, note: ignore}. The module `chat_parts` lists the types of parts that are known, with their definitions.
 
-Nothing is labelled. Neither format defines feedback on a message: a `rating` or `feedback` goes to `other`. Licence: yours.
+How a conversation becomes a dialogue:
+
+- Id: `id`, `conversation_id` or `session_id`, whichever comes first in this order. Otherwise `chat:` and a fingerprint of the messages;
+  of conversations that are equal, the second ends in `-2`, and so on in the order of the files. User: `user_id` or `user`. Other columns
+  go to the metadata.
+- Turns: a message of the user begins a turn, and a message of the assistant is its response. Assistant messages around tool calls are
+  one response, with their texts joined by a newline. Other consecutive messages of the assistant are turns without a request, and
+  consecutive messages of the user turns without a response.
+- Words: text, or the parts that are text, joined by a newline. A model's reasoning is never a response. A message that has no words, no
+  call and no recording is rejected with its conversation; `without_words=skip` leaves it out instead.
+- Audio: the first part of a user's message that names a recording by path or URI.
+- Tool calls, of all formats: the turn's categorical feature `tool` (the names, each once, joined by "+", missing without a call) and its
+  numerical feature `tool_calls` (their number, missing without a message of the assistant).
+- Time: `timestamp`, `created_at` or `created` of the turn's first message, or the start of its span. The first turn may take that of the
+  row. ISO 8601 or seconds since 1970.
+- `metadata["messages"]`: `system` (the prompt), `tool_calls` with arguments and results (`error`: the call failed), `reasoning`, `parts`
+  that are left out, `slots` that Rasa set, and all other fields of messages (`other`, with the index of the message).
+
+What is left out (images, recordings within the row, encrypted reasoning, ...) is counted, and the log ends with one line per kind.
+`ChatMessages.summary` has the counts.
+
+Where several rows make a conversation, files are read twice, and a dialogue comes when its last row is read: memory holds the conversations
+that overlap in the files, and about 100 bytes for each of all. Inputs mostly repeat the conversation so far, and each message is kept
+once. Calls of a model are preferred to the spans of agents around them. `metadata["spans"]` has the other fields of the rows.
+
+Nothing is labelled. No format defines feedback on a message: a `rating` or `feedback` goes to `other`. Licence: yours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple
 
-from labelgen.corpora import parse_time
-from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.io.files import read_files
+from upath import UPath
+
+from labelgen.corpora.chat_formats import FORMATS, Format, candidates, read_messages
+from labelgen.corpora.chat_parts import READ_AS, TIMES, FieldError, Keys, Message, as_json, time_of
+from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
+from labelgen.corpora.chat_turns import Conversation
+from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
+from labelgen.io.files import DUPLICATE_ID, SeenIds, read_records
 from labelgen.io.paths import RECORD_SUFFIXES, list_files
-from labelgen.io.rows import Row
+from labelgen.io.rows import Row, rows
 
-IDS, USERS, TIMES = ("id", "conversation_id", "session_id"), ("user_id", "user"), ("timestamp", "created_at", "created")
-READ = {
-    "role",
-    "content",
-    "refusal",
-    "audio",
-    "tool_calls",
-    "function_call",
-    "tool_call_id",
-    *TIMES,
-}  # fields of a message that are read; the others go to `other`
+log = logging.getLogger(__name__)
+IDS = ("id", "conversation_id", "session_id", "conversationId", "sessionId", "sender_id")
+USERS = ("user_id", "user", "userId")
+
+
+@dataclass
+class Summary:
+    """What reading has met so far."""
+
+    formats: Counter[str] = field(default_factory=Counter)  # rows by format
+    parts: Counter[str] = field(default_factory=Counter)  # parts of messages by type
+    left_out: Counter[str] = field(default_factory=Counter)  # what is nowhere in the records, by kind
+    without_id: int = 0  # conversations without an id
+    repeated: int = 0  # of these, the conversations that equal an earlier one
+
+    def clear(self) -> None:
+        """Forgets what an earlier reading has met."""
+        self.__init__()  # type: ignore[misc]
+
+    def log(self) -> None:
+        """One line per kind."""
+        for kind, number in sorted(self.left_out.items()):
+            log.warning("%s", f"{number:,} {kind} were left out" if number > 1 else f"1 {kind.replace('s ', ' ', 1)} was left out")
+        if self.repeated:
+            log.warning("conversations without an id that equal an earlier one: %d; their ids end in -2, -3, ...", self.repeated)
+        elif self.without_id:
+            log.info("conversations without an id: %d; a fingerprint of the messages takes its place", self.without_id)
 
 
 @dataclass(frozen=True)
 class ChatMessages:
-    """The conversations of the file or folder `path` (.jsonl, .parquet)."""
+    """The conversations of the file or folder `path`. ValueError: a setting has another value.
+
+    `format`: messages, sharegpt, responses, trl, rasa, opentelemetry or langfuse; None: recognised. `messages`: the column with the list
+    of messages. `role`, `text`: the keys of a message's role and words. `roles`: a role of the file -> one of system, user, assistant,
+    tool, function_call, ignore. `without_words`: what becomes of a message without words, call and recording.
+    `summary`: what the last `read` has met.
+    """
 
     path: str
+    format: str | None = None
+    messages: str | None = None
+    role: str | None = None
+    text: str | None = None
+    roles: Mapping[str, str] | None = None
+    without_words: Literal["reject", "skip"] = "reject"
+    summary: Summary = field(default_factory=Summary, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = {**FORMATS, **SPAN_FORMATS}
+        if self.format is not None and self.format not in known:
+            raise ValueError(f"format={self.format!r}: give {', '.join(known)}, or null to recognise it")
+        if wrong := {role: value for role, value in (self.roles or {}).items() if value not in READ_AS}:
+            raise ValueError(f"roles: {wrong} is not known; a role of the file is read as one of {', '.join(READ_AS)}")
+        if self.without_words not in ("reject", "skip"):
+            raise ValueError(f"without_words={self.without_words!r}: give reject or skip")
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Yields the dialogues. Unusable rows and repeated ids go to `reject`; without it the first one raises RecordError."""
-        remedy = "give .jsonl or .parquet, one conversation a row, with `messages`"
-        yield from read_files(list_files(self.path, RECORD_SUFFIXES, remedy), convert, reject)
+        """Yields the dialogues. Unusable rows and repeated ids go to `reject`; without it the first one raises RecordError.
 
-
-class FieldError(ValueError):
-    """A field of a row cannot be used."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(problem)
-        self.name = name
-
-
-@dataclass
-class Conversation:
-    """A conversation while its messages are read: the fields of its turns, and its metadata."""
-
-    turns: list[dict[str, Any]] = field(default_factory=list)
-    metadata: dict[str, list[Any]] = field(default_factory=dict)
-    answered: bool = False  # the assistant has spoken in the last turn
-    within_calls: bool = False  # the message before called tools, or was a tool's
-
-    def note(self, name: str, value: Any) -> None:
-        """Appends the value to a list of the metadata."""
-        self.metadata.setdefault(name, []).append(value)
-
-    def add(self, message: Row, where: str) -> None:
-        """Adds the next message. `where` is its path in the row. FieldError: it cannot be used."""
-        role = message.get("role")
-        if role in ("system", "developer"):
-            self.note("system", self.text(message, where))
-        elif role == "user":
-            self._begin(message, where)
-            self.turns[-1]["request"] = self.text(message, where)
-        elif role == "assistant":
-            self._answer(message, tool_calls_of(message, where), where)
-        elif role in ("tool", "function"):
-            self._result(message, where)
-        else:
-            raise FieldError(f"{where}.role", f"{role!r} is none of system, developer, user, assistant, tool, function; map it to one")
-
-    def _begin(self, message: Row, where: str) -> None:
-        self.turns.append({"timestamp": time_of(message, where), "categorical": {}, "numerical": {}})
-        self.answered = self.within_calls = False
-
-    def _answer(self, message: Row, called: list[dict[str, Any]], where: str) -> None:
-        if not self.turns or (self.answered and not called and not self.within_calls):
-            self._begin(message, where)
-        turn, text = self.turns[-1], self.text(message, where)
-        if text is not None:
-            turn["response"] = f"{turn['response']}\n{text}" if turn.get("response") else text
-        turn["numerical"]["tool_calls"] = turn["numerical"].get("tool_calls", 0) + len(called)
-        for call in called:
-            names = turn["categorical"].get("tool", call["name"]).split("+")
-            turn["categorical"]["tool"] = "+".join(dict.fromkeys([*names, call["name"]]))
-            self.note("tool_calls", {"turn": len(self.turns) - 1, **call})
-        self.answered, self.within_calls = True, bool(called)
-
-    def _result(self, message: Row, where: str) -> None:
-        """Adds a tool's result to its call: by id, or else to the first call of that tool (or of any) without a result."""
-        self.within_calls = True
-        identity, name, result = message.get("tool_call_id"), message.get("name"), self.text(message, where)
-        for call in self.metadata.get("tool_calls", ()):
-            if "result" not in call and (call.get("id") == identity if identity else name in (None, call["name"])):
-                call["result"] = result
-                return
-        self.note("tool_calls", {"turn": max(len(self.turns) - 1, 0), "name": name, "id": identity, "result": result})  # the log is cut
-
-    def text(self, message: Row, where: str) -> str | None:
-        """The text of a message. Takes the user's recording, and notes the other parts that are not text."""
-        content = message.get("content")
-        if content is None:
-            audio = message.get("audio")
-            content = message.get("refusal") or (audio.get("transcript") if isinstance(audio, Mapping) else None)
-        if content is None or isinstance(content, str):
-            return content
-        if not isinstance(content, list):
-            raise FieldError(f"{where}.content", f"a {type(content).__name__}; give text, null or a list of parts")
-        texts = []
-        for k, part in enumerate(content):
-            words = part if isinstance(part, str) else text_of_part(part, f"{where}.content.{k}")
-            if words is not None:
-                texts.append(words)
-            elif (audio := recording_of(part)) and message.get("role") == "user" and "audio" not in self.turns[-1]:
-                self.turns[-1]["audio"] = audio
+        At the end, the log says what was left out.
+        """
+        remedy = "give .jsonl or .parquet, with `messages` or another format of chats"
+        files = list_files(self.path, RECORD_SUFFIXES, remedy)
+        self.summary.clear()
+        reader, ids = Reader(self), SeenIds()
+        for file, number, dialogue in reader.dialogues(files, reject):
+            if ids.add(dialogue.id):
+                yield dialogue
             else:
-                self.note("parts", {"message": int(where.rpartition(".")[2]), "type": str(part["type"])})
-        return "\n".join(texts) if texts else None
+                reject_or_raise(RecordError(file, number, dialogue.id, "id", DUPLICATE_ID), reject)
+        self.summary.log()
 
 
-def convert(row: Row, source: str, number: int) -> Row:
-    """A row -> the fields of the record. RecordError: a message cannot be used."""
-    identity = next((str(row[name]) for name in IDS if row.get(name) is not None), None)
-    try:
-        messages = messages_in(row)
-        conversation = read_messages(messages)
-        if conversation.turns[0]["timestamp"] is None:
-            conversation.turns[0]["timestamp"] = time_of(row, "")
-        metadata = {
-            key: as_json(value) for key, value in row.items() if key not in {"messages", *IDS, *USERS, *TIMES} and value is not None
-        }
-        name = fingerprint(messages) if identity is None else identity
-    except FieldError as error:
-        raise RecordError(source, number, identity, error.name, str(error)) from None
-    except RecursionError:
-        raise RecordError(source, number, identity, "record", "nested too deep; leave the row out") from None
-    if conversation.metadata:
-        system = (
-            {"system": "\n".join(text for text in conversation.metadata["system"] if text)} if "system" in conversation.metadata else {}
-        )
-        metadata["messages"] = {**conversation.metadata, **system}
-    user = next((str(row[name]) for name in USERS if row.get(name) is not None), None)
-    return {"id": name, "turns": conversation.turns, "user": user, "metadata": metadata}
+class FoundDialogue(NamedTuple):
+    """A dialogue, and where it begins: the file, and the row from 1."""
+
+    file: str
+    number: int
+    dialogue: Dialogue
 
 
-def read_messages(messages: list[Row]) -> Conversation:
-    """Reads the messages in order. FieldError: one cannot be used, or none is of the user or the assistant."""
-    conversation = Conversation()
-    for k, message in enumerate(messages):
-        conversation.add(message, f"messages.{k}")
-        if other := {key: as_json(value) for key, value in message.items() if key not in READ and value is not None}:
-            conversation.note("other", {"message": k, **other})
-    if not conversation.turns:
-        raise FieldError("messages", "no message of user or assistant; leave the row out")
-    return conversation
+class Reader:
+    """Reads files for a corpus, and keeps its summary."""
 
+    def __init__(self, corpus: ChatMessages) -> None:
+        self.corpus, self.summary = corpus, corpus.summary
+        self.keys = Keys(corpus.messages, corpus.role, corpus.text, corpus.roles or {})
+        self.fingerprints, self.copies = SeenIds(), Counter[str]()
+        self._announced: str | None = None
 
-def messages_in(row: Row) -> list[Row]:
-    """The messages of a row. FieldError: there are none, or they have another form."""
-    messages = row.get("messages")
-    if messages is None:
-        raise FieldError(
-            "messages", f"the row has none (it has {', '.join(sorted(map(str, row))) or 'nothing'}); rename the column that holds them"
-        )
-    if isinstance(messages, str):
+    def dialogues(self, files: Sequence[UPath], reject: Reject | None) -> Iterator[FoundDialogue]:
+        """The dialogues of files with a conversation per row, then those of files with several rows per conversation."""
+        spans = [file for file in files if self._has_spans(file)]
+        for file in files:
+            if file not in spans:
+                for number, dialogue in read_records(file, self.convert, reject):
+                    yield FoundDialogue(str(file), number, dialogue)
+        yield from self._dialogues_of_spans(spans, reject)
+
+    def _has_spans(self, file: UPath) -> bool:
+        """Whether a file has several rows per conversation, judged by its settings or its first row."""
+        if self.corpus.format is not None:
+            return self.corpus.format in SPAN_FORMATS
+        first = next((row for _, row in rows(file) if not isinstance(row, str)), {})
+        return self.corpus.messages is None and any(known.fits(first) for known in SPAN_FORMATS.values())
+
+    def _announce(self, source: str, description: str) -> None:
+        """Says which format was recognised, unless it is that of the row before."""
+        if description != self._announced:
+            log.info("%s: %s", PurePath(source).name, description)
+            self._announced = description
+        self.summary.formats[description] += 1
+
+    def convert(self, row: Row, source: str, number: int) -> Row:
+        """A row -> the fields of the record. RecordError: a message cannot be used."""
+        identity = next((str(row[name]) for name in IDS if row.get(name) is not None), None)
         try:
-            messages = json.loads(messages)
-        except (ValueError, RecursionError) as error:
-            raise FieldError("messages", f"text that is not JSON ({error}); give a list of messages") from None
-    if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
-        raise FieldError("messages", "not a list of objects; give [{role, content}, ...]")
-    return messages
+            layout = recognise(row, self.corpus.format, self.keys)
+            self._announce(source, layout.description)
+            chat = layout.read(row, self.keys)
+            messages = read_messages(chat.messages, self.keys)
+            prompts = sum(item.made and item.message["role"] == "system" for item in chat.messages)  # they are not in the list
+            conversation = self._converse(messages, chat.columns[0], -prompts)
+            conversation.left_out.update(chat.left_out)
+            if conversation.turns[0]["timestamp"] is None:
+                conversation.turns[0]["timestamp"] = time_of(row, "")
+            read = {*chat.columns, *IDS, *USERS, *TIMES}
+            metadata = {key: as_json(value) for key, value in row.items() if key not in read and value is not None}
+            if chat.slots:
+                conversation.metadata["slots"] = chat.slots
+            user = next((str(row[name]) for name in USERS if row.get(name) is not None), None)
+            identity = identity if chat.identity is None else chat.identity
+            name = self._new_id([item.message for item in chat.messages]) if identity is None else identity
+            return self._fields(name, user, conversation, messages, metadata)
+        except FieldError as error:
+            raise RecordError(source, number, identity, error.name, str(error)) from None
+        except RecursionError:
+            raise RecordError(source, number, identity, "record", "nested too deep; leave the row out") from None
 
+    def _converse(self, messages: Sequence[Message], column: str, first: int = 0) -> Conversation:
+        """Reads the messages in order, of which `first` is the index of the first.
 
-def tool_calls_of(message: Row, where: str) -> list[dict[str, Any]]:
-    """The tool calls of an assistant's message: name, arguments, id."""
-    listed = message.get("tool_calls") or ()
-    if not isinstance(listed, list | tuple) or not all(isinstance(call, Mapping) for call in listed):
-        raise FieldError(f"{where}.tool_calls", "not a list of objects; give [{id, function: {name, arguments}}, ...]")
-    found = [(call.get("function") or call.get("custom") or call, call.get("id")) for call in listed]
-    if isinstance(old := message.get("function_call"), Mapping):
-        found.append((old, None))
-    calls = []
-    for called, identity in found:
-        if not isinstance(called, Mapping) or not isinstance(called.get("name"), str):
-            raise FieldError(f"{where}.tool_calls", "a call names no function; give {id, function: {name, arguments}}")
-        given = called.get("arguments", called.get("input"))
-        calls.append({"name": called["name"], "arguments": as_json(given), **({"id": identity} if identity else {})})
-    return calls
+        FieldError: one cannot be used, or none is of the user or the assistant.
+        """
+        conversation = Conversation(self.corpus.without_words == "skip")
+        for k, message in enumerate(messages, first):
+            conversation.add(message, k)
+        if not conversation.turns:
+            raise FieldError(column, "no message of user or assistant; leave the row out")
+        conversation.finish()
+        return conversation
 
+    def _fields(
+        self, identity: str, user: str | None, conversation: Conversation, messages: Sequence[Message], metadata: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The fields of the record. Counts what is in them, and what is not."""
+        self.summary.left_out.update(+conversation.left_out)
+        for message in messages:
+            self.summary.parts.update(message.contents.kinds)
+        if held := conversation.metadata:
+            system = {"system": "\n".join(held["system"])} if "system" in held else {}
+            metadata["messages"] = {**held, **system}
+        return {"id": identity, "turns": conversation.turns, "user": user, "metadata": metadata}
 
-def text_of_part(part: Any, where: str) -> str | None:
-    """The text of a part of a message. None: the part is not text. FieldError: it has no type or no text."""
-    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-        raise FieldError(where, "a part without `type`; give {type: text, text: ...}")
-    kind = part["type"]
-    if kind != "refusal" and not kind.endswith("text"):  # text, input_text, output_text
-        return None
-    text = part.get("refusal" if kind == "refusal" else "text")
-    if not isinstance(text, str):
-        raise FieldError(where, f"a part of type {kind!r} without words; give its text")
-    return text
+    def _new_id(self, messages: Sequence[Any]) -> str:
+        """An id for a conversation that has none: a fingerprint of its messages, and -2, -3, ... where they came before."""
+        name = fingerprint(messages)
+        self.summary.without_id += 1
+        if self.fingerprints.add(name):
+            return name
+        self.summary.repeated += 1
+        self.copies[name] += 1
+        return f"{name}-{self.copies[name] + 1}"
 
+    # -- several rows per conversation --
 
-def recording_of(part: Row) -> str | None:
-    """The path or URI of a part that is audio. None: it is not audio, or it holds the sound itself."""
-    if "audio" not in part["type"]:
-        return None
-    for name in ("audio", "path", "url", "audio_url"):
-        value = part.get(name)
-        for location in (value.get("url"), value.get("path")) if isinstance(value, Mapping) else (value,):
-            if isinstance(location, str) and location and not location.startswith("data:"):
-                return location
-    return None
-
-
-def time_of(holder: Row, where: str) -> datetime | None:
-    """The time of a message or row. FieldError: it is not a time."""
-    for name in TIMES:
-        if (value := holder.get(name)) is not None:
+    def _dialogues_of_spans(self, files: Sequence[UPath], reject: Reject | None) -> Iterator[FoundDialogue]:
+        for group in group_spans(files, self.corpus.format, self.keys, reject):
+            self._announce(group.file, group.description)
             try:
-                return parse_time(value)
-            except ValueError as error:
-                raise FieldError(f"{where}.{name}".lstrip("."), str(error)) from None
-    return None
+                if group.error is not None:
+                    raise group.error
+                merged = merge(group.spans)
+                if not merged.messages:
+                    self.summary.left_out.update(merged.left_out)
+                    continue
+                conversation = self._converse(merged.messages, "messages")
+                conversation.left_out.update(merged.left_out)
+                name = self._new_id([message.words_key for message in merged.messages]) if group.identity is None else group.identity
+                metadata = {"spans": merged.rest} if merged.rest else {}
+                dialogue = parse(self._fields(name, merged.user, conversation, merged.messages, metadata), group.file, group.number)
+            except FieldError as error:
+                reject_or_raise(RecordError(group.file, group.number, group.identity, error.name, str(error)), reject)
+            except RecordError as error:
+                reject_or_raise(error, reject)
+            else:
+                yield FoundDialogue(group.file, group.number, dialogue)
 
 
-def fingerprint(messages: list[Row]) -> str:
+def recognise(row: Row, name: str | None, keys: Keys) -> Format:
+    """The format of a row. FieldError: it has none, or could have several."""
+    if name in FORMATS:
+        return FORMATS[name]
+    if keys.messages is not None:
+        return FORMATS["messages"]
+    if any(known.fits(row) for known in SPAN_FORMATS.values()):
+        raise FieldError(
+            "record", "one of several rows of a conversation in a file that begins with whole conversations; separate the files"
+        )
+    fitting = [known for known, layout in FORMATS.items() if layout.fits(row)]
+    if fitting[:2] == ["messages", "sharegpt"] or fitting[1:2] == ["rasa"]:
+        raise FieldError("messages", f"the row fits several formats ({', '.join(fitting)}); set corpus.format to one of them")
+    if not fitting:
+        lists = [f"corpus.messages={name}" for name in candidates(row)]
+        remedy = (
+            f"set {' or '.join(lists)} if that holds them"
+            if lists
+            else "set corpus.messages to the column that holds them, or corpus.format"
+        )
+        columns = ", ".join(sorted(map(str, row))) or "none"
+        raise FieldError("messages", f"no chat format that is known (the columns: {columns}); {remedy}")
+    return FORMATS[fitting[0]]
+
+
+def fingerprint(messages: Sequence[Any]) -> str:
     """An id for a conversation that has none. Equal messages give equal ids."""
     text = json.dumps(as_json(messages), sort_keys=True)
     return f"chat:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def as_json(value: Any) -> Any:
-    """A value as JSON: times as ISO 8601, bytes as their number, NaN and infinity as null, other types as their text."""
-    if isinstance(value, Mapping):
-        return {str(key): as_json(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list | tuple):
-        return [as_json(inner) for inner in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    return f"{len(value)} bytes" if isinstance(value, bytes) else value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,464 @@
+"""A chat message of any API as one form: its words, tool calls and their results, recordings and reasoning, and what is left out.
+
+The types of parts that are known, with the page that defines them:
+
+- text, input_text, output_text, refusal, function_call, reasoning, ...: OpenAI, platform.openai.com/docs/api-reference/responses
+- text, tool_use, tool_result, thinking, redacted_thinking, ...: Anthropic, docs.claude.com/en/api/messages
+- text, reasoning, file, dynamic-tool, tool-NAME: AI SDK, ai-sdk.dev/docs/reference/ai-sdk-core/ui-message; tool-call and tool-result:
+  ai-sdk.dev/docs/reference/ai-sdk-core/model-message; tool-invocation: version 4
+- text (with `content`), tool_call, tool_call_response, reasoning, uri, blob: OpenTelemetry,
+  opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-input-messages.json
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from labelgen.corpora import parse_time
+from labelgen.io.rows import Row
+
+ROLES = {
+    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
+    "model": "assistant", "ai": "assistant", "bot": "assistant", "tool": "tool", "function": "tool", "observation": "tool",
+    "function_call": "function_call",
+}  # fmt: skip
+READ_AS = ("system", "user", "assistant", "tool", "function_call", "ignore")  # what a role of a file may be read as
+WORDS = ("content", "parts", "text", "value")  # keys of a message that may hold its words, the likeliest first
+TIMES = ("timestamp", "created_at", "createdAt", "created")
+SPOKEN = {"text", "input_text", "output_text", "refusal"}  # types of parts that are spoken
+THOUGHT = {"reasoning", "thinking", "reasoning_text", "summary_text", "redacted_thinking", "redacted-reasoning"}
+EMPTY = {"step-start"}  # types of parts without content
+ITEMS = {"image_generation_call", "computer_call_output", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response"}
+ITEMS |= {"item_reference", "compaction"}  # of the Responses API, which are left out
+CALLED = re.compile(r"tool_use|\w+_tool_use|tool-call|toolUse|functionCall|(?!image_generation)\w+_call")
+ANSWERED = re.compile(
+    r"(\w+_)?tool_result|tool-result|tool-error|toolResult|functionResponse|(?!computer)\w+_call_output|(\w+_)?(call|function|tool)_response"
+)
+NOT_A_TOOL = {"tool-invocation", "tool-call", "tool-result", "tool-error", "tool-approval-request", "tool-approval-response"}
+WITHOUT_TYPE = ("text", "functionCall", "functionResponse", "toolUse", "toolResult")  # Gemini and Bedrock name a part by its key
+NAMES = ("name", "toolName", "tool_name")
+IDENTITIES = (  # of a call; the last is also that of a message
+    "call_id",
+    "tool_call_id",
+    "tool_use_id",
+    "toolCallId",
+    "toolUseId",
+    "id",
+)
+ARGUMENTS = ("arguments", "input", "args", "parameters", "action", "queries", "code", "server_tool_call")
+RESULTS = ("output", "result", "results", "outputs", "errorText", "error")
+RESPONSES = (*RESULTS, "content", "response", "server_tool_call_response")  # of a part that is a result
+LOCATIONS = ("audio", "path", "url", "audio_url", "input_audio", "uri", "file", "data")
+MAX_LOCATION = 4096  # characters of a path or URI; anything longer is the recording itself
+READ = {
+    "role", "from", *WORDS, *TIMES, "refusal", "audio", "tool_calls", "toolInvocations", "function_call", "tool_call_id", "reasoning",
+    "reasoning_content", "thinking",
+}  # fields of a message that are read; the others are kept as they are  # fmt: skip
+
+
+class FieldError(ValueError):
+    """A field of a row cannot be used."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(problem)
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FieldError, (self.name, str(self))
+
+
+class Keys(NamedTuple):
+    """Where a file keeps things, as far as its owner says. A key may be a path (`author.role`)."""
+
+    messages: str | None = None
+    role: str | None = None
+    text: str | None = None
+    roles: Mapping[str, str] = {}
+
+
+class Recording(NamedTuple):
+    """The path or URI of a recording, and the type of its part."""
+
+    location: str
+    kind: str
+
+
+class Tool(NamedTuple):
+    """A call of a tool, its result, or both."""
+
+    name: str | None
+    identity: str | None
+    called: bool = False
+    arguments: Any = None
+    answered: bool = False
+    result: Any = None
+    failed: bool = False
+
+
+@dataclass
+class Contents:
+    """What a message holds. `left_out`: the types of parts that are not read. `kinds`: the types of all parts."""
+
+    texts: list[str] = field(default_factory=list)
+    tools: list[Tool] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    ends_in_tool: bool = False  # the last part is a call or a result, so that the message after it continues the response
+
+    @property
+    def text(self) -> str | None:
+        """The words, joined by a newline. None: there are none."""
+        return "\n".join(self.texts) if self.texts else None
+
+    def say(self, text: str) -> None:
+        """Adds words."""
+        if text.strip():
+            self.texts.append(text)
+            self.ends_in_tool = False
+
+    def use(self, tool: Tool) -> None:
+        """Adds a call or a result, unless the message has it under another key too."""
+        known = {(other.identity, other.called, other.answered) for other in self.tools if other.identity}
+        if (tool.identity, tool.called, tool.answered) not in known:
+            self.tools.append(tool)
+            self.ends_in_tool = True
+
+    def add(self, value: Any, where: str) -> None:
+        """Adds a text, a part or a list of parts. FieldError: it is none of them."""
+        if isinstance(value, str):
+            self.kinds.append("text")
+            self.say(value)
+        elif isinstance(value, Mapping) and isinstance(value.get("parts"), list):
+            self.add(value["parts"], f"{where}.parts")
+        elif isinstance(value, Mapping):
+            self.add_part(value, where)
+        elif isinstance(value, list):
+            for k, part in enumerate(value):
+                if isinstance(part, str):
+                    self.add(part, f"{where}.{k}")
+                else:
+                    self.add_part(part, f"{where}.{k}")
+        else:
+            raise FieldError(where, f"a {type(value).__name__}; give text, null or a list of parts")
+
+    def add_part(self, part: Any, where: str) -> None:
+        """Adds a part. FieldError: it has no type, no words although it is text, or calls no tool although it is a call."""
+        kind = type_of(part, where)
+        self.kinds.append(kind)
+        if kind in EMPTY:
+            return
+        if kind in THOUGHT or part.get("thought") is True:
+            texts = reasoning_of(part)
+            self.reasoning += texts
+            self.left_out += [kind] if not texts and (part.get("data") or part.get("encrypted_content")) else []
+        elif kind in SPOKEN:
+            text = next((part[key] for key in ("text", "content", "refusal", "value") if isinstance(part.get(key), str)), None)
+            if text is None:
+                raise FieldError(where, f"a part of type {kind!r} without words; give its text")
+            self.say(text)
+        elif (tool := tool_of(part, kind, where, self)) is not None:
+            self.use(tool)
+        elif (location := recording_of(part, kind)) is not None:
+            self.recordings.append(Recording(location, kind))
+        else:
+            self.left_out.append(kind)
+
+
+@dataclass
+class Message:
+    """A message that has been read. `standalone`: an item of the Responses API that is not a message, such as a call."""
+
+    role: str
+    where: str  # its path in the row
+    contents: Contents
+    time: datetime | None = None
+    other: dict[str, Any] = field(default_factory=dict)  # fields that are not read
+    standalone: bool = False
+
+    @property
+    def words_key(self) -> tuple[Any, ...]:
+        """What two logs of one message share."""
+        tools = tuple((tool.identity or tool.name, tool.called, tool.answered) for tool in self.contents.tools)
+        return (self.role, " ".join((self.contents.text or "").split()), tools)
+
+
+def read_message(raw: Row, where: str, keys: Keys) -> Message:
+    """Reads a message of any API. FieldError: its role, or a part of it, cannot be used."""
+    role = role_of(raw, where, keys)
+    if role is None:  # an item of the Responses API
+        contents = Contents()
+        contents.add_part(raw, where)
+        return Message("assistant", where, contents, time_of(raw, where), standalone=True)
+    message = Message(role, where, Contents(), time_of(raw, where))
+    message.other = {key: as_json(value) for key, value in raw.items() if key not in {*READ, keys.role, keys.text} and value is not None}
+    message.other.pop("type", None) if raw.get("type") == "message" else None
+    if role != "tool" or not _read_json_result(raw, message, keys):
+        _read_words(raw, message, keys)
+    _read_fields(raw, message)
+    if role == "tool":
+        _make_result(raw, message)
+    return message
+
+
+def _read_words(raw: Row, message: Message, keys: Keys) -> None:
+    """Reads the words under each key that may hold them. Words that differ from those under a likelier key are kept in `other`."""
+    contents = message.contents
+    for key in (keys.text,) if keys.text else WORDS:
+        if (value := at_path(raw, key)) is None:
+            continue
+        found = Contents()
+        if message.role == "function_call":
+            decoded = from_json(value)
+            found.tools = calls_of([decoded] if isinstance(decoded, Mapping) else decoded, f"{message.where}.{key}")
+            found.kinds = ["function_call"] * len(found.tools)
+        else:
+            found.add(value, f"{message.where}.{key}")
+        if contents.texts and found.texts:
+            if squeeze(found.texts) != squeeze(contents.texts):
+                message.other[key] = as_json(value)
+            found.texts = []
+            found.kinds = [kind for kind in found.kinds if kind not in SPOKEN]
+        contents.texts += found.texts
+        contents.recordings += found.recordings
+        contents.reasoning += found.reasoning
+        contents.left_out += found.left_out
+        contents.kinds += found.kinds
+        for tool in found.tools:
+            contents.use(tool)
+        contents.ends_in_tool = found.ends_in_tool or message.role == "function_call"
+    if message.role == "function_call":
+        message.role = "assistant"
+
+
+def _read_fields(raw: Row, message: Message) -> None:
+    """Reads what OpenAI and others keep in fields of the message instead of parts."""
+    contents, audio = message.contents, raw.get("audio")
+    if (location := recording_of({"audio": audio}, "audio")) is not None:
+        contents.kinds.append("audio")
+        contents.recordings.append(Recording(location, "audio"))
+    for text in (raw.get("refusal"), audio.get("transcript") if isinstance(audio, Mapping) else None):
+        if isinstance(text, str) and not contents.texts:
+            contents.kinds.append("text")
+            contents.say(text)
+        elif text and squeeze([str(text)]) not in squeeze(contents.texts):
+            message.other["refusal" if text is raw.get("refusal") else "transcript"] = as_json(text)
+    if (isinstance(audio, Mapping) and audio.get("data")) or (isinstance(audio, str) and location is None):
+        contents.kinds.append("audio")
+        contents.left_out.append("audio")
+    for key in ("reasoning", "reasoning_content", "thinking"):
+        if raw.get(key):
+            contents.reasoning += reasoning_of({key: raw[key]}) or [json.dumps(as_json(raw[key]))]
+    for key in ("tool_calls", "toolInvocations"):
+        for tool in calls_of(raw.get(key), f"{message.where}.{key}"):
+            contents.kinds.append("tool call")
+            contents.use(tool)
+    if isinstance(old := raw.get("function_call"), Mapping):
+        contents.kinds.append("tool call")
+        contents.use(call_of(old, f"{message.where}.function_call"))
+
+
+def _read_json_result(raw: Row, message: Message, keys: Keys) -> bool:
+    """Reads a tool's result that is JSON. False: it is text, or parts of a message."""
+    key = next((key for key in ((keys.text,) if keys.text else WORDS) if at_path(raw, key) is not None), "")
+    value = at_path(raw, key)
+    typed = [isinstance(part, str) or (isinstance(part, Mapping) and isinstance(part.get("type"), str)) for part in as_list(value)]
+    if value is None or all(typed):
+        return False
+    message.contents.kinds.append("tool result")
+    message.contents.use(Tool(*_named(raw), answered=True, result=as_json(value)))
+    message.other |= {other: as_json(raw[other]) for other in WORDS if other != key and raw.get(other) is not None}
+    return True
+
+
+def _make_result(raw: Row, message: Message) -> None:
+    """Makes the words of a tool's message its result."""
+    contents = message.contents
+    if contents.texts or not contents.tools:
+        contents.use(Tool(*_named(raw), answered=True, result=contents.text))
+    contents.texts = []
+    for key in (*NAMES, *IDENTITIES[:-1]):
+        message.other.pop(key, None)
+
+
+def _named(raw: Row) -> tuple[str | None, str | None]:
+    """The name of the tool and the id of the call that a tool's message answers."""
+    return text_or_none(first_of(raw, NAMES)), text_or_none(first_of(raw, IDENTITIES[:-1]))
+
+
+def as_list(value: Any) -> list[Any]:
+    """The value, as a list if it is none."""
+    return value if isinstance(value, list) else [value]
+
+
+def role_of(raw: Row, where: str, keys: Keys) -> str | None:
+    """The role of a message, as one of READ_AS. None: an item of the Responses API without a role. FieldError: it is not known."""
+    name = keys.role or next((key for key in ("role", "from") if raw.get(key) is not None), "role")
+    found, kind = at_path(raw, name), str(raw.get("type"))
+    if found is None and keys.role is None:
+        if kind in {*THOUGHT, *EMPTY} or CALLED.fullmatch(kind) or ANSWERED.fullmatch(kind) or kind in ITEMS:
+            return None
+        found = kind if kind in ROLES else None  # LangChain names the role so
+    role = keys.roles.get(str(found)) or ROLES.get(str(found).lower())
+    if isinstance(found, str) and role:
+        return role
+    remedy = f"set corpus.role to the key that holds it (now {name})" if found is None else f"set corpus.roles, such as {{{found}: user}}"
+    raise FieldError(f"{where}.{name}", f"{found!r} is none of {', '.join(ROLES)}; {remedy}")
+
+
+def type_of(part: Any, where: str) -> str:
+    """The type of a part, or the key that stands for it. FieldError: it has none."""
+    if isinstance(part, Mapping):
+        if isinstance(part.get("type"), str):
+            return str(part["type"])
+        if (kind := next((key for key in WITHOUT_TYPE if part.get(key) is not None), None)) is not None:
+            return kind
+    raise FieldError(where, "a part without `type`; give {type: text, text: ...}")
+
+
+def reasoning_of(part: Row) -> list[str]:
+    """The texts of a part that is reasoning. Encrypted reasoning has none."""
+    texts: dict[str, None] = {}
+    for key in ("thinking", "reasoning", "reasoning_content", "text", "content", "summary"):
+        value = part.get(key)
+        for item in value if isinstance(value, list) else [value]:
+            text = item.get("text") if isinstance(item, Mapping) else item
+            if isinstance(text, str) and text.strip():
+                texts[text] = None
+    return list(texts)
+
+
+def tool_of(part: Row, kind: str, where: str, contents: Contents) -> Tool | None:
+    """The call or the result that a part is. None: it is neither."""
+    inner = part.get("toolInvocation" if kind == "tool-invocation" else kind)
+    body = inner if isinstance(inner, Mapping) else part
+    static = kind.startswith("tool-") and (kind not in NOT_A_TOOL or "state" in part)  # tool-NAME
+    if static or kind in ("dynamic-tool", "tool-invocation") or CALLED.fullmatch(kind):
+        default = kind.removeprefix("tool-") if static else kind.removesuffix("_call") if kind.endswith("_call") else None
+        return call_of(body, where, None if kind in ("tool_call", "function_call") else default, contents)
+    if not ANSWERED.fullmatch(kind):
+        return None
+    name, identity = text_or_none(first_of(body, NAMES)), text_or_none(first_of(body, IDENTITIES))
+    result = first_of(body, RESPONSES)
+    failed = bool(body.get("is_error") or body.get("isError")) or kind == "tool-error" or body.get("status") == "error"
+    failed |= isinstance(result, Mapping) and str(result.get("type")).startswith(("error", "execution-denied"))
+    return Tool(name, identity, answered=True, result=result_of(result, contents), failed=failed)
+
+
+def calls_of(listed: Any, where: str) -> list[Tool]:
+    """The calls of a list. FieldError: it is no list, or a call has no name."""
+    if listed is None:
+        return []
+    if not isinstance(listed, list | tuple) or not all(isinstance(call, Mapping) for call in listed):
+        raise FieldError(where, "not a list of objects; give [{id, function: {name, arguments}}, ...]")
+    return [call_of(call, where) for call in listed]
+
+
+def call_of(call: Row, where: str, default: str | None = None, contents: Contents | None = None) -> Tool:
+    """A call, and its result if the same object holds it. `default`: the tool's name where the call has none. FieldError: no name."""
+    inner = next((call[key] for key in ("function", "custom") if isinstance(call.get(key), Mapping)), call)
+    name = text_or_none(first_of(inner, NAMES)) or default
+    if not name:
+        raise FieldError(where, "a call names no function; give {id, function: {name, arguments}}")
+    result = first_of(call, RESULTS)
+    denied = call.get("state") == "output-denied"
+    failed = denied or first_of(call, ("errorText", "error")) is not None
+    answered = result is not None or denied
+    value = result_of("denied" if denied and result is None else result, contents or Contents()) if answered else None
+    identity = text_or_none(first_of(call, IDENTITIES))
+    return Tool(name, identity, True, as_json(first_of(inner, ARGUMENTS)), answered, value, failed)
+
+
+def result_of(value: Any, contents: Contents) -> Any:
+    """A tool's result: the text of its parts, or else JSON. Its other parts are left out."""
+    if isinstance(value, Mapping) and isinstance(value.get("type"), str) and "value" in value:  # the AI SDK's {type: json, value: ...}
+        value = value["value"]
+    typed = isinstance(value, list) and all(isinstance(part, Mapping) and isinstance(part.get("type"), str) for part in value)
+    if not typed or not value:
+        return as_json(value)
+    found = Contents()
+    for part in value:
+        text = part.get("text")
+        found.say(text) if part["type"] in SPOKEN and isinstance(text, str) else found.left_out.append(part["type"])
+    contents.left_out += found.left_out
+    return found.text
+
+
+def recording_of(part: Row, kind: str) -> str | None:
+    """The path or URI of a part that is audio. None: it is not audio, or it holds the sound itself."""
+    media = str(part.get("mediaType") or part.get("mimeType") or part.get("mime_type") or part.get("modality") or "")
+    if "audio" not in kind and not media.startswith("audio"):
+        return None
+    for name in LOCATIONS:
+        value: Any = part.get(name)
+        for location in (value.get("url"), value.get("path"), value.get("uri")) if isinstance(value, Mapping) else (value,):
+            is_path = isinstance(location, str) and 0 < len(location) <= MAX_LOCATION and not location.startswith("data:")
+            if is_path and (name != "data" or "://" in str(location)):
+                return str(location)
+    return None
+
+
+def time_of(holder: Row, where: str) -> datetime | None:
+    """The time of a message or row. FieldError: it is not a time."""
+    for name in TIMES:
+        if (value := holder.get(name)) is not None:
+            try:
+                return parse_time(value)
+            except ValueError as error:
+                raise FieldError(f"{where}.{name}".lstrip("."), str(error)) from None
+    return None
+
+
+def at_path(holder: Row, path: str) -> Any:
+    """The value at a key, or at a path of keys with dots. None: there is none."""
+    value: Any = holder.get(path)
+    if value is None and "." in path:
+        value = holder
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def first_of(holder: Row, names: Iterable[str]) -> Any:
+    """The value of the first key that has one."""
+    return next((holder[name] for name in names if holder.get(name) is not None), None)
+
+
+def text_or_none(value: Any) -> str | None:
+    """A value as text without outer blanks."""
+    return None if value is None else str(value).strip()
+
+
+def squeeze(texts: Iterable[str]) -> str:
+    """Texts without blanks, to compare them."""
+    return "".join("".join(texts).split())
+
+
+def from_json(value: Any) -> Any:
+    """The value that a JSON text stands for. Other values, and texts that are no list or object, unchanged."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def as_json(value: Any) -> Any:
+    """A value as JSON: times as ISO 8601, bytes as their number, NaN and infinity as null, other types as their text."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list | tuple):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return f"{len(value)} bytes" if isinstance(value, bytes) else value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,329 @@
+"""The formats of chat logs with one call of a model per row, where several rows make a conversation.
+
+- opentelemetry: opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans, as rows with `gen_ai.*` attributes or as OTLP JSON
+- langfuse: langfuse.com/docs/api-and-data-platform/features/blob-storage-export-fields, traces or observations with `input` and `output`
+
+Most calls repeat the conversation so far in their input. `merge` finds what is new in each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from upath import UPath
+
+from labelgen.corpora import parse_time
+from labelgen.corpora.chat_formats import Located, is_message, read_messages, to_messages
+from labelgen.corpora.chat_parts import FieldError, Keys, Message, as_json, at_path, first_of, from_json
+from labelgen.dialogue import RecordError, Reject
+from labelgen.io.files import hash64
+from labelgen.io.rows import Row, rows
+
+INFERENCE = {"chat", "generate_content", "text_completion", "GENERATION"}  # operations that call a model
+ATTRIBUTES = ("attributes", "SpanAttributes", "span_attributes", "LogAttributes", "log_attributes")
+CONVERSATIONS = ("gen_ai.conversation.id", "session.id", "trace_id", "traceId", "context.trace_id", "TraceId")
+NANOSECONDS = ("startTimeUnixNano", "start_time_unix_nano", "timeUnixNano")
+STARTS = (*NANOSECONDS, "start_time", "startTime", "Timestamp", "timestamp", "created_at", "createdAt")
+SESSIONS = ("session_id", "sessionId", "trace_id", "traceId", "id")
+LANGFUSE = {
+    "trace_id",
+    "traceId",
+    "session_id",
+    "sessionId",
+    "project_id",
+    "projectId",
+    "bookmarked",
+    "observations",
+    "parentObservationId",
+}
+INPUT, OUTPUT, INSTRUCTIONS = "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"
+
+
+@dataclass
+class Span:
+    """One call of a model: what it was given, and what it answered. `rest`: the other fields of the row."""
+
+    start: datetime | None = None
+    operation: str = ""
+    is_root: bool = True
+    user: str | None = None
+    system: list[Message] = field(default_factory=list)
+    inputs: list[Message] = field(default_factory=list)
+    outputs: list[Message] = field(default_factory=list)
+    rest: dict[str, Any] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+class SpanRow(NamedTuple):
+    """The part of a row that is one span, and the conversation that it belongs to."""
+
+    conversation: str | None
+    row: Row
+
+
+class SpanFormat(NamedTuple):
+    """A format with several rows per conversation."""
+
+    description: str
+    fits: Callable[[Row], bool]
+    split: Callable[[Row], list[SpanRow]]
+    read: Callable[[Row, Keys], Span]
+
+
+class Merged(NamedTuple):
+    """The conversation that spans hold together."""
+
+    messages: list[Message]
+    user: str | None
+    rest: list[dict[str, Any]]
+    left_out: Counter[str]
+
+
+def merge(spans: Sequence[Span]) -> Merged:
+    """The messages of a conversation, each once.
+
+    Calls of a model are preferred to spans of agents and other operations around them, and roots to spans within them. In order of
+    time, each input is compared with the messages so far: an end of these that begins the input is what the input repeats. An input that
+    agrees with at least their first two messages, and then differs, replaces what follows.
+    """
+    left_out: Counter[str] = sum((span.left_out for span in spans), Counter())
+    used = [span for span in spans if span.inputs or span.outputs]
+    left_out["spans without messages"] += len(spans) - len(used)
+    for preferred in (lambda span: span.operation in INFERENCE, lambda span: span.is_root):
+        chosen = [span for span in used if preferred(span)]
+        if chosen and len(chosen) < len(used):
+            left_out.update(f"spans of type {span.operation or 'unknown'}" for span in used if not preferred(span))
+            used = chosen
+    used.sort(key=lambda span: span.start or datetime.min.replace(tzinfo=UTC))
+    messages: list[Message] = []
+    system: dict[tuple[Any, ...], Message] = {}
+    for span in used:
+        given = [message for message in span.inputs if message.role != "system"]
+        for message in (*span.system, *(message for message in span.inputs if message.role == "system")):
+            system.setdefault(message.words_key, message)
+        repeated, kept = overlap(messages, given)
+        left_out["messages of an earlier version of the history"] += len(messages) - kept
+        new = [*given[repeated:], *span.outputs]
+        for message in new:
+            message.time = message.time or span.start
+        messages = messages[:kept] + new
+    user = next((span.user for span in used if span.user is not None), None)
+    return Merged([*system.values(), *messages], user, [span.rest for span in used if span.rest], +left_out)
+
+
+class Overlap(NamedTuple):
+    """How many messages the new input repeats, and how many of the messages so far stay."""
+
+    repeated: int
+    kept: int
+
+
+def overlap(messages: Sequence[Message], given: Sequence[Message]) -> Overlap:
+    """What an input repeats of the messages so far."""
+    old, new = [message.words_key for message in messages], [message.words_key for message in given]
+    for length in range(min(len(old), len(new)), 0, -1):
+        if old[-length:] == new[:length]:
+            return Overlap(length, len(old))
+    common = next((k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    return Overlap(common, common) if common > 1 else Overlap(0, len(old))
+
+
+def start_of(row: Row) -> datetime | None:
+    """When a span began. FieldError: it is not a time."""
+    name = next((name for name in STARTS if row.get(name) not in (None, "")), None)
+    if name is None:
+        return None
+    value = row[name]
+    try:
+        return parse_time(int(value) / 1e9) if name in NANOSECONDS else parse_time(value)
+    except (TypeError, ValueError) as error:
+        raise FieldError(name, str(error)) from None
+
+
+# -- OpenTelemetry ---------------------------------------------------------------------------------------------------------------
+
+
+def split_opentelemetry(row: Row) -> list[SpanRow]:
+    """A row that is a span or an event; or the spans of a line of OTLP JSON (opentelemetry.io/docs/specs/otlp)."""
+    if isinstance(row.get("resourceSpans"), list):
+        scopes = [scope for resource in row["resourceSpans"] for scope in resource.get("scopeSpans") or ()]
+        return [flat for scope in scopes for span in scope.get("spans") or () for flat in split_opentelemetry(span)]
+    attributes: dict[str, Any] = {}
+    for event in row.get("events") or ():
+        attributes |= attributes_of(event.get("attributes") if isinstance(event, Mapping) else None)
+    name = next((name for name in ATTRIBUTES if row.get(name) is not None), None)
+    attributes |= attributes_of(row.get(name)) if name else {}
+    flat = {**{key: value for key, value in row.items() if key not in (name, "events")}, **attributes}
+    identity = next((str(value) for key in CONVERSATIONS if (value := at_path(flat, key)) not in (None, "")), None)
+    return [SpanRow(identity, flat)]
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """Attributes as a mapping, from a mapping, from pairs (a Parquet map) or from OTLP's list of {key, value}."""
+    value = from_json(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not isinstance(value, list):
+        return {}
+    pairs = [(item["key"], any_value(item.get("value"))) if isinstance(item, Mapping) else item for item in value]
+    return {str(key): inner for key, inner in pairs}
+
+
+def any_value(value: Any) -> Any:
+    """The value within OTLP's AnyValue: {stringValue: ...}, {arrayValue: {values: [...]}}, {kvlistValue: ...}."""
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return value
+    ((kind, inner),) = value.items()
+    if kind == "arrayValue":
+        return [any_value(item) for item in inner.get("values") or ()]
+    return attributes_of(inner.get("values") or []) if kind == "kvlistValue" else inner
+
+
+def read_opentelemetry(row: Row, keys: Keys) -> Span:
+    """A span with `gen_ai.input.messages` and `gen_ai.output.messages`, as JSON text or as lists. Of several choices, the first is read."""
+    span = Span(start_of(row), str(at_path(row, "gen_ai.operation.name") or ""))
+    span.inputs = read_messages(to_messages(at_path(row, INPUT), "user", INPUT, keys), keys)
+    choices = read_messages(to_messages(at_path(row, OUTPUT), "assistant", OUTPUT, keys), keys)
+    span.outputs, span.left_out["choices but the first"] = choices[:1], max(len(choices) - 1, 0)
+    if instructions := from_json(at_path(row, INSTRUCTIONS)):
+        span.system = read_messages([Located(INSTRUCTIONS, {"role": "system", "content": instructions}, made=True)], keys)
+    user = first_of(row, ("user.id", "enduser.id"))
+    span.user = None if user is None else str(user)
+    span.is_root = span.operation not in ("execute_tool", "embeddings")
+    span.rest = {key: as_json(value) for key, value in row.items() if key not in {INPUT, OUTPUT, INSTRUCTIONS} and value not in (None, "")}
+    return span
+
+
+def is_opentelemetry(row: Row) -> bool:
+    """Whether a row is a span with `gen_ai` attributes, or OTLP JSON."""
+    if isinstance(row.get("resourceSpans"), list):
+        return True
+    attributes = next((attributes_of(row[name]) for name in ATTRIBUTES if row.get(name) is not None), {})
+    return any(str(key).startswith("gen_ai") for holder in (row, attributes) for key in holder)
+
+
+# -- Langfuse --------------------------------------------------------------------------------------------------------------------
+
+
+def split_langfuse(row: Row) -> list[SpanRow]:
+    """A trace or an observation; or the traces of a session that was downloaded as JSON."""
+    if isinstance(row.get("traces"), list):
+        return [
+            SpanRow(str(row["id"]) if row.get("id") else flat.conversation, flat.row)
+            for trace in row["traces"]
+            for flat in split_langfuse(trace)
+        ]
+    identity = next((str(row[name]) for name in SESSIONS if row.get(name) not in (None, "")), None)
+    return [SpanRow(identity, row)]
+
+
+def read_langfuse(row: Row, keys: Keys) -> Span:
+    """A trace or an observation: `input` and `output` are a text, a message, a list of messages or an object that holds one of them."""
+    span = Span(start_of(row), str(row.get("type") or ""))
+    span.inputs = read_messages(to_messages(row.get("input"), "user", "input", keys), keys)
+    output = from_json(row.get("output"))
+    span.outputs = read_messages(to_messages(row.get("output"), "assistant", "output", keys), keys)
+    if len(span.outputs) > 1:  # the state of an agent holds its input too
+        span.outputs = span.outputs[overlap(span.inputs, span.outputs).repeated :]
+    span.user = next((str(row[name]) for name in ("user_id", "userId") if row.get(name) not in (None, "")), None)
+    span.is_root = not first_of(row, ("parent_observation_id", "parentObservationId"))
+    span.rest = {key: as_json(value) for key, value in row.items() if key not in ("input", "output") and value not in (None, "")}
+    for name, value in (("input", from_json(row.get("input"))), ("output", output)):
+        if isinstance(value, Mapping) and not is_message(value):
+            held = {key: as_json(inner) for key, inner in value.items() if key not in ("messages", "choices", "output")}
+            span.rest |= {name: held} if held else {}
+    return span
+
+
+def is_langfuse(row: Row) -> bool:
+    """Whether a row is a trace, an observation or a session of Langfuse."""
+    has = {name for name in row if row[name] is not None}
+    return ({"input", "output"} <= has and bool(has & LANGFUSE)) or isinstance(row.get("traces"), list)
+
+
+SPAN_FORMATS: dict[str, SpanFormat] = {
+    "opentelemetry": SpanFormat("OpenTelemetry GenAI spans", is_opentelemetry, split_opentelemetry, read_opentelemetry),
+    "langfuse": SpanFormat("Langfuse traces or observations", is_langfuse, split_langfuse, read_langfuse),
+}
+
+
+# -- conversations ---------------------------------------------------------------------------------------------------------------
+
+
+class FoundSpan(NamedTuple):
+    """A span that has not been read, and the row that holds it: `position` counts the rows of all files."""
+
+    position: int
+    file: str
+    number: int
+    layout: SpanFormat
+    part: SpanRow
+
+
+@dataclass
+class Group:
+    """The spans of a conversation, and the row of the first. `error`: of the first span that cannot be used."""
+
+    identity: str | None
+    file: str
+    number: int
+    description: str
+    spans: list[Span] = field(default_factory=list)
+    error: FieldError | None = None
+
+    def add(self, found: FoundSpan, keys: Keys) -> None:
+        """Reads a span. After an error, the conversation is lost, since its turns would be wrong."""
+        try:
+            self.spans.append(found.layout.read(found.part.row, keys))
+        except FieldError as error:
+            if self.error is None:
+                self.file, self.number, self.error = found.file, found.number, error
+
+
+def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, reject: Reject | None) -> Iterator[Group]:
+    """The spans of each conversation, in the order of the conversations' last rows. Rows that hold no span go to `reject`.
+
+    The first reading finds the last row of each conversation.
+    """
+    last = {hash64(found.part.conversation): found.position for found in _spans(files, name, None) if found.part.conversation is not None}
+    groups: dict[str, Group] = {}
+    for position, row in groupby(_spans(files, name, reject or raise_error), key=lambda found: found.position):
+        alone: list[Group] = []
+        for found in row:
+            identity = found.part.conversation
+            group = Group(identity, found.file, found.number, found.layout.description)
+            if identity is None:
+                alone.append(group)
+            else:
+                group = groups.setdefault(identity, group)
+            group.add(found, keys)
+        yield from alone
+        for identity in [identity for identity in groups if last[hash64(identity)] <= position]:
+            yield groups.pop(identity)
+
+
+def _spans(files: Sequence[UPath], name: str | None, reject: Reject | None) -> Iterator[FoundSpan]:
+    """The spans of all rows, not yet read. Without `reject`, other rows are passed over."""
+    position = 0
+    for file in files:
+        for number, row in rows(file):
+            position += 1
+            layout = (
+                None if isinstance(row, str) else SPAN_FORMATS.get(name or next((n for n, f in SPAN_FORMATS.items() if f.fits(row)), ""))
+            )
+            if layout is not None and not isinstance(row, str):
+                for part in layout.split(row):
+                    yield FoundSpan(position, str(file), number, layout, part)
+            elif reject is not None:
+                problem = row if isinstance(row, str) else "neither a span nor a trace, unlike the file's first row; separate the files"
+                reject(RecordError(str(file), number, None, "record", problem))
+
+
+def raise_error(error: RecordError) -> None:
+    """What becomes of an unusable row where nothing takes it."""
+    raise error

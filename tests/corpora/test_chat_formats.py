@@ -1,0 +1,439 @@
+"""The formats of chat logs: each is recognised by its rows, and gives the dialogue that its messages hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from labelgen.corpora.chat_messages import ChatMessages
+from labelgen.dialogue import Dialogue, RecordError
+
+Json = dict[str, Any]
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+RAIN = {"city": "Rome"}
+
+
+def corpus_of(folder: Path, *rows: Any, name: str = "chats.jsonl", **settings: Any) -> ChatMessages:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return ChatMessages(str(folder), **settings)
+
+
+def only(folder: Path, *rows: Any, **settings: Any) -> Dialogue:
+    (dialogue,) = corpus_of(folder, *rows, **settings).read()
+    return dialogue
+
+
+def words(dialogue: Dialogue) -> list[tuple[str | None, str | None]]:
+    return [(turn.request, turn.response) for turn in dialogue.turns]
+
+
+def calls(dialogue: Dialogue) -> list[tuple[Any, ...]]:
+    listed = dialogue.metadata["messages"]["tool_calls"]
+    return [(call["turn"], call["name"], call["arguments"], call.get("id"), call.get("result")) for call in listed]
+
+
+# -- a conversation per row ------------------------------------------------------------------------------------------------------
+
+
+def test_sharegpt(tmp_path: Path) -> None:
+    call = json.dumps({"name": "weather", "arguments": RAIN})
+    pairs = [("human", "Weather?"), ("function_call", call), ("observation", '{"sky": "rain"}'), ("gpt", "Rain."), ("human", "Thanks")]
+    turns = [{"from": speaker, "value": text} for speaker, text in pairs]
+    dialogue = only(tmp_path, {"id": 1, "conversations": turns, "system": "Be kind.", "tools": "[]"})
+    assert words(dialogue) == [("Weather?", "Rain."), ("Thanks", None)]
+    assert calls(dialogue) == [(0, "weather", RAIN, None, '{"sky": "rain"}')]
+    assert dialogue.turns[0].categorical == {"tool": "weather"}
+    assert dialogue.metadata["messages"]["system"] == "Be kind."
+    assert dialogue.metadata["tools"] == "[]"
+
+
+def test_indices_of_messages_are_those_of_the_list(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!", "thinking": "hm"}]
+    dialogue = only(tmp_path, {"id": "a", "system": "Be kind.", "messages": messages})
+    assert dialogue.metadata["messages"] == {"system": "Be kind.", "reasoning": [{"message": 1, "text": "hm"}]}
+
+
+def test_sharegpt_preferences_end_in_the_chosen_message(tmp_path: Path) -> None:
+    row = {
+        "conversations": [{"from": "human", "value": "Hi"}],
+        "chosen": {"from": "gpt", "value": "Hello!"},
+        "rejected": {"from": "gpt", "value": "What."},
+    }
+    dialogue = only(tmp_path, row)
+    assert words(dialogue) == [("Hi", "Hello!")]
+    assert dialogue.metadata == {"rejected": {"from": "gpt", "value": "What."}}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "Hi"}], "choices": [{"message": {"role": "assistant", "content": "Hello!"}}]},
+        {
+            "request": {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
+            "response": {"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]},
+        },
+        {
+            "request": {"messages": [{"role": "user", "content": "Hi"}]},
+            "response": {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Hello!"}]},
+        },
+        {
+            "input": "Hi",
+            "output": [
+                {"type": "reasoning", "summary": []},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello!"}]},
+            ],
+        },
+        {
+            "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}],
+            "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello!"}]}],
+            "object": "response",
+        },
+        {"prompt": "Hi", "completion": "Hello!"},
+        {"prompt": [{"role": "user", "content": "Hi"}], "completion": [{"role": "assistant", "content": "Hello!"}]},
+        {"prompt": "Hi", "chosen": "Hello!", "rejected": "What."},
+        {"prompt": "Hi", "response": "Hello!"},
+        {"prompt": [{"role": "user", "content": "Hi"}], "chosen": [{"role": "assistant", "content": "Hello!"}], "rejected": []},
+        {"chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}], "rejected": []},
+        {"prompt": "Hi", "chosen": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}], "rejected": []},
+        {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: What."},
+        {"sender_id": "u", "events": [{"event": "user", "text": "Hi"}, {"event": "bot", "text": "Hello!", "data": {}}]},
+        {"trace_id": "t", "input": "Hi", "output": "Hello!"},
+        {"sessionId": "t", "input": {"question": "Hi"}, "output": {"answer": "Hello!"}},
+        {
+            "traceId": "t",
+            "input": json.dumps([{"role": "user", "content": "Hi"}]),
+            "output": json.dumps({"role": "assistant", "content": "Hello!"}),
+        },
+        {
+            "traceId": "t",
+            "input": {"messages": [{"role": "user", "content": "Hi"}]},
+            "output": {"choices": [{"message": {"role": "assistant", "content": "Hello!"}}]},
+        },
+        {
+            "gen_ai.input.messages": '[{"role": "user", "parts": [{"type": "text", "content": "Hi"}]}]',
+            "gen_ai.output.messages": '[{"role": "assistant", "parts": [{"type": "text", "content": "Hello!"}]}]',
+        },
+    ],
+)
+def test_one_request_and_its_response(tmp_path: Path, row: Json) -> None:
+    corpus = corpus_of(tmp_path, row)
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Hello!")]
+    assert not corpus.summary.left_out
+    assert sum(corpus.summary.formats.values()) == 1
+
+
+def test_what_trl_rejects_is_metadata_and_a_text_without_turns_is_refused(tmp_path: Path) -> None:
+    assert only(tmp_path, {"id": "a", "prompt": "Hi", "chosen": "Hello!", "rejected": "What.", "label": 1}).metadata == {
+        "rejected": "What.",
+        "label": 1,
+    }
+    with pytest.raises(RecordError, match="without a request"):
+        only(tmp_path, {"chosen": "Hello!", "rejected": "What."})
+
+
+def test_other_choices_are_counted(tmp_path: Path) -> None:
+    choices = [{"message": {"role": "assistant", "content": text}} for text in ("Hello!", "Hey!", "Yo!")]
+    corpus = corpus_of(tmp_path, {"messages": [{"role": "user", "content": "Hi"}], "choices": choices})
+    assert [words(dialogue) for dialogue in corpus.read()] == [[("Hi", "Hello!")]]
+    assert corpus.summary.left_out == {"choices but the first": 2}
+
+
+RASA = {
+    "sender_id": "caller 7",
+    "slots": {"city": "Rome"},
+    "latest_event_time": 1714564805.0,
+    "events": [
+        {"event": "action", "name": "action_session_start", "timestamp": 1714564799.0},
+        {"event": "session_started", "timestamp": 1714564799.5},
+        {"event": "action", "name": "action_listen"},
+        {
+            "event": "user",
+            "text": "weather in Rome",
+            "timestamp": 1714564800.0,
+            "input_channel": "rest",
+            "parse_data": {
+                "intent": {"name": "ask_weather", "confidence": 0.9},
+                "entities": [{"entity": "city", "start": 11, "end": 15, "value": "Rome"}],
+            },
+        },
+        {"event": "slot", "name": "city", "value": "Rome"},
+        {"event": "action", "name": "action_weather", "timestamp": 1714564801.0},
+        {
+            "event": "bot",
+            "text": "It rains.",
+            "timestamp": 1714564802.0,
+            "data": {"buttons": [{"title": "More"}], "image": None},
+            "metadata": {"utter_action": "utter_rain"},
+        },
+        {"event": "action", "name": "utter_ask_more"},
+        {"event": "bot", "text": "Anything else?", "data": {}},
+        {"event": "bot", "text": None, "data": {"image": "x.png"}},
+        {"event": "user", "text": "no", "parse_data": {}},
+    ],
+}
+
+
+def test_rasa_trackers(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, RASA)
+    (dialogue,) = corpus.read()
+    assert dialogue.id == "caller 7"
+    assert words(dialogue) == [("weather in Rome", "It rains."), (None, "Anything else?"), ("no", None)]
+    assert dialogue.turns[0].timestamp == NOON
+    assert calls(dialogue) == [(0, "action_weather", None, None, None)]
+    assert all(turn.intent is None and turn.request_slots is None for turn in dialogue.turns), "a prediction is no annotation"
+    held = dialogue.metadata["messages"]
+    assert held["other"][0]["predicted_by_rasa"]["intent"] == "ask_weather"
+    assert held["slots"] == [{"event": 4, "name": "city", "value": "Rome"}]
+    assert dialogue.metadata["slots"] == {"city": "Rome"}
+    assert corpus.summary.left_out == {"events of type session_started": 1, "parts of type buttons": 1, "parts of type image": 1}
+
+
+# -- settings and recognition ----------------------------------------------------------------------------------------------------
+
+
+def test_settings_name_the_column_the_keys_and_the_roles(tmp_path: Path) -> None:
+    turns = [
+        {"author": {"role": "Customer"}, "body": "Hi"},
+        {"author": {"role": "note"}, "body": "angry"},
+        {"author": {"role": "agent"}, "body": "Hello!"},
+    ]
+    settings = {
+        "messages": "log.turns",
+        "role": "author.role",
+        "text": "body",
+        "roles": {"Customer": "user", "agent": "assistant", "note": "ignore"},
+    }
+    corpus = corpus_of(tmp_path, {"id": "a", "log": {"turns": turns}}, **settings)
+    assert [words(dialogue) for dialogue in corpus.read()] == [[("Hi", "Hello!")]]
+    assert corpus.summary.left_out == {"messages whose role is ignored": 1}
+
+
+def test_settings_decide_what_the_columns_leave_open(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "Hi"}]
+    row = {"id": "a", "messages": turns, "conversations": [{"from": "human", "value": "Ho"}]}
+    with pytest.raises(RecordError, match=r"messages, sharegpt.*set corpus.format"):
+        only(tmp_path, row)
+    assert words(only(tmp_path, row, format="sharegpt")) == [("Ho", None)]
+    assert words(only(tmp_path, row, messages="messages")) == [("Hi", None)]
+    with pytest.raises(RecordError, match=r"set corpus\.messages to the column"):
+        only(tmp_path, {"input": "Hi", "output": "Hello!"})
+    assert words(only(tmp_path, {"input": "Hi", "output": "Hello!"}, format="langfuse")) == [("Hi", "Hello!")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"format": "openai"}, "messages, sharegpt"),
+        ({"roles": {"agent": "bot"}}, "{'agent': 'bot'}"),
+        ({"without_words": "drop"}, "reject or skip"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: Json, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ChatMessages("x.jsonl", **settings)
+
+
+def test_the_log_says_what_was_recognised_once_per_format(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    chats = [{"id": f"{k}", "messages": [{"role": "user", "content": "Hi"}]} for k in range(3)]
+    corpus_of(tmp_path, *chats, name="a.jsonl")
+    corpus_of(tmp_path, {"id": "x", "conversations": [{"from": "human", "value": "Hi"}]}, name="b.jsonl")
+    corpus = corpus_of(tmp_path, {"trace_id": "t", "input": "Hi", "output": "Hello!"}, name="c.jsonl")
+    assert len(list(corpus.read())) == 5
+    assert caplog.messages == ["a.jsonl: chat messages", "b.jsonl: ShareGPT conversations", "c.jsonl: Langfuse traces or observations"]
+    assert corpus.summary.formats == {"chat messages": 3, "ShareGPT conversations": 1, "Langfuse traces or observations": 1}
+
+
+# -- several rows per conversation -----------------------------------------------------------------------------------------------
+
+
+def said(role: str, *parts: Any) -> Json:
+    return {"role": role, "parts": [{"type": "text", "content": part} if isinstance(part, str) else part for part in parts]}
+
+
+CALL = {"type": "tool_call", "id": "c1", "name": "weather", "arguments": RAIN}
+RESULT = {"type": "tool_call_response", "id": "c1", "response": "rain"}
+HISTORY = [
+    said("user", "Weather?"),
+    said("assistant", CALL),
+    said("tool", RESULT),
+    said("assistant", "Rain."),
+    said("user", "Thanks"),
+    said("assistant", "Bye."),
+]
+
+
+def span(conversation: str, second: int, inputs: list[Json], outputs: list[Json], operation: str = "chat", **more: Any) -> Json:
+    attributes = {"gen_ai.operation.name": operation, "gen_ai.conversation.id": conversation}
+    attributes |= {"gen_ai.input.messages": json.dumps(inputs), "gen_ai.output.messages": json.dumps(outputs)}
+    return {"name": "chat m", "start_time": f"2024-05-01T12:00:{second:02}Z", "attributes": {**attributes, **more}}
+
+
+def full_history(conversation: str) -> list[Json]:
+    """Each call is given the conversation so far."""
+    ends = [(0, 1), (1, 3), (2, 5)]
+    return [span(conversation, second, HISTORY[:end], [HISTORY[end]], **{"user.id": "u"}) for second, end in ends]
+
+
+def expect_weather(dialogue: Dialogue) -> None:
+    assert words(dialogue) == [("Weather?", "Rain."), ("Thanks", "Bye.")]
+    assert calls(dialogue) == [(0, "weather", RAIN, "c1", "rain")]
+    assert dialogue.turns[0].timestamp == NOON
+
+
+def test_spans_of_interleaved_conversations_are_grouped(tmp_path: Path) -> None:
+    a, b = full_history("a"), full_history("b")
+    corpus = corpus_of(tmp_path, a[0], b[0], b[1], a[1], b[2], a[2])
+    dialogues = list(corpus.read())
+    assert [dialogue.id for dialogue in dialogues] == ["b", "a"], "in the order of their last rows"
+    for dialogue in dialogues:
+        expect_weather(dialogue)
+        assert dialogue.user == "u"
+        assert len(dialogue.metadata["spans"]) == 3
+        assert dialogue.metadata["spans"][0]["name"] == "chat m"
+    assert not corpus.summary.left_out
+
+
+def test_spans_across_files_out_of_order(tmp_path: Path) -> None:
+    rows = full_history("a")
+    corpus_of(tmp_path, rows[2], name="1.jsonl")
+    (dialogue,) = corpus_of(tmp_path, rows[1], rows[0], name="2.jsonl").read()
+    expect_weather(dialogue)
+
+
+def test_spans_that_hold_only_what_is_new(tmp_path: Path) -> None:
+    rows = [span("a", k, HISTORY[start:end], [HISTORY[end]]) for k, (start, end) in enumerate([(0, 1), (2, 3), (4, 5)])]
+    expect_weather(only(tmp_path, *rows))
+
+
+def test_spans_of_agents_around_the_calls_are_left_out_and_counted(tmp_path: Path) -> None:
+    agents = [span("a", 0, HISTORY[:1], HISTORY[3:4], "invoke_agent"), span("a", 2, HISTORY[4:5], HISTORY[5:], "invoke_agent")]
+    corpus = corpus_of(tmp_path, agents[0], *full_history("a"), agents[1], {"attributes": {"gen_ai.conversation.id": "a"}})
+    (dialogue,) = corpus.read()
+    expect_weather(dialogue)
+    assert corpus.summary.left_out == {"spans of type invoke_agent": 2, "spans without messages": 1}
+    assert words(only(tmp_path, *agents)) == [("Weather?", "Rain."), ("Thanks", "Bye.")], "but read where they are all there is"
+
+
+def test_a_response_that_was_generated_again_replaces_the_first(tmp_path: Path) -> None:
+    rows = [*full_history("a"), span("a", 3, HISTORY[:5], [said("assistant", "See you.")])]
+    corpus = corpus_of(tmp_path, *rows)
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Weather?", "Rain."), ("Thanks", "See you.")]
+    assert corpus.summary.left_out == {"messages of an earlier version of the history": 1}
+
+
+def test_a_system_prompt_that_changes_does_not_double_the_history(tmp_path: Path) -> None:
+    rows = full_history("a")
+    for k, row in enumerate(rows):
+        row["attributes"]["gen_ai.system_instructions"] = json.dumps([{"type": "text", "content": f"It is {k} o'clock."}])
+    dialogue = only(tmp_path, *rows)
+    expect_weather(dialogue)
+    assert dialogue.metadata["messages"]["system"] == "It is 0 o'clock.\nIt is 1 o'clock.\nIt is 2 o'clock."
+
+
+def test_otlp_json_holds_many_spans_in_a_row(tmp_path: Path) -> None:
+    spans = []
+    for k, row in enumerate(full_history("a")):
+        attributes = [{"key": key, "value": {"stringValue": value}} for key, value in row["attributes"].items()]
+        spans.append({"traceId": f"{k}", "startTimeUnixNano": str(1714564800_000000000 + k), "attributes": attributes})
+    expect_weather(only(tmp_path, {"resourceSpans": [{"scopeSpans": [{"spans": spans[:2]}]}, {"scopeSpans": [{"spans": spans[2:]}]}]}))
+
+
+def test_spans_in_parquet_with_a_map_of_attributes(tmp_path: Path) -> None:
+    rows = [{"Timestamp": row["start_time"], "SpanAttributes": list(row["attributes"].items())} for row in full_history("a")]
+    schema = pa.schema([("Timestamp", pa.string()), ("SpanAttributes", pa.map_(pa.string(), pa.string()))])
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "spans.parquet")
+    (dialogue,) = ChatMessages(str(tmp_path)).read()
+    expect_weather(dialogue)
+
+
+def test_a_conversation_with_a_span_that_cannot_be_used_is_rejected(tmp_path: Path) -> None:
+    bad = span("bad", 1, [{"role": "agent", "parts": []}], [])
+    errors: list[RecordError] = []
+    corpus = corpus_of(tmp_path, *full_history("good")[:2], *full_history("bad")[:1], bad, full_history("good")[2], {"day": 1})
+    dialogues = list(corpus.read(errors.append))
+    assert [dialogue.id for dialogue in dialogues] == ["good"]
+    assert [(error.row, error.dialogue_id, error.field) for error in errors] == [
+        (4, "bad", "gen_ai.input.messages.0.role"),
+        (6, None, "record"),
+    ]
+    with pytest.raises(RecordError, match="agent"):
+        list(corpus.read())
+
+
+def test_langfuse_sessions_of_traces(tmp_path: Path) -> None:
+    exchanges = [("Weather?", "Rain."), ("Thanks", "Bye.")]
+    rows = [
+        {
+            "id": f"t{k}",
+            "timestamp": f"2024-05-01 12:00:0{k}.000000",
+            "session_id": "s",
+            "user_id": "u",
+            "name": "chat",
+            "input": given,
+            "output": answer,
+        }
+        for k, (given, answer) in enumerate(exchanges)
+    ]
+    dialogue = only(tmp_path, *reversed(rows))
+    assert (dialogue.id, dialogue.user, words(dialogue)) == ("s", "u", exchanges)
+    assert dialogue.turns[0].timestamp == NOON
+    assert [row["id"] for row in dialogue.metadata["spans"]] == ["t0", "t1"]
+    assert words(only(tmp_path, {"id": "s", "traces": rows})) == exchanges
+
+
+def test_langfuse_observations_prefer_generations(tmp_path: Path) -> None:
+    question = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Weather?"}]
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", "function": {"name": "weather", "arguments": RAIN}}]}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "rain"}
+    row = {"trace_id": "t", "session_id": "s"}
+    corpus = corpus_of(
+        tmp_path,
+        {**row, "type": "SPAN", "start_time": "2024-05-01 12:00:00", "input": {"args": [1], "q": "Weather?"}, "output": "Rain."},
+        {
+            **row,
+            "type": "GENERATION",
+            "parent_observation_id": "p",
+            "start_time": "2024-05-01 12:00:00",
+            "input": json.dumps({"messages": question, "tools": [1]}),
+            "output": json.dumps(call),
+        },
+        {**row, "type": "TOOL", "parent_observation_id": "p", "start_time": "2024-05-01 12:00:01", "input": "Rome", "output": "rain"},
+        {
+            **row,
+            "type": "GENERATION",
+            "parent_observation_id": "p",
+            "start_time": "2024-05-01 12:00:02",
+            "input": {"messages": [*question, call, result]},
+            "output": {"role": "assistant", "content": "Rain."},
+        },
+    )
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Weather?", "Rain.")]
+    assert calls(dialogue) == [(0, "weather", RAIN, "c1", "rain")]
+    assert dialogue.metadata["messages"]["system"] == "Be kind."
+    assert dialogue.metadata["spans"][0]["input"] == {"tools": [1]}
+    assert corpus.summary.left_out == {"spans of type SPAN": 1, "spans of type TOOL": 1}
+
+
+def test_the_state_of_an_agent_as_output_holds_its_input_once(tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]
+    assert words(only(tmp_path, {"trace_id": "t", "input": {"messages": messages[:1]}, "output": {"messages": messages}})) == [
+        ("Hi", "Hello!")
+    ]
+
+
+def test_an_object_whose_words_are_not_clear_needs_the_setting(tmp_path: Path) -> None:
+    row = {"trace_id": "t", "input": {"question": "Hi", "language": "en"}, "output": {"answer": "Hello!"}}
+    with pytest.raises(RecordError, match=r"question, language; set corpus\.text"):
+        only(tmp_path, row)
+    assert words(only(tmp_path, {**row, "output": {"question": "Hello!"}}, text="question")) == [("Hi", "Hello!")]
