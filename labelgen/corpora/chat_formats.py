@@ -185,7 +185,7 @@ def to_messages(value: Any, role: str, where: str, keys: Keys) -> list[Located]:
         return [Located(where, value)]
     if keys.text is None and any(key in value for key in (*WORDS, "tool_calls")):
         return [Located(where, {"role": role, **value}, made=True)]
-    words = [key for key in value if (key == keys.text if keys.text else isinstance(value[key], str))]
+    words = [keys.text] if keys.text in value else [key for key in value if isinstance(value[key], str)]
     if len(words) != 1:
         raise FieldError(where, f"an object with {', '.join(map(str, value))}; set corpus.text to the key that holds the words")
     others = {key: value[key] for key in value if key != words[0]}

@@ -18,9 +18,9 @@ For another layout, set `messages` (the column), `role` and `text` (keys of a me
 
 How a conversation becomes a dialogue:
 
-- Id: `id`, `conversation_id` or `session_id`, whichever comes first in this order. Otherwise `chat:` and a fingerprint of the messages;
-  of conversations that are equal, the second ends in `-2`, and so on in the order of the files. User: `user_id` or `user`. Other columns
-  go to the metadata.
+- Id: `id`, `conversation_id` or `session_id`, whichever comes first in this order (`sender_id` for Rasa). Otherwise `chat:` and a
+  fingerprint of the messages; of conversations that are equal, the second ends in `-2`, and so on in the order of the files. User:
+  `user_id` or `user`. Other columns go to the metadata.
 - Turns: a message of the user begins a turn, and a message of the assistant is its response. Assistant messages around tool calls are
   one response, with their texts joined by a newline. Other consecutive messages of the assistant are turns without a request, and
   consecutive messages of the user turns without a response.
@@ -52,6 +52,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, islice
+from operator import not_
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
@@ -68,6 +70,7 @@ from labelgen.io.rows import Row, rows
 
 log = logging.getLogger(__name__)
 IDS = ("id", "conversation_id", "session_id", "conversationId", "sessionId", "sender_id")
+ROWS_TO_RECOGNISE = 1000  # of a file, until one has a known format
 USERS = ("user_id", "user", "userId")
 
 
@@ -83,7 +86,9 @@ class Summary:
 
     def clear(self) -> None:
         """Forgets what an earlier reading has met."""
-        self.__init__()  # type: ignore[misc]
+        for counts in (self.formats, self.parts, self.left_out):
+            counts.clear()
+        self.without_id = self.repeated = 0
 
     def log(self) -> None:
         """One line per kind."""
@@ -159,19 +164,23 @@ class Reader:
 
     def dialogues(self, files: Sequence[UPath], reject: Reject | None) -> Iterator[FoundDialogue]:
         """The dialogues of files with a conversation per row, then those of files with several rows per conversation."""
-        spans = [file for file in files if self._has_spans(file)]
-        for file in files:
-            if file not in spans:
-                for number, dialogue in read_records(file, self.convert, reject):
-                    yield FoundDialogue(str(file), number, dialogue)
-        yield from self._dialogues_of_spans(spans, reject)
+        has_spans = [self._has_spans(file) for file in files]
+        for file in compress(files, map(not_, has_spans)):
+            for number, dialogue in read_records(file, self.convert, reject):
+                yield FoundDialogue(str(file), number, dialogue)
+        yield from self._dialogues_of_spans(list(compress(files, has_spans)), reject)
 
     def _has_spans(self, file: UPath) -> bool:
-        """Whether a file has several rows per conversation, judged by its settings or its first row."""
-        if self.corpus.format is not None:
+        """Whether a file has several rows per conversation, judged by the settings, or by the first row whose format is known."""
+        if self.corpus.format is not None or self.corpus.messages is not None:
             return self.corpus.format in SPAN_FORMATS
-        first = next((row for _, row in rows(file) if not isinstance(row, str)), {})
-        return self.corpus.messages is None and any(known.fits(first) for known in SPAN_FORMATS.values())
+        for _, row in islice(rows(file), ROWS_TO_RECOGNISE):
+            if not isinstance(row, str):
+                if any(known.fits(row) for known in SPAN_FORMATS.values()):
+                    return True
+                if any(known.fits(row) for known in FORMATS.values()):
+                    return False
+        return False
 
     def _announce(self, source: str, description: str) -> None:
         """Says which format was recognised, unless it is that of the row before."""
@@ -182,7 +191,8 @@ class Reader:
 
     def convert(self, row: Row, source: str, number: int) -> Row:
         """A row -> the fields of the record. RecordError: a message cannot be used."""
-        identity = next((str(row[name]) for name in IDS if row.get(name) is not None), None)
+        id_column, user_column = first_key(row, IDS), first_key(row, USERS)
+        identity = None if id_column is None else str(row[id_column])
         try:
             layout = recognise(row, self.corpus.format, self.keys)
             self._announce(source, layout.description)
@@ -191,13 +201,14 @@ class Reader:
             prompts = sum(item.made and item.message["role"] == "system" for item in chat.messages)  # they are not in the list
             conversation = self._converse(messages, chat.columns[0], -prompts)
             conversation.left_out.update(chat.left_out)
-            if conversation.turns[0]["timestamp"] is None:
-                conversation.turns[0]["timestamp"] = time_of(row, "")
-            read = {*chat.columns, *IDS, *USERS, *TIMES}
+            read = {*chat.columns, id_column, user_column}
+            if (time := time_of(row, "")) is not None and conversation.turns[0]["timestamp"] is None:
+                conversation.turns[0]["timestamp"] = time
+                read.add(first_key(row, TIMES))
             metadata = {key: as_json(value) for key, value in row.items() if key not in read and value is not None}
             if chat.slots:
                 conversation.metadata["slots"] = chat.slots
-            user = next((str(row[name]) for name in USERS if row.get(name) is not None), None)
+            user = None if user_column is None else str(row[user_column])
             identity = identity if chat.identity is None else chat.identity
             name = self._new_id([item.message for item in chat.messages]) if identity is None else identity
             return self._fields(name, user, conversation, messages, metadata)
@@ -244,7 +255,7 @@ class Reader:
     # -- several rows per conversation --
 
     def _dialogues_of_spans(self, files: Sequence[UPath], reject: Reject | None) -> Iterator[FoundDialogue]:
-        for group in group_spans(files, self.corpus.format, self.keys, reject):
+        for group in group_spans(files, self.corpus.format, self.keys, self.summary.left_out, reject):
             self._announce(group.file, group.description)
             try:
                 if group.error is not None:
@@ -273,22 +284,22 @@ def recognise(row: Row, name: str | None, keys: Keys) -> Format:
     if keys.messages is not None:
         return FORMATS["messages"]
     if any(known.fits(row) for known in SPAN_FORMATS.values()):
-        raise FieldError(
-            "record", "one of several rows of a conversation in a file that begins with whole conversations; separate the files"
-        )
+        raise FieldError("record", "one of several rows of a conversation, in a file that begins with whole ones; separate the files")
     fitting = [known for known, layout in FORMATS.items() if layout.fits(row)]
-    if fitting[:2] == ["messages", "sharegpt"] or fitting[1:2] == ["rasa"]:
+    if len(fitting) > 1 and fitting[1] in ("sharegpt", "rasa"):  # two columns that hold whole conversations
         raise FieldError("messages", f"the row fits several formats ({', '.join(fitting)}); set corpus.format to one of them")
     if not fitting:
         lists = [f"corpus.messages={name}" for name in candidates(row)]
-        remedy = (
-            f"set {' or '.join(lists)} if that holds them"
-            if lists
-            else "set corpus.messages to the column that holds them, or corpus.format"
-        )
+        remedy = "set corpus.messages to the column that holds them, or corpus.format"
+        remedy = f"set {' or '.join(lists)} if that holds them" if lists else remedy
         columns = ", ".join(sorted(map(str, row))) or "none"
         raise FieldError("messages", f"no chat format that is known (the columns: {columns}); {remedy}")
     return FORMATS[fitting[0]]
+
+
+def first_key(row: Row, names: Sequence[str]) -> str | None:
+    """The first of the columns that has a value."""
+    return next((name for name in names if row.get(name) is not None), None)
 
 
 def fingerprint(messages: Sequence[Any]) -> str:

@@ -55,10 +55,10 @@ ARGUMENTS = ("arguments", "input", "args", "parameters", "action", "queries", "c
 RESULTS = ("output", "result", "results", "outputs", "errorText", "error")
 RESPONSES = (*RESULTS, "content", "response", "server_tool_call_response")  # of a part that is a result
 LOCATIONS = ("audio", "path", "url", "audio_url", "input_audio", "uri", "file", "data")
+REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 MAX_LOCATION = 4096  # characters of a path or URI; anything longer is the recording itself
 READ = {
-    "role", "from", *WORDS, *TIMES, "refusal", "audio", "tool_calls", "toolInvocations", "function_call", "tool_call_id", "reasoning",
-    "reasoning_content", "thinking",
+    "role", "from", *WORDS, *TIMES, *REASONING_FIELDS, "refusal", "audio", "tool_calls", "toolInvocations", "function_call",
 }  # fields of a message that are read; the others are kept as they are  # fmt: skip
 
 
@@ -198,8 +198,8 @@ def read_message(raw: Row, where: str, keys: Keys) -> Message:
         contents.add_part(raw, where)
         return Message("assistant", where, contents, time_of(raw, where), standalone=True)
     message = Message(role, where, Contents(), time_of(raw, where))
-    message.other = {key: as_json(value) for key, value in raw.items() if key not in {*READ, keys.role, keys.text} and value is not None}
-    message.other.pop("type", None) if raw.get("type") == "message" else None
+    own = (keys.role, keys.text, "type" if raw.get("type") == "message" else None)
+    message.other = {key: as_json(value) for key, value in raw.items() if value is not None and key not in READ and key not in own}
     if role != "tool" or not _read_json_result(raw, message, keys):
         _read_words(raw, message, keys)
     _read_fields(raw, message)
@@ -212,7 +212,8 @@ def _read_words(raw: Row, message: Message, keys: Keys) -> None:
     """Reads the words under each key that may hold them. Words that differ from those under a likelier key are kept in `other`."""
     contents = message.contents
     for key in (keys.text,) if keys.text else WORDS:
-        if (value := at_path(raw, key)) is None:
+        value = at_path(raw, key) if keys.text else raw.get(key)
+        if value is None:
             continue
         found = Contents()
         if message.role == "function_call":
@@ -240,29 +241,40 @@ def _read_words(raw: Row, message: Message, keys: Keys) -> None:
 
 def _read_fields(raw: Row, message: Message) -> None:
     """Reads what OpenAI and others keep in fields of the message instead of parts."""
-    contents, audio = message.contents, raw.get("audio")
-    if (location := recording_of({"audio": audio}, "audio")) is not None:
-        contents.kinds.append("audio")
-        contents.recordings.append(Recording(location, "audio"))
-    for text in (raw.get("refusal"), audio.get("transcript") if isinstance(audio, Mapping) else None):
-        if isinstance(text, str) and not contents.texts:
-            contents.kinds.append("text")
-            contents.say(text)
-        elif text and squeeze([str(text)]) not in squeeze(contents.texts):
-            message.other["refusal" if text is raw.get("refusal") else "transcript"] = as_json(text)
-    if (isinstance(audio, Mapping) and audio.get("data")) or (isinstance(audio, str) and location is None):
-        contents.kinds.append("audio")
-        contents.left_out.append("audio")
-    for key in ("reasoning", "reasoning_content", "thinking"):
+    contents = message.contents
+    if (refusal := raw.get("refusal")) is not None:
+        _read_text(refusal, "refusal", message)
+    if (audio := raw.get("audio")) is not None:
+        _read_audio(audio, message)
+    for key in REASONING_FIELDS:
         if raw.get(key):
             contents.reasoning += reasoning_of({key: raw[key]}) or [json.dumps(as_json(raw[key]))]
-    for key in ("tool_calls", "toolInvocations"):
-        for tool in calls_of(raw.get(key), f"{message.where}.{key}"):
+    for key in ("tool_calls", "toolInvocations", "function_call"):
+        listed = raw.get(key) or None
+        for tool in calls_of([listed] if key == "function_call" and listed else listed, f"{message.where}.{key}"):
             contents.kinds.append("tool call")
             contents.use(tool)
-    if isinstance(old := raw.get("function_call"), Mapping):
-        contents.kinds.append("tool call")
-        contents.use(call_of(old, f"{message.where}.function_call"))
+
+
+def _read_text(text: Any, key: str, message: Message) -> None:
+    """Reads words that stand in a field of their own. They are the message's if it has no others."""
+    if isinstance(text, str) and not message.contents.texts:
+        message.contents.kinds.append("text")
+        message.contents.say(text)
+    elif not isinstance(text, str) or squeeze([text]) not in squeeze(message.contents.texts):
+        message.other[key] = as_json(text)
+
+
+def _read_audio(audio: Any, message: Message) -> None:
+    """Reads the recording of a message: its transcript, and its path or URI. Sound itself is left out."""
+    contents = message.contents
+    contents.kinds.append("audio")
+    if isinstance(audio, Mapping) and audio.get("transcript") is not None:
+        _read_text(audio["transcript"], "transcript", message)
+    if (location := recording_of({"audio": audio}, "audio")) is not None:
+        contents.recordings.append(Recording(location, "audio"))
+    elif isinstance(audio, str) or (isinstance(audio, Mapping) and audio.get("data")):
+        contents.left_out.append("audio")
 
 
 def _read_json_result(raw: Row, message: Message, keys: Keys) -> bool:

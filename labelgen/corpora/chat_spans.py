@@ -8,6 +8,7 @@ Most calls repeat the conversation so far in their input. `merge` finds what is 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from upath import UPath
 from labelgen.corpora import parse_time
 from labelgen.corpora.chat_formats import Located, is_message, read_messages, to_messages
 from labelgen.corpora.chat_parts import FieldError, Keys, Message, as_json, at_path, first_of, from_json
-from labelgen.dialogue import RecordError, Reject
+from labelgen.dialogue import RecordError, Reject, reject_or_raise
 from labelgen.io.files import hash64
 from labelgen.io.rows import Row, rows
 
@@ -30,6 +31,17 @@ CONVERSATIONS = ("gen_ai.conversation.id", "session.id", "trace_id", "traceId", 
 NANOSECONDS = ("startTimeUnixNano", "start_time_unix_nano", "timeUnixNano")
 STARTS = (*NANOSECONDS, "start_time", "startTime", "Timestamp", "timestamp", "created_at", "createdAt")
 SESSIONS = ("session_id", "sessionId", "trace_id", "traceId", "id")
+ANY_SPAN = {
+    *ATTRIBUTES,
+    "trace_id",
+    "traceId",
+    "TraceId",
+    "span_id",
+    "spanId",
+    "SpanId",
+    "context",
+    "parentSpanId",
+}  # columns of other spans
 LANGFUSE = {
     "trace_id",
     "traceId",
@@ -225,25 +237,35 @@ def split_langfuse(row: Row) -> list[SpanRow]:
 def read_langfuse(row: Row, keys: Keys) -> Span:
     """A trace or an observation: `input` and `output` are a text, a message, a list of messages or an object that holds one of them."""
     span = Span(start_of(row), str(row.get("type") or ""))
-    span.inputs = read_messages(to_messages(row.get("input"), "user", "input", keys), keys)
-    output = from_json(row.get("output"))
-    span.outputs = read_messages(to_messages(row.get("output"), "assistant", "output", keys), keys)
+    given, output = stored_json(row.get("input")), stored_json(row.get("output"))
+    span.inputs = read_messages(to_messages(given, "user", "input", keys), keys)
+    span.outputs = read_messages(to_messages(output, "assistant", "output", keys), keys)
     if len(span.outputs) > 1:  # the state of an agent holds its input too
         span.outputs = span.outputs[overlap(span.inputs, span.outputs).repeated :]
     span.user = next((str(row[name]) for name in ("user_id", "userId") if row.get(name) not in (None, "")), None)
     span.is_root = not first_of(row, ("parent_observation_id", "parentObservationId"))
     span.rest = {key: as_json(value) for key, value in row.items() if key not in ("input", "output") and value not in (None, "")}
-    for name, value in (("input", from_json(row.get("input"))), ("output", output)):
+    for name, value in (("input", given), ("output", output)):
         if isinstance(value, Mapping) and not is_message(value):
             held = {key: as_json(inner) for key, inner in value.items() if key not in ("messages", "choices", "output")}
             span.rest |= {name: held} if held else {}
     return span
 
 
+def stored_json(value: Any) -> Any:
+    """What Langfuse stored: exports hold it as JSON text, also where it is a text itself."""
+    if isinstance(value, str) and value.startswith('"') and value.endswith('"'):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return from_json(value)
+
+
 def is_langfuse(row: Row) -> bool:
     """Whether a row is a trace, an observation or a session of Langfuse."""
     has = {name for name in row if row[name] is not None}
-    return ({"input", "output"} <= has and bool(has & LANGFUSE)) or isinstance(row.get("traces"), list)
+    return "messages" not in has and (({"input", "output"} <= has and bool(has & LANGFUSE)) or isinstance(row.get("traces"), list))
 
 
 SPAN_FORMATS: dict[str, SpanFormat] = {
@@ -285,14 +307,15 @@ class Group:
                 self.file, self.number, self.error = found.file, found.number, error
 
 
-def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, reject: Reject | None) -> Iterator[Group]:
-    """The spans of each conversation, in the order of the conversations' last rows. Rows that hold no span go to `reject`.
+def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, left_out: Counter[str], reject: Reject | None) -> Iterator[Group]:
+    """The spans of each conversation, in the order of the conversations' last rows. The first reading finds these.
 
-    The first reading finds the last row of each conversation.
+    Spans that call no model are counted in `left_out`. Rows that are no spans go to `reject`; without it the first one raises.
     """
-    last = {hash64(found.part.conversation): found.position for found in _spans(files, name, None) if found.part.conversation is not None}
+    identities = (found for found in _spans(files, name, Counter(), lambda error: None) if found.part.conversation is not None)
+    last = {hash64(str(found.part.conversation)): found.position for found in identities}
     groups: dict[str, Group] = {}
-    for position, row in groupby(_spans(files, name, reject or raise_error), key=lambda found: found.position):
+    for position, row in groupby(_spans(files, name, left_out, reject), key=lambda found: found.position):
         alone: list[Group] = []
         for found in row:
             identity = found.part.conversation
@@ -307,8 +330,8 @@ def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, reject: Re
             yield groups.pop(identity)
 
 
-def _spans(files: Sequence[UPath], name: str | None, reject: Reject | None) -> Iterator[FoundSpan]:
-    """The spans of all rows, not yet read. Without `reject`, other rows are passed over."""
+def _spans(files: Sequence[UPath], name: str | None, left_out: Counter[str], reject: Reject | None) -> Iterator[FoundSpan]:
+    """The spans of all rows, not yet read."""
     position = 0
     for file in files:
         for number, row in rows(file):
@@ -319,11 +342,8 @@ def _spans(files: Sequence[UPath], name: str | None, reject: Reject | None) -> I
             if layout is not None and not isinstance(row, str):
                 for part in layout.split(row):
                     yield FoundSpan(position, str(file), number, layout, part)
-            elif reject is not None:
-                problem = row if isinstance(row, str) else "neither a span nor a trace, unlike the file's first row; separate the files"
-                reject(RecordError(str(file), number, None, "record", problem))
-
-
-def raise_error(error: RecordError) -> None:
-    """What becomes of an unusable row where nothing takes it."""
-    raise error
+            elif not isinstance(row, str) and ANY_SPAN & row.keys():
+                left_out["spans without messages"] += 1
+            else:
+                problem = row if isinstance(row, str) else "neither a span nor a trace, as other rows of the file are; separate the files"
+                reject_or_raise(RecordError(str(file), number, None, "record", problem), reject)

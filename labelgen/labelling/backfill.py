@@ -315,7 +315,7 @@ class FragmentLabeller:
             elif known == row.dialogue.fingerprint():
                 skipped += 1
             else:
-                problem = "labelled before, with other content; give it another id, or write to another output"
+                problem = "labelled before, with other content (has it grown since?); give it another id, or write to another output"
                 reject(RecordError(fragment.file, row.row, name, "id", problem))
         return Pending(rows, skipped)
 

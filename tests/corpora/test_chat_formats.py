@@ -106,6 +106,7 @@ def test_sharegpt_preferences_end_in_the_chosen_message(tmp_path: Path) -> None:
         {"sender_id": "u", "events": [{"event": "user", "text": "Hi"}, {"event": "bot", "text": "Hello!", "data": {}}]},
         {"trace_id": "t", "input": "Hi", "output": "Hello!"},
         {"sessionId": "t", "input": {"question": "Hi"}, "output": {"answer": "Hello!"}},
+        {"sessionId": "t", "input": '{"question": "Hi"}', "output": '"Hello!"'},
         {
             "traceId": "t",
             "input": json.dumps([{"role": "user", "content": "Hi"}]),
@@ -436,4 +437,12 @@ def test_an_object_whose_words_are_not_clear_needs_the_setting(tmp_path: Path) -
     row = {"trace_id": "t", "input": {"question": "Hi", "language": "en"}, "output": {"answer": "Hello!"}}
     with pytest.raises(RecordError, match=r"question, language; set corpus\.text"):
         only(tmp_path, row)
-    assert words(only(tmp_path, {**row, "output": {"question": "Hello!"}}, text="question")) == [("Hi", "Hello!")]
+    assert words(only(tmp_path, row, text="question")) == [("Hi", "Hello!")]
+
+
+def test_spans_that_call_no_model_are_counted(tmp_path: Path) -> None:
+    other = {"name": "GET /", "context": {"trace_id": "t"}, "attributes": {"http.method": "GET"}}
+    corpus = corpus_of(tmp_path, other, *full_history("a"), other)
+    (dialogue,) = corpus.read()
+    expect_weather(dialogue)
+    assert corpus.summary.left_out == {"spans without messages": 2}

@@ -165,6 +165,7 @@ def test_ids_users_and_other_columns(tmp_path: Path) -> None:
     assert not errors
     assert [dialogue.id for dialogue in dialogues[:3]] == ["3", "c", "s"]
     assert [dialogue.user for dialogue in dialogues[:2]] == [None, "u"]
+    assert dialogues[0].metadata["session_id"] == "s", "an id that is not the dialogue's is kept"
     assert dialogues[4].metadata == {"source": "web", "tools": [{"name": "x"}], "messages": {"other": [{"message": 0, "rating": 1}]}}
     assert all(dialogue.id.startswith("chat:") for dialogue in dialogues[3:])
     assert dialogues[3].id != dialogues[4].id
@@ -268,6 +269,11 @@ def test_words_under_other_keys_are_read(tmp_path: Path, message: Json, words_of
     dialogue = only(tmp_path, {"role": "user", **message}, {"role": "assistant", **message})
     assert words(dialogue) == [(words_of_it, words_of_it)]
     assert not dialogue.metadata
+
+
+def test_fields_that_are_not_read_are_kept(tmp_path: Path) -> None:
+    dialogue = only(tmp_path, user("a", name="Ann", tool_call_id="c9", type="message"), assistant("b", function_call=None, tool_calls=[]))
+    assert dialogue.metadata["messages"] == {"other": [{"message": 0, "name": "Ann", "tool_call_id": "c9"}]}
 
 
 def test_words_that_differ_from_the_content_are_kept(tmp_path: Path) -> None:

@@ -109,6 +109,22 @@ def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tm
     assert "other content" in file.read_text("utf-8")
 
 
+def test_a_dialogue_that_has_grown_is_rejected_and_its_earlier_version_stays(exported: Path, logs: Path, tmp_path: Path) -> None:
+    dialogues = [d for d in read(logs / "1.jsonl", lambda error: None) if d.id != "long"][:3]
+    write(dialogues, tmp_path / "logs.jsonl")
+    backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
+    grown = dialogues[1].model_copy(deep=True)
+    grown.turns.append(Turn(request="one more thing"))
+    write([dialogues[0], grown, dialogues[2]], tmp_path / "logs.jsonl")
+    counts = backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
+    assert counts == Counts(0, 2, 1, 0)
+    assert counts.exit_status == 3
+    assert {dialogue.id: len(dialogue.turns) for dialogue in read(tmp_path / "out")} == {d.id: len(d.turns) for d in dialogues}
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
+    assert "has it grown since?" in file.read_text("utf-8")
+    assert backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "again")) == Counts(3, 0, 0, 0), "another folder takes it"
+
+
 # a child for each attempt: killed by the kernel once it has had so much of the processor, however busy that is, or within a call
 ATTEMPTS = """
 import json, os, random, resource, signal, sys
