@@ -1,4 +1,8 @@
-"""Your own logs in labelgen's record: a .jsonl or .parquet file, or a folder of them. `labelgen schema` prints the record."""
+"""Your own logs in labelgen's record: a file of JSON or Parquet, or a folder of them. `labelgen schema` prints the record.
+
+JSON is one dialogue per line, or one array of dialogues, in files that end in .jsonl, .ndjson or .json, also compressed (.gz). The content
+of a file decides how it is read.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from labelgen.io import files
 
 @dataclass(frozen=True)
 class Records:
-    """Dialogues of the file or folder `path`. The suffix of a file says its format. `split` and `fold`: see `labelgen.corpora.in_fold`."""
+    """Dialogues of the file or folder `path`. `split` and `fold`: see `labelgen.corpora.in_fold`."""
 
     path: str
     split: Fold = "all"

@@ -28,15 +28,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from upath import UPath
-
 from labelgen.corpora import parse_time
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.files import SeenIds
+from labelgen.io.formats import Kind
 from labelgen.io.paths import list_files
-from labelgen.io.rows import Row, rows
+from labelgen.io.rows import Row
+from labelgen.io.tables import TABLE_SUFFIXES, TableFile
 
-ENDINGS = (".csv", ".parquet")
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}
 MESSAGE = {"dialogue", "speaker", "text", "timestamp", "intent", "defect", "audio", "user"}
 BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
@@ -104,9 +103,7 @@ class Table:
         Dialogues with cells that cannot be used go to `reject`; without it the first one raises RecordError that names the column.
         ValueError: there is no such table, it lacks a column, or the rows of a dialogue are not adjacent.
         """
-        tables = list_files(self.path, ENDINGS, "give a .csv or .parquet file")
-        for table in tables:
-            self._check(table)
+        tables = self._tables()
         ids = SeenIds()
         for group in self._groups(tables):
             if group.identity is not None and not ids.add(group.identity):
@@ -122,20 +119,25 @@ class Table:
             else:
                 yield dialogue
 
-    def _check(self, table: UPath) -> None:
-        """ValueError: the table has rows, and lacks a column."""
-        first = next((row for _, row in rows(table) if not isinstance(row, str)), None)
-        named = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
-        if first is not None and (missing := [column for column in named if column not in first]):
-            raise ValueError(f"{table}: no column {', '.join(map(repr, missing))}; there are {', '.join(map(repr, first))}. Set `columns`")
+    def _tables(self) -> list[TableFile]:
+        """The files. ValueError: there are none, or one lacks a column."""
+        columns = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
+        files = list_files(self.path, TABLE_SUFFIXES, "give a .csv or .parquet file", (Kind.TEXT, Kind.PARQUET))
+        tables = [TableFile(file, columns) for file in files]
+        for table in tables:
+            names = table.names()
+            if names is not None and (missing := [column for column in table.columns if column not in names]):
+                present = ", ".join(repr(name) for name in names if name)
+                raise ValueError(f"{table.file}: no column {', '.join(map(repr, missing))}; there are {present}. Set `columns`")
+        return tables
 
-    def _groups(self, tables: list[UPath]) -> Iterator[Group]:
+    def _groups(self, tables: Sequence[TableFile]) -> Iterator[Group]:
         """The lines of all tables by dialogue. An unreadable row belongs to the dialogues before and after it."""
         group, unreadable = None, None
         for table in tables:
-            for number, row in rows(table):
+            for number, row in table.rows():
                 if isinstance(row, str):
-                    unreadable = Unreadable(str(table), number, row)
+                    unreadable = Unreadable(str(table.file), number, row)
                     if group is not None:
                         group.unreadable = group.unreadable or unreadable
                     continue
@@ -144,7 +146,7 @@ class Table:
                     if group is not None:
                         yield group
                     group = Group(identity, unreadable=unreadable)
-                group.lines.append(Line(str(table), number, row))
+                group.lines.append(Line(str(table.file), number, row))
                 unreadable = None
         if group is not None or unreadable is not None:
             yield group or Group(None, unreadable=unreadable)

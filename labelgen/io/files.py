@@ -19,10 +19,12 @@ from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
-from labelgen.io.paths import RECORD_SUFFIXES, list_record_files, local_path, naming_file
+from labelgen.io.formats import Kind, format_of
+from labelgen.io.paths import OUTPUT_SUFFIXES, list_record_files, local_path, naming_file
 from labelgen.io.rows import Position, Row, rows
 
 log = logging.getLogger(__name__)
+Convert = Callable[[Row, str, int], Row]
 DUPLICATE_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
 RECENT_IDS = 50_000  # in a Python set, 80 bytes each; the others take 8 bytes each
 
@@ -35,15 +37,17 @@ class NumberedDialogue(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
-    """Dialogues of a JSONL or Parquet file, of all such files of a folder, or of those that a pattern (`*`) names, streamed in order.
+    """Dialogues of a JSON or Parquet file, of all such files of a folder, or of those that a pattern (`*`) names, streamed in order.
+
+    JSON is one dialogue per line, or one array of dialogues. Files may be compressed with gzip.
 
     `reject` takes what cannot be used (bad rows, repeated ids) and reading continues. Without `reject` the first such row raises.
     """
-    return read_files(list_record_files(path), stored_row, reject)
+    return read_files(list_record_files(path), None, reject)
 
 
-def read_files(files: Iterable[UPath], convert: Callable[[Row, str, int], Row], reject: Reject | None) -> Iterator[Dialogue]:
-    """One dialogue per row of each file. `convert` takes a row, its file and its number (from 1), and returns the fields of the record.
+def read_files(files: Iterable[UPath], convert: Convert | None, reject: Reject | None) -> Iterator[Dialogue]:
+    """One dialogue per row of each file. `convert`: see `read_records`.
 
     `reject` takes rows that `convert` or the record refuses with a RecordError, and repeated ids. Without `reject` the first one raises.
     """
@@ -58,15 +62,21 @@ def read_files(files: Iterable[UPath], convert: Callable[[Row, str, int], Row], 
 
 def read_records(
     file: UPath,
-    convert: Callable[[Row, str, int], Row],
+    convert: Convert | None,
     reject: Reject | None,
     start: int = 0,
     stop: int | None = None,
     position: Position | None = None,
     rows_before: int = 0,
 ) -> Iterator[NumberedDialogue]:
-    """The dialogues of a file, or of a fragment (see `rows`). `rows_before`: rows of the file before the fragment. Ids may repeat."""
-    for number, row in rows(file, start, stop, position):
+    """The dialogues of a file, or of a fragment (see `rows`). `rows_before`: rows of the file before the fragment. Ids may repeat.
+
+    `convert` takes a row, its file and its number (from 1), and returns the fields of the record. None: the rows are as `write` wrote them.
+    """
+    with naming_file(file):
+        file_format = format_of(file)
+    convert = convert or (_columns_of_record if file_format.kind is Kind.PARQUET else _as_it_is)
+    for number, row in rows(file, start, stop, position, file_format):
         number += rows_before
         try:
             if isinstance(row, str):
@@ -78,10 +88,12 @@ def read_records(
             yield NumberedDialogue(number, dialogue)
 
 
-def stored_row(row: Row, source: str, number: int) -> Row:
-    """A row as `write` or `backfill` wrote it -> the fields of the record."""
-    if not source.endswith(".parquet"):
-        return row
+def _as_it_is(row: Row, source: str, number: int) -> Row:
+    return row
+
+
+def _columns_of_record(row: Row, source: str, number: int) -> Row:
+    """A row of Parquet as `write` or `backfill` wrote it -> the fields of the record."""
     try:
         return from_arrow(dict(row))
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
@@ -149,7 +161,7 @@ def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_
     ValueError if another process is writing the same file.
     """
     path = local_path(path)
-    if path.suffix not in RECORD_SUFFIXES:
+    if path.suffix not in OUTPUT_SUFFIXES:
         raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")  # always the same name, so that the next run replaces what a killed one left

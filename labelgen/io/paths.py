@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,8 +14,11 @@ from fsspec.core import split_protocol
 from fsspec.utils import glob_translate
 from upath import UPath
 
+from labelgen.io.formats import Kind, format_of, has_ending
+
 log = logging.getLogger(__name__)
-RECORD_SUFFIXES = (".jsonl", ".parquet")  # the suffix names the format
+RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")  # that are read, also with .gz; a file's content says what it is
+OUTPUT_SUFFIXES = (".jsonl", ".parquet")  # that are written
 LOCAL_PROTOCOLS = ("", "file", "local")  # those of files on a disk
 REJECTED_SUFFIX = ".rejected.jsonl"
 AnyPath = TypeVar("AnyPath", Path, UPath)
@@ -81,38 +84,80 @@ def error_message(error: BaseException) -> str:
 
 def list_record_files(path: str | os.PathLike[str]) -> list[UPath]:
     """The files of records that a path names. ValueError if there are none."""
-    return list_files(
-        path, RECORD_SUFFIXES, "labelgen reads .jsonl (one dialogue a line) and .parquet; `labelgen schema` prints the record"
-    )
+    remedy = "labelgen reads records as JSON (.jsonl, .ndjson, .json, also .gz) and .parquet; `labelgen schema` prints the record"
+    return list_files(path, RECORD_SUFFIXES, remedy)
 
 
-def list_files(path: str | os.PathLike[str], suffixes: Collection[str], remedy: str) -> list[UPath]:
-    """The files with one of the suffixes that a path, a URI or a pattern (`*`) names, sorted; hidden and rejected files are left out.
+def list_files(
+    path: str | os.PathLike[str],
+    suffixes: Collection[str],
+    remedy: str,
+    kinds: Collection[Kind] = (Kind.JSON_LINES, Kind.JSON_VALUES, Kind.PARQUET),
+) -> list[UPath]:
+    """The files that a path, a URI or a pattern (`*`) names, sorted; hidden and rejected files are left out.
 
-    ValueError if there are none. Its message ends in `remedy` if the path names a file with another suffix.
+    Of a folder, those with one of the suffixes (in any case, also with .gz) are read. A file that is named is also read if its content is
+    of one of the `kinds`. The log says how many files and linked folders are not read. ValueError if there are no files. Its message ends
+    in `remedy` if the path names a file that cannot be read.
     """
     if not str(path):
         raise ValueError("the path is empty (a variable that is not set?); name a file, a folder or a pattern")
     with naming_errors(path):
         root, pattern = _split_pattern(UPath(path)) if "*" in str(path) else Glob(UPath(path), "")
         named = sorted(root.glob(pattern), key=str) if pattern else [root] if root.exists() else []
-        found = (file for item in named for file in ((f for f in item.rglob("*") if not f.is_dir()) if item.is_dir() else [item]))
-        files = list({str(file): file for file in found}.values())  # a pattern may name both a folder and a file in it
+        found = _files_of(named)
     if not named:
         raise ValueError(f"{path}: no such file or folder")
-    if files == named and (wrong := next((file for file in files if file.suffix not in suffixes), None)):
+    if found.files == named and (wrong := next((file for file in named if not _is_wanted(file, suffixes, kinds)), None)):
         raise ValueError(f"{wrong}: {remedy}")
     root_length = 0 if str(root) == "." else len(str(root).rstrip("/"))  # a hidden folder hides its files, unless it is the root
-    visible = [file for file in files if not any(part.startswith((".", "_")) for part in str(file)[root_length:].split("/"))]
-    candidates = [file for file in visible if not file.name.endswith(REJECTED_SUFFIX)]
-    wanted = [file for file in candidates if file.suffix in suffixes]
-    if wanted and (others := [file.name for file in candidates if file.suffix not in suffixes]):
-        log.warning("%s: %d files are ignored, such as %s; %s", path, len(others), others[0], remedy)
+    kept = [file for file in found.files if not file.name.endswith(REJECTED_SUFFIX)]
+    visible = [file for file in kept if not any(part.startswith((".", "_")) for part in str(file)[root_length:].split("/"))]
+    wanted = [file for file in visible if has_ending(file.name, suffixes) or found.files == named]
+    if not wanted:
+        linked = f"; linked folders are not read, such as {found.linked[0]}: name it" if found.linked else ""
+        raise ValueError(f"{path}: the folder holds {' and '.join(f'no {suffix}' for suffix in suffixes)} file{linked}")
     for file in wanted:
         plain_file(file)
-    if not wanted:
-        raise ValueError(f"{path}: the folder holds {' and '.join(f'no {suffix}' for suffix in suffixes)} file")
+    hidden = [file for file in kept if file not in visible and has_ending(file.name, suffixes)]
+    _log_ignored(path, [file for file in visible if file not in wanted], hidden, found.linked, remedy)
     return sorted(wanted, key=str)
+
+
+class Found(NamedTuple):
+    """What paths name: files, also those in folders, and the linked folders within folders, which are not read."""
+
+    files: list[UPath]
+    linked: list[UPath]
+
+
+def _files_of(named: Sequence[UPath]) -> Found:
+    """The files that the paths name. Two of the paths may name a folder and a file in it."""
+    files, linked = {}, {}
+    for item in named:
+        for file in item.rglob("*") if item.is_dir() else [item]:
+            if not file.is_dir():
+                files[str(file)] = file
+            elif file.is_symlink():
+                linked[str(file)] = file
+    return Found(list(files.values()), [folder for name, folder in linked.items() if not any(name == str(item) for item in named)])
+
+
+def _is_wanted(file: UPath, suffixes: Collection[str], kinds: Collection[Kind]) -> bool:
+    """Whether a file that is named can be read, judged by its ending or its content."""
+    return has_ending(file.name, suffixes) or (file.is_file() and file.stat().st_size > 0 and format_of(file).kind in kinds)
+
+
+def _log_ignored(
+    path: str | os.PathLike[str], others: Sequence[UPath], hidden: Sequence[UPath], linked: Sequence[UPath], remedy: str
+) -> None:
+    """Says which files of a folder are not read."""
+    if others:
+        log.warning("%s: %d files are ignored, such as %s; %s", path, len(others), others[0].name, remedy)
+    if hidden:
+        log.info("%s: %d files are ignored whose name or folder begins with . or _, such as %s", path, len(hidden), hidden[0].name)
+    if linked:
+        log.warning("%s: %d linked folders are not read, such as %s; name them, or a pattern ('FOLDER/*')", path, len(linked), linked[0])
 
 
 def plain_file(file: AnyPath) -> AnyPath:
@@ -152,5 +197,5 @@ def check_output(output: str, source: str | None) -> None:
     target = local_path(output).resolve()
     if source is not None and would_read(source, absolute(target)):
         raise ValueError(f"{output}: the output would overwrite the input, or be read as input the next time; write it elsewhere")
-    if target.suffix not in RECORD_SUFFIXES or target.is_dir():
+    if target.suffix not in OUTPUT_SUFFIXES or target.is_dir():
         raise ValueError(f"{output}: name a file that ends in .jsonl or .parquet")

@@ -102,7 +102,7 @@ def backfill(
     least_agreement: float = 0.97,
     shard_rows: int = 2000,
 ) -> Counts:
-    """Labels `input` (.jsonl, .parquet, a folder of them, a pattern; paths or URIs) into Parquet files in the folder `output`.
+    """Labels `input` (JSON, Parquet, a folder of such files, a pattern; paths or URIs) into Parquet files in the folder `output`.
 
     A row is a dialogue with its labels, the fingerprints `model`, `config` and `input`, the `version` of labelgen and the `time`. A file
     holds `shard_rows` rows. The same command resumes an interrupted run and labels new input: a dialogue is identified by its id and its

@@ -31,14 +31,15 @@ from upath import UPath
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, to_arrow, to_tables
-from labelgen.io.files import NumberedDialogue, hash64, read_records, rejected_line, stored_row
+from labelgen.io.files import NumberedDialogue, hash64, read_records, rejected_line
+from labelgen.io.formats import Kind, format_of
 from labelgen.io.paths import LOCAL_PROTOCOLS, REJECTED_SUFFIX, absolute, error_reason, naming_errors
 from labelgen.io.rows import Position, raise_unless_damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FRAGMENT_BYTES = 8 * 2**20  # of JSONL: some thousand dialogues, minutes of a core
+FRAGMENT_BYTES = 8 * 2**20  # of JSON Lines: some thousand dialogues, minutes of a core
 FRAGMENT_ROWS = 8_000  # of Parquet
 ROWS_AT_ONCE = 200  # rows that become columns together; as Python objects they take ten times the memory
 MANIFEST, LOCK, REJECTED = "_backfill.json", "_lock", "_rejected"  # pyarrow, pandas and Spark skip names that begin with _
@@ -46,13 +47,17 @@ RESUME = "run the same command again to resume"
 
 
 class Fragment(NamedTuple):
-    """A piece of an input file: the lines that begin in bytes [start, stop), or of Parquet the rows [start, stop)."""
+    """A piece of an input file: the lines that begin in bytes [start, stop), or of Parquet the rows [start, stop).
+
+    A JSON array, or a file that is compressed with gzip, is one fragment.
+    """
 
     file: str
     number: int
     start: int
     stop: int | None  # None: to the end
     size: int  # bytes
+    is_parquet: bool = False  # whether start and stop count rows; otherwise they count bytes
 
     @property
     def name(self) -> str:
@@ -61,13 +66,8 @@ class Fragment(NamedTuple):
         digest = hashlib.blake2b(os.fsencode(self.file), digest_size=8).hexdigest()
         return f"{re.sub(r'[^A-Za-z0-9_.]+', '_', file.stem)[:64]}-{digest}-{self.number:05d}"
 
-    @property
-    def is_parquet(self) -> bool:
-        """Whether start and stop count rows; otherwise they count bytes."""
-        return self.file.endswith(".parquet")
-
     def rows_before(self, counted: int) -> int:
-        """Rows of the file before the fragment. `counted`: rows of the fragments before it, used for JSONL."""
+        """Rows of the file before the fragment. `counted`: rows of the fragments before it, used for JSON."""
         return self.start if self.is_parquet else counted
 
 
@@ -77,7 +77,10 @@ def fragments(file: UPath) -> list[Fragment]:
     import pyarrow.parquet as pq
 
     size = file.stat().st_size
-    if file.suffix != ".parquet":
+    file_format = format_of(file)
+    if not file_format.is_splittable:
+        return [Fragment(str(file), 0, 0, None, size)]
+    if file_format.kind is not Kind.PARQUET:
         starts = [*range(0, size, FRAGMENT_BYTES)] or [0]
         return [Fragment(str(file), k, a, None if b == size else b, b - a) for k, (a, b) in enumerate(pairwise([*starts, size]))]
     try:
@@ -85,14 +88,15 @@ def fragments(file: UPath) -> list[Fragment]:
             length = pq.read_metadata(opened).num_rows
     except (pa.ArrowException, OSError) as error:
         raise_unless_damaged(error)
-        return [Fragment(str(file), 0, 0, None, size)]
+        return [Fragment(str(file), 0, 0, None, size, is_parquet=True)]
     starts = [*range(0, length, FRAGMENT_ROWS)] or [0]
-    return [Fragment(str(file), k, a, b, size * (b - a) // max(length, 1)) for k, (a, b) in enumerate(pairwise([*starts, length]))]
+    cuts = enumerate(pairwise([*starts, length]))
+    return [Fragment(str(file), k, a, b, size * (b - a) // max(length, 1), is_parquet=True) for k, (a, b) in cuts]
 
 
 def read_fragment(fragment: Fragment, rows_before: int, position: Position, reject: Reject) -> Iterator[NumberedDialogue]:
     """The dialogues of a fragment. `position` is kept up to date; `reject` takes unusable rows."""
-    return read_records(UPath(fragment.file), stored_row, reject, fragment.start, fragment.stop, position, rows_before)
+    return read_records(UPath(fragment.file), None, reject, fragment.start, fragment.stop, position, rows_before)
 
 
 class FragmentIds(NamedTuple):

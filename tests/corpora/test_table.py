@@ -182,10 +182,10 @@ def test_a_row_that_cannot_be_read_spoils_the_dialogues_beside_it(tmp_path: Path
     dialogues, errors = read(Table(str(file), {"dialogue": "session", "request": "query"}, SPEAKERS))
     assert [dialogue.id for dialogue in dialogues] == ["a", "d"]
     assert [(error.row, error.dialogue_id) for error in errors] == [(3, "b"), (3, "c")]
-    file.write_bytes(b"session,query\n\xff,1\n")
+    file.write_bytes("session,query\né,1\n".encode() + b"\xff,1\n")
     assert [
         (error.row, error.dialogue_id) for error in read(Table(str(file), {"dialogue": "session", "request": "query"}, SPEAKERS))[1]
-    ] == [(1, None)]
+    ] == [(2, "é")]
 
 
 def test_a_parquet_file_that_is_cut_short_is_reported(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from labelgen.dialogue import Dialogue, Label, RecordError, Turn
 from labelgen.io.arrow import arrow_schema
 from labelgen.io.files import RejectedFile, read, write
 from labelgen.io.paths import list_files
-from labelgen.io.rows import rows
 
 ENDINGS = ("jsonl", "parquet")
 
@@ -185,37 +184,6 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
             list(read(path))
     with pytest.raises(ValueError, match=r"\.parquet"):
         write([], tmp_path / "a.csv")
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [(b"3", "1 cells under 2"), (b'3,4,"x"', "3 cells"), (b'"3"x,4', "not CSV"), (b"\xff,4", "UTF-8"), (b"3,\0", None)],
-)
-def test_csv_rows_that_do_not_fit_are_told_and_reading_goes_on(tmp_path: Path, line: bytes, told: str | None) -> None:
-    file = tmp_path / "a.csv"
-    file.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a, ""b""\r\nc"\r\n' + line + b"\r\n\r\n2,\xc3\xa9\r\n")
-    first, second, third = rows(file)
-    assert (first, third) == ((1, {"id": "1", "text": 'a, "b"\r\nc'}), (3, {"id": "2", "text": "é"}))
-    assert second[0] == 2
-    assert second[1] == {"id": "3", "text": "\0"} if told is None else told in second[1]
-
-
-def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "a.csv"
-    file.write_text(f"id,text\n1,{'x' * 200_000}\n2,short\n")
-    assert [len(row["text"]) for _, row in rows(file) if not isinstance(row, str)] == [200_000, 5]
-    monkeypatch.setattr("labelgen.io.rows.MAX_CELL", 1000)
-    (first, told), second = rows(file)
-    assert first == 1 and isinstance(told, str) and "shorten the cell to 1,000 characters" in told
-    assert second == (2, {"id": "2", "text": "short"})
-
-
-@pytest.mark.parametrize(("header", "told"), [(b"id,text,id", "name 'id'"), (b"id,\xff", "UTF-8"), (b'id,"text"x', "not CSV")])
-def test_a_csv_without_usable_column_names_is_told_once(tmp_path: Path, header: bytes, told: str) -> None:
-    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n4,5,6\n")
-    ((number, reason),) = rows(tmp_path / "a.csv")
-    assert number == 0
-    assert told in reason
 
 
 def test_a_folder_gives_the_files_with_the_wanted_endings(tmp_path: Path) -> None:
