@@ -1,4 +1,4 @@
-"""Your own logs as chat messages, in JSONL or Parquet: the formats of OpenAI, Anthropic, the AI SDK, ShareGPT, TRL, Rasa, Langfuse and
+"""Your own logs as chat messages, in JSON or Parquet: the formats of OpenAI, Anthropic, the AI SDK, ShareGPT, TRL, Rasa, Langfuse and
 OpenTelemetry.
 
 `path` is a file or a folder of files. The format is recognised by the columns of a row, and the log says which it is; `format` sets it:
@@ -133,7 +133,7 @@ class ChatMessages:
 
         At the end, the log says what was left out.
         """
-        remedy = "give .jsonl or .parquet, with `messages` or another format of chats"
+        remedy = "give JSON (.jsonl, .ndjson, .json, also .gz) or .parquet, with `messages` or another format of chats"
         files = list_files(self.path, RECORD_SUFFIXES, remedy)
         self.summary.clear()
         reader, ids = Reader(self), SeenIds()

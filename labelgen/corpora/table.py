@@ -1,7 +1,9 @@
 """Your own logs as a flat table, CSV or Parquet. `columns` says which column holds what.
 
-`path` is a file or a folder of files, which are streamed in the order of their names as one table. CSV files have commas, UTF-8, and the
-column names in the first line. Columns that are not named are ignored. `columns` maps the fields of a record to columns of the table:
+`path` is a file or a folder of files (.csv, .tsv, .parquet, also .gz), which are streamed in the order of their names as one table. CSV
+files have the column names in the first line. Their delimiter and encoding (UTF-8, UTF-16 or cp1252) are recognised, and logged unless they
+are commas and UTF-8; `delimiter` and `encoding` set them. Blank lines, and columns that are not named, are ignored. `columns` maps the
+fields of a record to columns of the table:
 
 - One row per turn: `dialogue` (the id), and any of `request`, `response`, `timestamp`, `intent`, `defect`, `audio`, `user`.
 - One row per message: `dialogue`, `speaker` and `text`, and any of `timestamp`, `intent`, `defect`, `audio`, `user`. `speakers` lists the
@@ -76,8 +78,11 @@ class Table:
     speakers: Mapping[str, Sequence[str | int]]  # user, assistant -> values of the column `speaker`
     categorical: Sequence[str] = ()
     numerical: Sequence[str] = ()
+    delimiter: str | None = None  # of CSV; None: recognised
+    encoding: str | None = None  # of CSV; None: recognised
 
     def __post_init__(self) -> None:
+        self._check_csv()
         lists = {f"speakers.{speaker}": values for speaker, values in self.speakers.items()}
         for key, value in {**lists, "categorical": self.categorical, "numerical": self.numerical}.items():
             if isinstance(value, str | int):  # a string would be read as a list of its letters
@@ -96,6 +101,14 @@ class Table:
             raise ValueError(
                 f"speakers: {sorted(self.speakers)}; list the values of {self.columns['speaker']!r} for user and for assistant"
             )
+
+    def _check_csv(self) -> None:
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise ValueError(f"delimiter={self.delimiter!r}: give one character, or null to recognise it")
+        try:
+            "".encode(self.encoding or "utf-8")
+        except LookupError:
+            raise ValueError(f"encoding={self.encoding!r} is not known; give a name such as cp1252, or null to recognise it") from None
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
         """Yields the dialogues in the table's order, under their ids.
@@ -123,8 +136,9 @@ class Table:
         """The files. ValueError: there are none, or one lacks a column."""
         columns = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
         files = list_files(self.path, TABLE_SUFFIXES, "give a .csv or .parquet file", (Kind.TEXT, Kind.PARQUET))
-        tables = [TableFile(file, columns) for file in files]
+        tables = [TableFile(file, columns, self.delimiter, self.encoding) for file in files]
         for table in tables:
+            table.log_layout()
             names = table.names()
             if names is not None and (missing := [column for column in table.columns if column not in names]):
                 present = ", ".join(repr(name) for name in names if name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import logging
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from labelgen.io.formats import Format, Kind, format_of, open_decompressed, read
 from labelgen.io.paths import naming_file
 from labelgen.io.rows import NumberedRow, Row, raise_unless_damaged, rows
 
+log = logging.getLogger(__name__)
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 MAX_CELL = 16 * 2**20  # characters of a CSV cell; Python's own limit is 131,072
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -52,6 +54,16 @@ class TableFile:
                 raise ValueError(f"{file}: a workbook of Excel or another zip archive; save the table as CSV")
             if self.format.kind is not Kind.PARQUET:
                 self.layout = _recognise(file, self.format, self.columns, delimiter, encoding)
+
+    def log_layout(self) -> None:
+        """Logs how a CSV file is read, unless it has commas and UTF-8."""
+        if self.layout is None:
+            return
+        if self.layout.example is not None:
+            guess = "the encoding is a guess: set `encoding` if this word of the file is wrong"
+            log.warning("%s: %s; %s: %r", self.file.name, self.layout, guess, self.layout.example)
+        elif self.layout.delimiter != "," or not self.layout.encoding.startswith("utf-8"):
+            log.info("%s: %s", self.file.name, self.layout)
 
     def names(self) -> list[str] | None:
         """The names of all columns. None: they cannot be read, and `rows` gives the reason."""

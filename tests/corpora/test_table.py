@@ -235,3 +235,34 @@ def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     for path, message in ((tmp_path / "none.csv", "no such"), (tmp_path, "holds no"), (tmp_path / "a.xlsx", r"\.csv or \.parquet")):
         with pytest.raises(ValueError, match=message):
             list(Table(str(path), {"dialogue": "session", "request": "query"}, SPEAKERS).read())
+
+
+COLUMNS = {"dialogue": "session", "request": "query"}
+
+
+def test_how_a_file_is_read_is_logged_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    file = tmp_path / "a.csv"
+    for content, words in (
+        ("session,query\na,é\n".encode(), None),
+        ("session\tquery\r\na\té\r\n".encode("utf-16"), "a.csv: CSV with tabs between the columns, in utf-16"),
+        (
+            "session;query\na;Café ?\n".encode("cp1252"),
+            "in cp1252; the encoding is a guess: set `encoding` if this word of the file is wrong: 'Ca",
+        ),
+    ):
+        file.write_bytes(content)
+        caplog.clear()
+        ((dialogue,), _) = read(Table(str(file), COLUMNS, SPEAKERS))
+        assert "é" in str(dialogue.turns[0].request)
+        assert [str(words) in record.message for record in caplog.records] == ([] if words is None else [True])
+    assert read(Table(str(file), COLUMNS, SPEAKERS, encoding="cp1251"))[0][0].turns[0].request == "Cafй ?"
+    file.write_text("session~query\na~x, y\n")
+    assert read(Table(str(file), COLUMNS, SPEAKERS, delimiter="~"))[0][0].turns[0].request == "x, y"
+    for settings, message in (
+        ({"delimiter": "::"}, "one character"),
+        ({"encoding": "klingon"}, "is not known"),
+        ({"encoding": "hex"}, "is not known"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Table(str(file), COLUMNS, SPEAKERS, **settings)

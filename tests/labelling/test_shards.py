@@ -1,5 +1,6 @@
 """Fragments cover a file once, whatever their size; an output belongs to one model and one process, and its files are whole."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -54,6 +55,33 @@ def test_units_hold_every_row_of_parquet_once(
     assert found == [(k + 1, dialogue.id) for k, dialogue in enumerate(records)]
     assert not errors
     assert len(fragments(UPath(tmp_path / "a.parquet"))) == -(-60 // length), "however large the row groups are"
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.jsonl.gz", "a.json.gz"])
+def test_arrays_and_compressed_files_are_one_fragment(
+    name: str, records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "FRAGMENT_BYTES", 100)
+    lines = [dialogue.model_dump_json(exclude_defaults=True) for dialogue in records]
+    lines[20] = "3"
+    content = ("\n\n".join(lines) if name == "a.jsonl.gz" else f"[{','.join(lines)}]").encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (fragment,) = fragments(UPath(tmp_path / name))
+    found, errors = whole(tmp_path / name)
+    row = (lambda k: 2 * k + 1) if name == "a.jsonl.gz" else (lambda k: k + 1)  # blank lines are counted, as in any file of lines
+    assert found == [(row(k), dialogue.id) for k, dialogue in enumerate(records) if k != 20]
+    assert errors == [row(20)]
+    position = Position()
+    for _ in read_fragment(fragment, 0, position, errors.append):
+        assert 0 < position.byte <= fragment.size == (tmp_path / name).stat().st_size
+
+
+def test_the_content_says_whether_fragments_count_rows(records: list[Dialogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FRAGMENT_ROWS", 20)
+    write(records, tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").rename(tmp_path / "a.jsonl")
+    assert [fragment.is_parquet for fragment in fragments(UPath(tmp_path / "a.jsonl"))] == [True] * 3
+    assert whole(tmp_path / "a.jsonl") == ([(k + 1, dialogue.id) for k, dialogue in enumerate(records)], [])
 
 
 def test_a_damaged_row_group_costs_the_rest_of_its_unit_alone(
