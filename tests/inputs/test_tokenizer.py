@@ -338,6 +338,9 @@ def test_a_text_is_cut_as_tokenizers_cuts_it(name: str) -> None:
 def test_more_special_tokens_than_a_text_may_have_do_not_prevent_the_cut() -> None:
     encoded = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 1)(["hello"])["hello"]
     assert encoded.ids.tolist() == [2] and encoded.offsets.tolist() == [[0, 0]]
+    twice = Tokenizer.from_str(byte_tokenizer())
+    twice.post_processor = processors.TemplateProcessing(single="$A </s> </s>", special_tokens=[("</s>", 2)])
+    assert TextEncoder(twice, 1)(["hello"])["hello"].ids.tolist() == [2, 2]
 
 
 def test_many_texts_are_tokenised_in_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
