@@ -258,6 +258,8 @@ class Encoder(nn.Module):
             raise ValueError(f"the tokenizer has {known} tokens, the encoder {entries}; name its own tokenizer")
         if self.max_tokens > (longest := min(self.turn_encoder.backbone.max_length, MAX_TOKENS)):
             raise ValueError(f"encoder.max_tokens={self.max_tokens}: the encoder reads at most {longest}")
+        if self.max_tokens <= (special := self.tokenizer.num_special_tokens_to_add(False)):
+            raise ValueError(f"encoder.max_tokens={self.max_tokens}: the tokenizer adds {special} to each text; allow more")
 
     @property
     def width(self) -> int:
