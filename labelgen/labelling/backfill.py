@@ -1,6 +1,6 @@
 """Entry `backfill`: labels files of dialogues with an export, on one machine or (cluster.py) on many. It can be interrupted and resumed.
 
-    input files -> fragments (shards.py) -> FragmentLabeller: chunks of rows -> Annotator -> shards of the output
+    input files -> fragments (shards.py) -> FragmentLabeler: chunks of rows -> Annotator -> shards of the output
 
 A chunk is labelled with an empty cache, so that its labels do not depend on the process, or on what was labelled before it.
 """
@@ -11,10 +11,11 @@ import hashlib
 import json
 import logging
 import os
-import sys
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain, islice
 from math import floor
@@ -27,17 +28,18 @@ from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.files import DUPLICATE_ID, NumberedDialogue, SeenIds, read
 from labelgen.io.paths import RECORD_SUFFIXES, absolute, list_record_files, local_path, would_read
+from labelgen.io.progress import LogInterval, on_terminal
 from labelgen.io.rows import Position
 from labelgen.labelling.annotator import Annotator, Precision, agreement
 from labelgen.labelling.export import load, task_classes
-from labelgen.labelling.shards import REJECTED, Fragment, LabelledIndex, Output, Provenance, Shard, fragments, read_fragment
+from labelgen.labelling.shards import REJECTED, RESUME, Fragment, LabelledIndex, Output, Provenance, Shard, fragments, read_fragment
 
 log = logging.getLogger(__name__)
 SHARD_CHARACTERS = 20_000_000  # a shard with more characters of records is full, however few dialogues it holds
-LOG_SECONDS = 30.0  # between lines of a log
 SAMPLE = 200  # dialogues that are labelled in fp32 too
 PASSED = "_passed.json"  # this file in the output says that the precision of the current run is good enough
 REJECTED_STATUS = 3  # exit status: finished, but some rows were rejected
+TERMINATED = 128 + signal.SIGTERM  # exit status of a process that SIGTERM ends
 
 
 class Job(NamedTuple):
@@ -91,6 +93,31 @@ class Engine(Protocol):
         """Labels what is not in the index. Returns the counts of all files."""
 
 
+class Terminated(SystemExit):
+    """Raised on SIGTERM. The process exits with status 143."""
+
+
+def _terminate(*_: object) -> None:
+    """Handles SIGTERM: raises Terminated, so that open files are closed."""
+    raise Terminated(TERMINATED)
+
+
+@contextmanager
+def _reporting_interruption() -> Iterator[None]:
+    """Logs how to resume if SIGTERM or SIGINT ends the run. Only the main thread can handle SIGTERM."""
+    handles = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if handles else None
+    try:
+        yield
+    except (Terminated, KeyboardInterrupt) as end:
+        log.warning("stopped by %s; %s", "SIGTERM" if isinstance(end, Terminated) else "SIGINT", RESUME)
+        raise
+    finally:
+        if handles:
+            signal.signal(signal.SIGTERM, before)
+
+
+@_reporting_interruption()
 def backfill(
     export: str,
     input: str,
@@ -109,7 +136,8 @@ def backfill(
     content. Rows that cannot be used go to OUTPUT/_rejected/. `engine`: InProcess() (None) or cluster.OnRay(...).
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. A `precision` of bf16 or int8 is refused if the labels
     of a task agree less than `least_agreement` (F1) with those of fp32 on the first SAMPLE new dialogues. ValueError: no dialogue is
-    usable, or the output belongs to another model.
+    usable, or the output belongs to another model. In process SIGTERM raises SystemExit (143), SIGINT
+    KeyboardInterrupt.
     """
     _check_settings(least_agreement, shard_rows)
     target = Output(output)
@@ -194,8 +222,8 @@ class Progress(AbstractContextManager["Progress"]):
 
     def __init__(self, size: int) -> None:
         line = "labelling {percentage:5.1f}% |{bar:20}| {desc} [{elapsed} so far, {remaining} to go]"
-        self._bar = tqdm(total=max(size, 1), bar_format=line, disable=not sys.stderr.isatty() or None)
-        self._start = self._logged = time.monotonic()
+        self._bar = tqdm(total=max(size, 1), bar_format=line, disable=not on_terminal())
+        self._start, self._interval = time.monotonic(), LogInterval()
         self._size, self._byte = max(size, 1), 0
 
     def __exit__(self, *_: object) -> None:
@@ -211,10 +239,9 @@ class Progress(AbstractContextManager["Progress"]):
         self._bar.set_description_str(description, refresh=False)
         self._bar.update(byte - self._byte)
         self._byte = byte
-        if self._bar.disable and now - self._logged > LOG_SECONDS and byte:
+        if self._bar.disable and byte and self._interval.is_due():
             minutes = (now - self._start) * (self._size / byte - 1) / 60
             log.info("labelling %.1f%%: %s, about %.0f minutes to go", 100 * byte / self._size, description, minutes)
-            self._logged = now
 
 
 class InProcess:
@@ -223,12 +250,12 @@ class InProcess:
     in_process = True
 
     def run(self, job: Job, annotator: Annotator, index: LabelledIndex, files: Sequence[UPath], progress: Progress) -> Counts:
-        labeller, ids = FragmentLabeller(job, annotator, index), SeenIds()
+        labeler, ids = FragmentLabeler(job, annotator, index), SeenIds()
         total, size = Counts(), 0
         for file in files:
             rows = 0
             for fragment in fragments(file):
-                for step in labeller.label(fragment, fragment.rows_before(rows), lambda identity, row: ids.add(identity)):
+                for step in labeler.label(fragment, fragment.rows_before(rows), lambda identity, row: ids.add(identity)):
                     progress.show(total.plus(step.counts), size + step.byte)
                 total, size, rows = total.plus(step.counts), size + fragment.size, step.rows
                 progress.show(total, size)
@@ -250,7 +277,7 @@ class Pending(NamedTuple):
     skipped: int
 
 
-class FragmentLabeller:
+class FragmentLabeler:
     """Labels fragments. Each process has one."""
 
     def __init__(self, job: Job, annotator: Annotator, index: LabelledIndex) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from upath import UPath
 
+from labelgen.io.paths import error_message
 from labelgen.labelling.annotator import Annotator
-from labelgen.labelling.backfill import Counts, FragmentLabeller, Job, Progress
+from labelgen.labelling.backfill import Counts, FragmentLabeler, Job, Progress
 from labelgen.labelling.shards import RESUME, Fragment, LabelledIndex, fragments, scan
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ class OnRay:
             cause: BaseException = error
             while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
                 cause = inner
-            reason = str(cause).splitlines()[0] if str(cause) else ""
-            raise ValueError(f"a worker failed ({type(cause).__name__}: {reason}); {RESUME}") from error
+            message = error_message(cause).partition("\n")[0]
+            raise ValueError(f"a worker failed ({type(cause).__name__}: {message}); {RESUME}") from error
         finally:
             if started_here:
                 ray.shutdown()
@@ -101,11 +102,11 @@ class Worker:
     def __init__(self, job: Job, index: Any) -> None:
         import ray
 
-        self.labeller = FragmentLabeller(job, job.annotator(), ray.get(index))
+        self.labeler = FragmentLabeler(job, job.annotator(), ray.get(index))
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         fragment, repeated = Fragment(*json.loads(row["fragment"])), set(np.frombuffer(row["repeated"], np.int64).tolist())
-        (last,) = deque(self.labeller.label(fragment, row["before"], lambda identity, number: number not in repeated), maxlen=1)
+        (last,) = deque(self.labeler.label(fragment, row["before"], lambda identity, number: number not in repeated), maxlen=1)
         return {"counts": json.dumps(last.counts), "size": fragment.size}
 
 

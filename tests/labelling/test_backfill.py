@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -312,6 +313,36 @@ def test_the_exit_status_tells(rows: str, status: Any, exported: Path, logs: Pat
     except SystemExit as end:
         code = end.code
     assert code == status or (isinstance(status, str) and str(code).startswith(status))
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_run_that_a_signal_ends_says_how_to_resume(
+    name: str, status: int, exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    real, output = shards.Output.save, tmp_path / "out"
+
+    def signalled(self: shards.Output, shard: str, content: bytes) -> None:
+        real(self, shard, content)
+        if shard.endswith(".parquet"):
+            os.kill(os.getpid(), getattr(signal, name))
+
+    arguments = [f"export={exported}", f"input={logs / '2.parquet'}", f"output={output}", "shard_rows=7"]
+    monkeypatch.setattr(sys, "argv", ["labelgen", "backfill", *arguments])
+    monkeypatch.setattr(shards.Output, "save", signalled)
+    monkeypatch.chdir(tmp_path)
+    handlers = signal.signal(signal.SIGINT, signal.default_int_handler), signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+        assert f"stopped by {name}; run the same command again to resume" in capfd.readouterr().out
+        assert signal.getsignal(signal.SIGTERM) == handlers[1], "it is handled during the run alone"
+    finally:
+        signal.signal(signal.SIGINT, handlers[0])
+    monkeypatch.undo()
+    written = sum(pq.read_metadata(file).num_rows for file in output.glob("*.parquet"))
+    assert written == 7, "the shard before the signal is whole"
+    assert backfill(str(exported), str(logs / "2.parquet"), str(output), shard_rows=7).skipped == written
 
 
 def test_a_dialogue_that_cannot_be_labelled_goes_aside(exported: Path, logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
