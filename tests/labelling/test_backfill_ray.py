@@ -1,19 +1,17 @@
-"""Ray's workers write what one process writes; one that dies is replaced, and a run that another engine began goes on."""
+"""Ray's workers write what one process writes. A worker that dies is replaced, and Ray continues what another engine began."""
 
 import os
-import signal
-import threading
-import time
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import psutil
 import pytest
 from hydra.utils import instantiate
 from upath import UPath
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # the default of 15 starves workers on a busy machine
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 ray = pytest.importorskip("ray")
 
@@ -26,16 +24,57 @@ from labelgen.labelling.cluster import OnRay  # noqa: E402
 
 Table = Callable[[Path], Any]
 pytestmark = pytest.mark.filterwarnings("default")  # Ray leaves sockets and processes to the collector
+TASKS = {"defect": "mortal.Defect"}  # every process that labels imports this module
+PATIENT = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}  # a busy machine is not a dead node
+MORTAL = """
+import os, signal
+from pathlib import Path
+from labelgen.labelling import shards
+from labelgen.tasks.defect import Defect
+
+save = shards.Output.save
+
+def dying(self, name, content):
+    save(self, name, content)
+    if self.folder.name == "lost" and name.endswith(".parquet") and os.getpid() != {driver}:
+        try:
+            Path({once!r}).touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+shards.Output.save = dying
+"""
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that the first worker creates when it dies, after it has written a shard of an output with the name `lost`."""
+    return tmp_path_factory.mktemp("once") / "died"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(once: Path) -> Iterator[None]:
+    """Two cores of this machine, and workers that find the module `mortal`. One start for all tests."""
+    (once.parent / "mortal.py").write_text(MORTAL.format(driver=os.getpid(), once=str(once)), "utf-8")
+    save = shards.Output.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(once.parent))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(once.parent), os.environ.get("PYTHONPATH")))))
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False, _system_config=PATIENT)
+        yield
+        ray.shutdown()
+    shards.Output.save = save  # type: ignore[method-assign]
+    sys.modules.pop("mortal", None)
 
 
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of 25 dialogues; every third one's first is the file before's last, and every file has a bad row."""
+    """Four files of six dialogues. Two begin with the last dialogue of the file before, and two hold a bad row."""
     folder = tmp_path_factory.mktemp("logs")
-    dialogues = [dialogue.content() for dialogue in Simulated(num_dialogues=200, seed=3).read()]
-    for k in range(8):
-        with_repeat = dialogues[max(25 * k - (k % 3 == 0), 0) : 25 * k + 25]
-        write(with_repeat, folder / f"{k}.{'parquet' if k % 2 else 'jsonl'}")
+    dialogues = [dialogue.content() for dialogue in Simulated(num_dialogues=24, seed=3).read()]
+    for k in range(4):
+        write(dialogues[max(6 * k - (k >= 2), 0) : 6 * k + 6], folder / f"{k}.{'parquet' if k % 2 else 'jsonl'}")
         if not k % 2:
             with (folder / f"{k}.jsonl").open("a", encoding="utf-8") as file:
                 file.write("broken\n")
@@ -43,19 +82,11 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wanted(exported: Path, logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wanted(exported: Path, logs: Path, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process writes."""
     output = tmp_path_factory.mktemp("wanted") / "out"
-    assert backfill(str(exported), str(logs), str(output), InProcess(), shard_rows=10) == Counts(200, 0, 6, 0)
+    assert backfill(str(exported), str(logs), str(output), InProcess(), tasks=TASKS, shard_rows=4) == Counts(24, 0, 4, 0)
     return output
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """Two cores of this machine."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    yield
-    ray.shutdown()
 
 
 class Recorder:
@@ -97,49 +128,30 @@ def test_settings_of_ray_reach_its_processes(logs: Path, monkeypatch: pytest.Mon
 
 
 def test_workers_write_what_one_process_writes(exported: Path, logs: Path, wanted: Path, tmp_path: Path, table: Table) -> None:
-    overrides = [f"export={exported}", f"input={logs}", f"output={tmp_path / 'out'}", "shard_rows=10", "backfill=ray", "ray.workers=2"]
-    assert run(load_config("backfill", *overrides)) == Counts(200, 0, 6, 0)
+    overrides = [f"export={exported}", f"input={logs}", f"output={tmp_path / 'out'}", "shard_rows=4", "backfill=ray", "ray.workers=2"]
+    assert run(load_config("backfill", *overrides, "+tasks.defect=mortal.Defect")) == Counts(24, 0, 4, 0)
     assert table(tmp_path / "out") == table(wanted)
 
 
-def test_a_lost_worker_loses_nothing(exported: Path, logs: Path, wanted: Path, tmp_path: Path, table: Table) -> None:
-    killed: list[int] = []
-
-    def kill() -> None:
-        """The first worker that has written a part."""
-        for _ in range(3000):
-            if list((tmp_path / "out").glob("*.parquet")):
-                break
-            time.sleep(0.02)
-        workers = [p for p in psutil.Process().children(recursive=True) if p.cmdline() and p.cmdline()[0].startswith("ray::MapWorker")]
-        for process in workers[:1]:
-            os.kill(process.pid, signal.SIGKILL)
-            killed.append(process.pid)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), shard_rows=3)
-    killer.join()
-    assert killed, "a worker was killed"
-    assert counts.labelled + counts.skipped == 200
-    backfill(str(exported), str(logs), str(tmp_path / "alone"), shard_rows=3)
-    assert table(tmp_path / "out") == table(tmp_path / "alone")
-
-
-def test_what_one_engine_began_the_other_ends(
-    exported: Path, logs: Path, wanted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Table
+def test_what_one_engine_began_the_other_ends_and_a_lost_worker_loses_nothing(
+    exported: Path, logs: Path, wanted: Path, tmp_path: Path, once: Path, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
     real: Any = shards.Output.save
 
     def stopping(self: shards.Output, name: str, content: bytes) -> None:
-        if name.startswith("3-"):
+        if name.startswith("1-"):
             raise OSError("no space left on the device")
         real(self, name, content)
 
     monkeypatch.setattr(shards.Output, "save", stopping)
     with pytest.raises(OSError, match="no space"):
-        backfill(str(exported), str(logs), str(tmp_path / "out"), shard_rows=10)
+        backfill(str(exported), str(logs), str(tmp_path / "lost"), tasks=TASKS, shard_rows=4)
     monkeypatch.undo()
-    counts = backfill(str(exported), str(logs), str(tmp_path / "out"), OnRay(workers=2), shard_rows=10)
-    assert counts == Counts(125, 75, 6, 0)
-    assert table(tmp_path / "out") == table(wanted)
+    kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "lost").glob("*.parquet")}
+    assert kept, "the first engine wrote the shards of the first file"
+    counts = backfill(str(exported), str(logs), str(tmp_path / "lost"), OnRay(workers=2), tasks=TASKS, shard_rows=4)
+    assert once.exists(), "a worker died after it had written a shard"
+    assert counts.labelled + counts.skipped == 24
+    assert counts.skipped >= 6, "what the first engine labelled is not labelled again"
+    assert {name: (tmp_path / "lost" / name).stat().st_mtime_ns for name in kept} == kept
+    assert table(tmp_path / "lost") == table(wanted)
