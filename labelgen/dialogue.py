@@ -10,18 +10,21 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, to_json
 
 Outcome = Literal["success", "recovered", "failure"]
 Part = Literal["request", "response"]
 MAX_INT32 = 2**31 - 1  # offsets take 32 bits in Parquet
+SPREADSHEET_EPOCH = datetime(1899, 12, 30, tzinfo=UTC)  # day 0 of Excel, LibreOffice and Google Sheets
+DAY_NUMBERS = range(30_000, 60_000)  # days of the years 1982 to 2064
 PARTS: tuple[Part, Part] = ("request", "response")
 
 
@@ -30,6 +33,18 @@ def _utc(time: datetime) -> datetime:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{time} in UTC is outside the years 1 to 9999; write null where the time is not known") from None
+
+
+def _no_day_number(time: Any) -> Any:
+    """Refuses the numbers by which spreadsheets write days, because they would be read as seconds of the first of January 1970."""
+    try:
+        number = float(time) if isinstance(time, int | float | str) else 0.0
+    except ValueError:
+        return time
+    if isfinite(number) and int(number) in DAY_NUMBERS:
+        day = (SPREADSHEET_EPOCH + timedelta(days=number)).strftime("%Y-%m-%d %H:%M")
+        raise ValueError(f"{time!r} looks like the day number of a spreadsheet ({day}); write times as ISO 8601 (2024-05-01T12:00:00Z)")
+    return time
 
 
 def _plain_json(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -55,7 +70,7 @@ _FORMER_METADATA = {
     "user_acts": "write each turn's acts to its `request_acts`, a list",
 }
 
-UTCDatetime = Annotated[datetime, AfterValidator(_utc)]
+UTCDatetime = Annotated[datetime, BeforeValidator(_no_day_number), AfterValidator(_utc)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_plain_json), AfterValidator(_no_annotations)]
 Name = Annotated[str, Field(min_length=1)]
 
@@ -270,6 +285,11 @@ class RecordError(ValueError):
         """The row for a file of rejected records."""
         return {"source": self.source, "row": self.row, "id": self.dialogue_id, "field": self.field, "problem": self.problem}
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> RecordError:
+        """The error whose row this is."""
+        return cls(row["source"], row["row"], row["id"], row["field"], row["problem"])
+
 
 Reject = Callable[[RecordError], None]
 
@@ -288,6 +308,17 @@ _PROBLEMS = {
     "too_short": "it must hold at least one item",
     "string_unicode": "it holds half a surrogate pair (was an emoji cut?); replace it (text.encode('utf-8', 'replace').decode())",
     "finite_number": "it must be a finite number; write null where the value is missing",
+}
+_EXPECTED = {  # by the beginning of pydantic's type of error
+    "model_": "an object",
+    "dict_": "an object",
+    "list_": "a list",
+    "bool_": "true or false",
+    "int_": "a whole number",
+    "float_": "a number",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
 }
 _RECORDS: dict[str, type[Record]] = {  # by the field that holds them
     "turns": Turn,
@@ -310,23 +341,29 @@ def parse(row: Mapping[str, Any], source: str = "record", number: int = 0) -> Di
         name = row.get("id") if isinstance(row, Mapping) else None
         first, *more = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")  # typos explain the rest
         path = ".".join(str(step) for step in first["loc"])
-        problem = _problem(first) + (f" (and {len(more)} more)" if more else "")
+        problem = problem_of(first) + (f" (and {len(more)} more)" if more else "")
         raise RecordError(source, number, None if name is None else str(name), path or "record", problem) from None
 
 
-def _problem(error: ErrorDetails) -> str:
+def problem_of(error: ErrorDetails) -> str:
     """What is wrong with a field, and the remedy."""
+    given = shortened(error["input"])
     match error["type"]:
         case "extra_forbidden":
             return _unknown_key(error["loc"])
         case "literal_error":
             expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-            return f"{shortened(error['input'])} is none of {expected}"
+            return f"{given} is none of {expected}"
         case "value_error":
             return error["msg"].removeprefix("Value error, ")
         case known if known in _PROBLEMS:
             return _PROBLEMS[known]
-    return f"{error['msg']}; given: {shortened(error['input'])}"
+        case known if known.startswith(("datetime", "date_")):
+            remedy = "write ISO 8601 (2024-05-01T12:00:00Z) or seconds since 1970, or nothing where the time is not known"
+            return f"{given} is not a time; {remedy}"
+        case known if expected := next((words for start, words in _EXPECTED.items() if known.startswith(start)), None):
+            return f"it must be {expected.format(**error.get('ctx', {}))}; given: {given}"
+    return f"{error['msg']}; given: {given}"
 
 
 def _unknown_key(path: tuple[int | str, ...]) -> str:

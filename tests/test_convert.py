@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from labelgen.config import main
 from labelgen.convert import convert
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
@@ -94,3 +97,23 @@ def test_tenths_of_annotated_records_are_apart_and_complete(tmp_path: Path) -> N
     for wrong in (Records(file, "valid", 0), Records(file, "test", 10)):  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="give"):
             list(wrong.read())
+
+
+@pytest.mark.parametrize(("rows", "status"), [([1, 1], None), ([1, 0], 3), ([0] * 5, "no usable dialogue")])
+def test_the_exit_status_and_the_first_reasons(
+    rows: list[int], status: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.dumps({"id": f"{k}", "turns": [{"request": "x"}] if usable else []}) for k, usable in enumerate(rows)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    arguments = ["convert", "corpus=jsonl", f"corpus.path={tmp_path}/a.jsonl", f"output={tmp_path}/b.jsonl"]
+    monkeypatch.setattr(sys, "argv", ["labelgen", *arguments])
+    monkeypatch.chdir(tmp_path)
+    code: Any = None
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code
+    assert code == status or str(status) in str(code)
+    shown = capsys.readouterr().out + str(code)
+    assert shown.count("it must hold at least one item") == min(rows.count(0), 3), "the first three"
+    assert ("b.jsonl.rejected.jsonl" in shown) == (0 in rows)

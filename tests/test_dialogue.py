@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 from datetime import UTC, datetime
@@ -268,7 +269,7 @@ def test_bad_rows_are_rejected_and_reading_continues(tmp_path: Path, row: dict[s
         ({"turns": []}, "field 'turns': it must hold at least one item"),
         ({"goals": [{}]}, "field 'goals.0.turns': the field is required; add it"),
         ({"goals": [{"turns": [0], "outcome": "ok"}]}, "field 'goals.0.outcome': 'ok' is none of success, recovered, failure"),
-        ({"turns": [{"defect": "x" * 99}]}, "unable to interpret input; given: 'xxxxxxxxxxxx...xxxxxxxxxxxxx'"),
+        ({"turns": [{"defect": "x" * 99}]}, "it must be true or false; given: 'xxxxxxxxxxxx...xxxxxxxxxxxxx'"),
         ({"goals": [{"turns": 0, "names": "x"}]}, "'goals.0.names': the record has no such field; did you mean 'name'? (and 1 more)"),
         ({"labels": [{"task": 1, "turns": [], "sourse": "x"}]}, "'labels.0.sourse': the record has no such field; did you mean 'source'?"),
         ({"votes": [{"questoin": "x", "value": 1}]}, "'votes.0.questoin': the record has no such field; did you mean 'question'?"),
@@ -360,3 +361,36 @@ def test_half_a_surrogate_pair_is_refused_with_its_field(field: str, change: dic
     assert "surrogate" in caught.value.problem
     whole = json.loads(json.dumps({"id": "a", "turns": [{}], **change}).replace("\\ud83d", "\\ud83d\\ude00"))
     assert parse(whole).model_dump_json().count("\U0001f600") == 1
+
+
+@pytest.mark.parametrize("given", ["yesterday", "01.05.2024 12:00", "", True, [1], 1e30, math.nan])
+def test_a_time_that_is_none_is_described_in_our_words(given: Any) -> None:
+    with pytest.raises(RecordError, match=r"'turns\.0\.timestamp': .* is not a time; write ISO 8601 .* or seconds since 1970"):
+        parse({"id": "a", "turns": [{"timestamp": given}]})
+
+
+@pytest.mark.parametrize("given", [45000.5, 45000, "45000.5"])
+def test_a_day_number_of_a_spreadsheet_is_not_read_as_1970(given: Any) -> None:
+    with pytest.raises(RecordError, match=rf"{given!r} looks like the day number of a spreadsheet \(2023-03-15 (12|00):00\); write"):
+        parse({"id": "a", "turns": [{"timestamp": given}]})
+    assert parse({"id": "a", "turns": [{"timestamp": 12.5}]}).turns[0].timestamp, "seconds from the start of a recording"
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"turns": 3}, "'turns': it must be a list; given: 3"),
+        ({"turns": [3]}, "'turns.0': it must be an object; given: 3"),
+        ({"turns": [{"categorical": 3}]}, "'turns.0.categorical': it must be an object; given: 3"),
+        ({"turns": [{"numerical": {"a": "x"}}]}, "'turns.0.numerical.a': it must be a number; given: 'x'"),
+        ({"turns": [{"defect": "maybe"}]}, "'turns.0.defect': it must be true or false; given: 'maybe'"),
+        ({"turns": [{}], "goals": [{"turns": [0.5]}]}, "'goals.0.turns.0': it must be a whole number; given: 0.5"),
+        ({"turns": [{"request": "x", "request_slots": [{"name": "n", "start": -1, "end": 1}]}]}, "it must be at least 0; given: -1"),
+        ({"turns": [{"request": "x", "request_slots": [{"name": "n", "start": 0, "end": 0}]}]}, "it must be more than 0; given: 0"),
+        ({"turns": [{}], "labels": [{"task": "t", "value": "v", "turns": [0], "confidence": 2, "source": "s"}]}, "at most 1.0; given: 2"),
+    ],
+)
+def test_wrong_types_are_described_in_our_words(row: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecordError) as caught:
+        parse({"id": "a", **row})
+    assert words in str(caught.value)

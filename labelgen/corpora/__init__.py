@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, reject_or_raise
+from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, problem_of, reject_or_raise
 from labelgen.io.paths import plain_file
 
 __all__ = [
@@ -126,9 +126,8 @@ def parse_time(value: Any) -> datetime:
     """A time in UTC, from ISO 8601 or seconds since 1970. ValueError: it is neither."""
     try:
         return _TIME.validate_python(value)
-    except ValidationError:
-        remedy = "write ISO 8601 (2024-05-01T12:00:00Z) or seconds since 1970, or nothing where the time is not known"
-        raise ValueError(f"{value!r} is not a time; {remedy}") from None
+    except ValidationError as error:
+        raise ValueError(problem_of(error.errors(include_url=False)[0])) from None
 
 
 def hash_fraction(identity: str, salt: str) -> float:

@@ -87,6 +87,8 @@ def find(root: Path, name: str) -> bytes:
     packed = root / "data.zip" if root.is_dir() else root
     if not packed.is_file():
         raise ValueError(f"{root}: no {name} and no data.zip there; {WHERE}")
+    if not zipfile.is_zipfile(packed):
+        raise ValueError(f"{packed}: no zip file, or one that was cut short; {WHERE}")
     with zipfile.ZipFile(packed) as archive:
         for inner in (f"data/{name}", name):
             if inner in archive.namelist():

@@ -65,7 +65,8 @@ def evaluate(
     rejected = RejectedFile(folder / "rejected.jsonl")
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
-        raise ValueError(f"no dialogue to evaluate on; {rejected.count} were rejected, reasons in {rejected.path}")
+        raise ValueError("no dialogue to evaluate on; " + (rejected.summary() if rejected.count else f"{corpus!r} holds none"))
+    rejected.log()
     scores = score(scored, progress(annotator.predict(dialogues), "evaluating", "dialogue", len(dialogues)))
     _check_labelled(scores, scored, corpus)
     baselines = _score_baselines(scored, dialogues, reference)

@@ -26,6 +26,8 @@ from labelgen.io.rows import Position, Row, rows
 log = logging.getLogger(__name__)
 Convert = Callable[[Row, str, int], Row]
 DUPLICATE_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
+REJECTED_STATUS = 3  # exit status: finished, but some rows were rejected
+REASONS_SHOWN = 3
 RECENT_IDS = 50_000  # in a Python set, 80 bytes each; the others take 8 bytes each
 
 
@@ -138,11 +140,12 @@ def rejected_line(error: RecordError) -> str:
 
 
 class RejectedFile:
-    """Writes unusable records with their reasons to a JSONL file, and counts them."""
+    """Writes unusable records with their reasons to a JSONL file, and counts them. `first` holds the first of them."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.count = 0
+        self.first: list[RecordError] = []
         with suppress(FileNotFoundError):  # otherwise the file of an earlier run would pass for this run's
             self.path.unlink()
 
@@ -151,6 +154,25 @@ class RejectedFile:
         with naming_file(self.path), self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(rejected_line(error))
         self.count += 1
+        if len(self.first) < REASONS_SHOWN:
+            self.first.append(error)
+
+    def summary(self) -> str:
+        """Where the reasons are, and the first of them, each on a line of its own."""
+        return reasons_in(self.path, self.first)
+
+    def log(self) -> None:
+        """Logs how many records are not usable, where the reasons are, and the first of them. Nothing, if all are usable."""
+        if not self.count:
+            return
+        log.warning("%d records were not usable; reasons in %s%s", self.count, self.path, ", such as" if self.first else "")
+        for error in self.first:
+            log.warning("  %s", error)
+
+
+def reasons_in(path: str | os.PathLike[str] | UPath, first: Sequence[RecordError]) -> str:
+    """Where the reasons are, and the first of them, each on a line of its own."""
+    return "\n  ".join([f"reasons in {path}, such as", *map(str, first)])
 
 
 def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000, reject: Reject | None = None) -> int:

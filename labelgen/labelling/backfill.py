@@ -26,7 +26,7 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.io.files import DUPLICATE_ID, NumberedDialogue, SeenIds, read
+from labelgen.io.files import DUPLICATE_ID, REJECTED_STATUS, NumberedDialogue, SeenIds, read, reasons_in
 from labelgen.io.paths import RECORD_SUFFIXES, absolute, list_record_files, local_path, would_read
 from labelgen.io.progress import LogInterval, on_terminal
 from labelgen.io.rows import Position
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 SHARD_CHARACTERS = 20_000_000  # a shard with more characters of records is full, however few dialogues it holds
 SAMPLE = 200  # dialogues that are labelled in fp32 too
 PASSED = "_passed.json"  # this file in the output says that the precision of the current run is good enough
-REJECTED_STATUS = 3  # exit status: finished, but some rows were rejected
 TERMINATED = 128 + signal.SIGTERM  # exit status of a process that SIGTERM ends
 
 
@@ -155,7 +154,7 @@ def backfill(
         (target.folder / PASSED).unlink(missing_ok=True)
         target.delete_stale_rejected({str(file) for file in files})
     if not counts.labelled + counts.skipped:
-        reason = f"reasons in {target.folder / REJECTED}" if counts.rejected else "it holds no record"
+        reason = reasons_in(target.folder / REJECTED, target.first_rejected()) if counts.rejected else "it holds no record"
         raise ValueError(f"{input}: no usable dialogue; {reason}")
     _report(counts, target, annotator)
     return counts

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import BytesIO
-from itertools import count, pairwise
+from itertools import count, islice, pairwise
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -31,7 +31,7 @@ from upath import UPath
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, to_arrow, to_tables
-from labelgen.io.files import NumberedDialogue, hash64, read_records, rejected_line
+from labelgen.io.files import REASONS_SHOWN, NumberedDialogue, hash64, read_records, rejected_line
 from labelgen.io.formats import Kind, format_of
 from labelgen.io.paths import LOCAL_PROTOCOLS, REJECTED_SUFFIX, absolute, error_reason, naming_errors
 from labelgen.io.rows import Position, raise_unless_damaged
@@ -262,6 +262,12 @@ class Output:
                 self.save(name, file.read())
             else:
                 (self.folder / name).unlink(missing_ok=True)
+
+    def first_rejected(self) -> list[RecordError]:
+        """The first rejected rows, with their reasons."""
+        files = sorted(self.folder.glob(f"{REJECTED}/*{REJECTED_SUFFIX}"), key=str)
+        lines = (line for file in files for line in file.read_bytes().splitlines())
+        return [RecordError.of_row(json.loads(line)) for line in islice(lines, REASONS_SHOWN)]
 
     def delete_stale_rejected(self, files: Collection[str]) -> None:
         """Deletes the rejected rows of input that is gone: of files that no longer exist, and of fragments that `files` no longer have."""

@@ -205,14 +205,14 @@ class DialogueData(pl.LightningDataModule):
     def _read(self) -> None:
         rejected = RejectedFile(self.output / "rejected.jsonl")
         dialogues = list(self.corpus.read(rejected))
-        if rejected.count:
-            log.warning("%d records could not be used; reasons are in %s", rejected.count, rejected.path)
+        rejected.log()
         held_out = [hash_fraction(dialogue.id, f"valid {self.seed}") < self.valid_fraction for dialogue in dialogues]
         self.valid = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if out]
         rest = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if not out]
         self.train = [dialogue for dialogue in rest if hash_fraction(dialogue.id, f"train {self.seed}") < self.fraction]
         if not self.train:
-            raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected ({rejected.path})")
+            reasons = f"; {rejected.summary()}" if rejected.count else ""
+            raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected{reasons}")
         self._fit()
         self.augment = self.make_augment([*self.train, *self.valid]) if self.make_augment else None
 

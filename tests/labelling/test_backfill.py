@@ -274,7 +274,7 @@ def test_inputs_that_are_not_there(path: str, told: str, exported: Path, tmp_pat
 
 def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
-    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*_rejected"):
+    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*_rejected, such as\n  .*logs\.jsonl, row 1, .*a JSON int"):
         backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
     (tmp_path / "logs.jsonl").write_text("", "utf-8")
     for path in (str(tmp_path / "logs.jsonl"), tmp_path / "logs.jsonl"):

@@ -223,7 +223,7 @@ def test_a_batch_without_any_text_is_read_from_the_cache_too(tmp_path: Path, mak
 def test_unusable_records_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         module = data(tmp_path, [], corpus=Given(MANY[:8], rejected=2))
-    assert "2 records could not be used" in caplog.text
+    assert "2 records were not usable" in caplog.text
     assert len((tmp_path / "rejected.jsonl").read_text().splitlines()) == 2
     assert len(module.train) + len(module.valid) == 8
     with pytest.raises(ValueError, match="no dialogue to train on: 0 read, 2 rejected"):
