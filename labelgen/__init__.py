@@ -17,20 +17,26 @@ __version__ = "0.2.0"
 _LAZY = {
     "Dialogue": "dialogue",
     "Turn": "dialogue",
+    "from_dataset": "io.hugging_face",
     "parse": "dialogue",
-    "read": "io.files",
+    "read": "corpora.records",
     "write": "io.files",
     "load": "labelling.export",
     "load_config": "config",
     "run": "config",
     "show": "io.render",
+    "to_dataset": "io.hugging_face",
 }
-__all__ = ["Dialogue", "Turn", "__version__", "load", "load_config", "parse", "read", "run", "show", "write"]
+__all__ = [
+    "Dialogue", "Turn", "__version__", "from_dataset", "load", "load_config", "parse", "read", "run", "show", "to_dataset", "write",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from labelgen.config import load_config, run
+    from labelgen.corpora.records import read
     from labelgen.dialogue import Dialogue, Turn, parse
-    from labelgen.io.files import read, write
+    from labelgen.io.files import write
+    from labelgen.io.hugging_face import from_dataset, to_dataset
     from labelgen.io.render import show
     from labelgen.labelling.export import load
 

@@ -147,15 +147,26 @@ def main() -> None:
     if {"-h", "--help"} & {*sys.argv[2:]}:
         print(explain(verb))
         return
-    _refuse_missing_groups(verb, sys.argv[2:])
+    words = _with_input(sys.argv[2:]) if verb == "inspect" else sys.argv[2:]
+    _refuse_missing_groups(verb, words)
     import hydra
 
-    sys.argv = [f"labelgen {verb}", *sys.argv[2:]]
+    sys.argv = [f"labelgen {verb}", *words]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
     except KeyboardInterrupt:
         print("labelgen: interrupted; files already written are whole", file=sys.stderr)
         sys.exit(130)
+
+
+def _with_input(words: list[str]) -> list[str]:
+    """The words of a command, with `input=` before the one that is a path alone."""
+    from labelgen.corpora.recognition import override
+
+    for k, word in enumerate(words):
+        if not word.startswith("-") and ("=" not in word or Path(word).exists()):
+            return [*words[:k], override("input", word), *words[k + 1 :]]
+    return words
 
 
 def _refuse_missing_groups(verb: str, words: list[str]) -> None:

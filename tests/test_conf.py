@@ -127,7 +127,7 @@ def test_help_lists_every_key_and_option(verb: str) -> None:
     groups = {file.parent.name for file in CONF.glob("*/*.yaml")}
     assert not [key for key in config.keys() - {"call"} - groups if f"{key}:" not in printed and f"{key}." not in printed]
     named = {group for group in groups if f"\n{group}=" in printed}
-    assert verb in {"export", "schema"} or named, "most verbs have a group"
+    assert verb in {"export", "inspect", "schema"} or named, "most verbs have a group"
     for group in named:
         assert all(f"  {file.stem}" in printed for file in (CONF / group).glob("*.yaml")), group
     assert "call:" not in printed
@@ -182,6 +182,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "evaluate": (["export={made}/export", "corpus=simulated", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
     "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled"], ["labelled/_backfill.json"]),
     "schema": (["output={out}/schema.json"], ["schema.json"]),
+    "inspect": (["input={made}/logs.jsonl"], []),
     "convert": (["corpus=simulated", "corpus.num_dialogues=2", "output={out}/records.parquet"], ["records.parquet"]),
     "demo": (
         [

@@ -32,6 +32,7 @@ from labelgen.dialogue import (
     schema,
 )
 from labelgen.io.files import RejectedFile, read, write
+from labelgen.io.hugging_face import features, from_dataset, to_dataset
 
 ENDINGS = ("jsonl", "parquet")
 FAMILY, ACCENTED, HEBREW, HIDDEN = "👩‍👩‍👧 ok 🇨🇭", "cafe\u0301 nin\u0303o", "\u202bשלום, أهلاً\u202c", "a\u2028b\u0000c\ufeff\r\n"
@@ -138,6 +139,15 @@ def back(records: list[Dialogue], folder: Path, ending: str) -> list[Dialogue]:
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, records: list[Dialogue]) -> None:
     for ending in ENDINGS:
         assert back(records, tmp_path_factory.mktemp("records"), ending) == records
+
+
+@settings(max_examples=50, deadline=None)
+@given(records=st.lists(dialogues(), min_size=1, max_size=2))
+def test_a_dataset_gives_the_records_back(records: list[Dialogue]) -> None:
+    dataset = to_dataset(records)
+    assert list(from_dataset(dataset)) == records
+    assert dataset.features == features()
+    assert list(from_dataset(dataset.to_iterable_dataset())) == records
 
 
 @settings(max_examples=30, deadline=None)

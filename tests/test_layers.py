@@ -31,10 +31,11 @@ ORDER = [  # a part imports parts that stand before it, and of its own folder wi
     "evaluation",
     "config",
     "convert",
+    "inspection",
     "demo",
 ]
 SYSTEMS = {"simulation"}  # siblings of the core, which does not import them, but for the corpus that the simulation makes
-TORCH_FREE = ["dialogue", "io", "corpora", "simulation", "inputs.audio", "inputs.features", "labelling.shards", "config"]
+TORCH_FREE = ["dialogue", "io", "corpora", "simulation", "inputs.audio", "inputs.features", "labelling.shards", "config", "inspection"]
 ONLY_IN = {  # packages that have one home
     "hydra": {"config"},
     "omegaconf": {"config"},
@@ -116,7 +117,7 @@ def test_packages_have_one_home() -> None:
 def test_dependencies_are_what_is_imported() -> None:
     known = {*sys.stdlib_module_names, "labelgen"}
     imported = {COMES_WITH.get(found.root, found.root.replace("_", "-")) for found in IMPORTS if found.root not in known}
-    extras = {"ray"}  # imported within functions, where they are asked for
+    extras = {"datasets", "ray"}  # imported within functions, where they are asked for
     assert imported - extras == {requirement.name for requirement in requirements("dependencies")}
 
 

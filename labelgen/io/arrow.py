@@ -11,6 +11,7 @@ from labelgen.dialogue import Dialogue
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MAPS = ("categorical", "numerical", "paraphrases")  # fields of a turn
 PROVENANCE_COLUMNS = ("model", "config", "input", "version", "time")  # backfill adds them
 
 
@@ -82,7 +83,7 @@ def from_arrow(row: dict[str, Any]) -> dict[str, Any]:
     turns = []
     for turn in row.get("turns", ()):
         turn = {name: value for name, value in turn.items() if value is not None}
-        for name in ("categorical", "numerical", "paraphrases"):
+        for name in MAPS:
             turn[name] = dict(turn.get(name, ()))
         turn["votes"] = [_vote(vote) for vote in turn.get("votes", ())]
         turns.append(turn)

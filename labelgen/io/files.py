@@ -25,6 +25,7 @@ from labelgen.io.rows import Position, Row, rows
 
 log = logging.getLogger(__name__)
 Convert = Callable[[Row, str, int], Row]
+Explain = Callable[[Row, str], str | None]
 DUPLICATE_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
 REJECTED_STATUS = 3  # exit status: finished, but some rows were rejected
 REASONS_SHOWN = 3
@@ -38,24 +39,27 @@ class NumberedDialogue(NamedTuple):
     dialogue: Dialogue
 
 
-def read(path: str | os.PathLike[str], reject: Reject | None = None) -> Iterator[Dialogue]:
+def read(path: str | os.PathLike[str], reject: Reject | None = None, explain: Explain | None = None) -> Iterator[Dialogue]:
     """Dialogues of a JSON or Parquet file, of all such files of a folder, or of those that a pattern (`*`) names, streamed in order.
 
     JSON is one dialogue per line, or one array of dialogues. Files may be compressed with gzip.
 
     `reject` takes what cannot be used (bad rows, repeated ids) and reading continues. Without `reject` the first such row raises.
+    `explain`: see `read_records`.
     """
-    return read_files(list_record_files(path), None, reject)
+    return read_files(list_record_files(path), None, reject, explain)
 
 
-def read_files(files: Iterable[UPath], convert: Convert | None, reject: Reject | None) -> Iterator[Dialogue]:
-    """One dialogue per row of each file. `convert`: see `read_records`.
+def read_files(
+    files: Iterable[UPath], convert: Convert | None, reject: Reject | None, explain: Explain | None = None
+) -> Iterator[Dialogue]:
+    """One dialogue per row of each file. `convert`, `explain`: see `read_records`.
 
     `reject` takes rows that `convert` or the record refuses with a RecordError, and repeated ids. Without `reject` the first one raises.
     """
     ids = SeenIds()
     for file in files:
-        for number, dialogue in read_records(file, convert, reject):
+        for number, dialogue in read_records(file, convert, reject, explain=explain):
             if ids.add(dialogue.id):
                 yield dialogue
             else:
@@ -70,10 +74,12 @@ def read_records(
     stop: int | None = None,
     position: Position | None = None,
     rows_before: int = 0,
+    explain: Explain | None = None,
 ) -> Iterator[NumberedDialogue]:
     """The dialogues of a file, or of a fragment (see `rows`). `rows_before`: rows of the file before the fragment. Ids may repeat.
 
     `convert` takes a row, its file and its number (from 1), and returns the fields of the record. None: the rows are as `write` wrote them.
+    `explain` takes a row that cannot be used, and its file, and returns what the row is instead. None: the error stays as it is.
     """
     with naming_file(file):
         file_format = format_of(file)
@@ -85,7 +91,8 @@ def read_records(
                 raise RecordError(str(file), number, None, "record", row)
             dialogue = parse(convert(row, str(file), number), str(file), number)
         except RecordError as error:
-            reject_or_raise(error, reject)
+            problem = explain(row, str(file)) if explain and not isinstance(row, str) else None
+            reject_or_raise(error if problem is None else RecordError(str(file), number, error.dialogue_id, error.field, problem), reject)
         else:
             yield NumberedDialogue(number, dialogue)
 

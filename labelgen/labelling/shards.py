@@ -29,6 +29,7 @@ import numpy as np
 from upath import UPath
 
 from labelgen import __version__
+from labelgen.corpora.recognition import foreign
 from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, to_arrow, to_tables
 from labelgen.io.files import REASONS_SHOWN, NumberedDialogue, hash64, read_records, rejected_line
@@ -96,7 +97,7 @@ def fragments(file: UPath) -> list[Fragment]:
 
 def read_fragment(fragment: Fragment, rows_before: int, position: Position, reject: Reject) -> Iterator[NumberedDialogue]:
     """The dialogues of a fragment. `position` is kept up to date; `reject` takes unusable rows."""
-    return read_records(UPath(fragment.file), None, reject, fragment.start, fragment.stop, position, rows_before)
+    return read_records(UPath(fragment.file), None, reject, fragment.start, fragment.stop, position, rows_before, foreign)
 
 
 class FragmentIds(NamedTuple):

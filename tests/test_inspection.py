@@ -1,0 +1,266 @@
+"""`labelgen inspect`: each file gets its name, its counts and a command that a shell can run; what cannot be used gets one sentence."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labelgen import config, read, write
+from labelgen.corpora.recognition import foreign, guess_columns, guess_speakers, override, recognise
+from labelgen.corpora.simulated import Simulated
+from labelgen.dialogue import Dialogue, RecordError, Turn, Vote
+from labelgen.inspection import inspect
+
+CHAT = [{"role": "user", "content": "a table in Lisbon"}, {"role": "assistant", "content": "Booked."}]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_lines(name: str, rows: Sequence[Any]) -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return name
+
+
+def write_table(name: str, rows: Sequence[Sequence[Any]], delimiter: str = ",", encoding: str = "utf-8") -> str:
+    with Path(name).open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    return name
+
+
+def labelgen(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Runs a command of the console and returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["labelgen", *words])
+    try:
+        config.main()
+    except SystemExit as end:
+        print(end.code if isinstance(end.code, str) else "")
+        return 1 if isinstance(end.code, str) else int(end.code or 0)
+    return 0
+
+
+def inspected(name: str, capsys: pytest.CaptureFixture[str], **settings: Any) -> str:
+    inspect(name, **settings)
+    return capsys.readouterr().out
+
+
+def records_by_the_command(report: str, monkeypatch: pytest.MonkeyPatch) -> list[Dialogue]:
+    """Runs the command that the report ends with, as a shell would, and reads what it writes."""
+    program, *words = shlex.split(report.splitlines()[-1].partition("labelgen")[1] + report.splitlines()[-1].partition("labelgen")[2])
+    assert program == "labelgen"
+    assert labelgen(monkeypatch, *words) == 0
+    return list(read(words[-1].removeprefix("output=")))
+
+
+MESSAGES = [["Conversation ID", "Sender Type", "Message Body", "Sent At", "Order"]]
+MESSAGES += [[f"c{k // 2}", "agent" if k % 2 else "customer", f"hello, it is me {k}", f"2026-01-01T10:00:0{k}", k] for k in range(6)]
+
+
+def test_chats_are_counted_and_converted_by_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    look = {"role": "user", "content": [{"type": "text", "text": "look"}, image]}
+    rows = [*({"id": str(k), "messages": CHAT * (k + 1)} for k in range(3)), {"id": "3", "messages": [look]}, {"id": "4", "messages": 5}]
+    report = inspected(write_lines("my chats, new=1.jsonl", rows), capsys)
+    assert report.startswith("my chats, new=1.jsonl: chat messages (")
+    assert re.search(r"dialogues +4 with 7 turns, at most 3 each\n", report)
+    assert re.search(r"one-sided +1 turns without a response\n", report)
+    assert re.search(r"parts +text 13, image_url 1\n", report)
+    assert re.search(r"left out +parts of type image_url 1\n", report)
+    assert re.search(r"unusable +1 row\n +row 5, field messages: not a list", report)
+    assert re.search(r"annotated +nothing\n", report)
+    assert "U a table in Lisbon" in report
+    assert shlex.split(report.splitlines()[-1])[-2:] == ['corpus.path="my chats, new=1.jsonl"', "output=my_chats_new_1.records.jsonl"]
+    good = write_lines("my chats, new=1.jsonl", rows[:-1])
+    assert [dialogue.id for dialogue in records_by_the_command(inspected(good, capsys), monkeypatch)] == ["0", "1", "2", "3"]
+
+
+OWN = [{"speaker": "Customer", "utterance": "it is down"}, {"speaker": "Support Agent", "utterance": "restart it"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "description"),
+    [
+        ({"messages": CHAT}, "chat messages"),
+        ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}, "ShareGPT conversations"),
+        ({"prompt": "hi", "completion": "hello"}, "TRL prompts with completions"),
+        ({"dialog": OWN}, "chat messages under 'dialog'"),
+        ({"messages": OWN}, "chat messages"),
+        ({"conversations": OWN}, "ShareGPT conversations"),
+        ({"turns": [{"speaker": "USER", "text": "hi"}, {"speaker": "SYSTEM", "text": "hello"}]}, "chat messages under 'turns'"),
+        ({"log": [{"author": {"role": "user"}, "text": "hi"}, {"author": {"role": "bot"}, "text": "hello"}]}, "chat messages under 'log'"),
+    ],
+)
+def test_each_layout_of_chats_gives_requests_and_responses(
+    row: dict[str, Any], description: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = inspected(write_lines("logs.jsonl", [row]), capsys)
+    assert report.startswith(f"logs.jsonl: {description} (")
+    (dialogue,) = records_by_the_command(report, monkeypatch)
+    assert [bool(turn.request and turn.response) for turn in dialogue.turns] == [True]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "encoding", "words"), [(",", "utf-8", "commas"), (";", "utf-8-sig", "semicolons"), ("\t", "utf-16", "tabs")]
+)
+def test_a_table_of_messages_names_its_columns(
+    delimiter: str, encoding: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = inspected(write_table("m.csv", MESSAGES, delimiter, encoding), capsys)
+    assert report.startswith("m.csv: a table with one row per message (")
+    assert words in report.splitlines()[0]
+    assert "columns that are not read: Order" in report
+    dialogues = records_by_the_command(report, monkeypatch)
+    assert [(d.id, [(t.request, t.response) for t in d.turns]) for d in dialogues] == [
+        (f"c{k}", [(f"hello, it is me {2 * k}", f"hello, it is me {2 * k + 1}")]) for k in range(3)
+    ]
+    assert dialogues[2].turns[0].timestamp is not None
+
+
+def test_a_table_of_turns_names_its_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["Call", "Question", "Answer", "customer_id"], *([k // 2, f"is it {k}?", f"it is {k}", k // 2] for k in range(4))]
+    (first, second) = records_by_the_command(inspected(write_table("t.csv", rows), capsys), monkeypatch)
+    assert (first.id, first.user, second.turns[1].request, second.turns[1].response) == ("0", "0", "is it 3?", "it is 3")
+
+
+def test_columns_without_names_that_are_known_are_found_by_their_values() -> None:
+    found = guess_columns(
+        {"nr": [1, 1, 2, 2], "p": ["user", "bot", "user", "bot"], "t": ["well hello", "hi to you", "a b", "c d"], "x": [1, 2, 3, 4]}
+    )
+    assert found == {"dialogue": "nr", "speaker": "p", "text": "t"}
+    assert guess_columns({"a": [1, 2], "b": [3, 4]}) == {}
+    assert guess_columns({"id": ["a", "b"], "user": ["I am in", "we are out"], "assistant": ["oh no", "oh yes"]})["request"] == "user"
+
+
+def test_who_speaks_is_read_from_words_or_said_to_be_a_guess() -> None:
+    assert guess_speakers(["Support Agent", "Customer (web)", "note"]) == (
+        {"Support Agent": "assistant", "Customer (web)": "user", "note": "ignore"},
+        [],
+    )
+    assert guess_speakers(["system", "user"]).roles == {"system": "assistant", "user": "user"}
+    assert guess_speakers(["system", "user", "bot"]).roles == {"system": "ignore", "user": "user", "bot": "assistant"}
+    guess = guess_speakers(["Anna", "bot", "Carl"])
+    assert guess.roles == {"Anna": "user", "bot": "assistant", "Carl": "ignore"}
+    assert guess.notes == ["who speaks is a guess for 'Anna' (user), 'Carl' (ignore)"]
+
+
+def test_records_give_their_annotations_and_the_next_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    dialogues = list(Simulated(num_dialogues=3).read())
+    dialogues[0].turns[0].votes.append(Vote(question="satisfaction", value=4))
+    dialogues[0].votes.append(Vote(question="mood", value="good"))
+    write(dialogues, "annotated.parquet")
+    report = inspected("annotated.parquet", capsys)
+    assert report.startswith("annotated.parquet: records (")
+    goals = sum(len(dialogue.goals or ()) for dialogue in dialogues)
+    assert f"goal_segmentation {goals}" in report
+    assert "satisfaction 1, votes on mood 1\n" in report
+    train, label = (shlex.split(line.partition("labelgen")[2]) for line in report.splitlines()[-2:])
+    assert train == ["train", "corpus=jsonl", "corpus.path=annotated.parquet", "+tasks@tasks.satisfaction=satisfaction"]
+    assert label == ["backfill", "export=EXPORT", "input=annotated.parquet", "output=labelled"]
+    write([Dialogue(id="a", turns=[Turn(request="hi", intent="Greet")])], "intents.jsonl")
+    line = inspected("intents.jsonl", capsys).splitlines()[-2]
+    assert {f"'~tasks@tasks.{task}'" for task in ("goal_segmentation", "goal_evaluation", "slot", "defect")} < {*line.split()}
+    config.load_config(*shlex.split(line.partition("labelgen")[2]))
+
+
+def test_a_limit_is_stated(capsys: pytest.CaptureFixture[str]) -> None:
+    name = write_lines("c.jsonl", [{"id": str(k), "messages": CHAT} for k in range(5)])
+    assert "2 with 2 turns, at most 1 each (the first 2; limit=null reads all)" in inspected(name, capsys, limit=2)
+    assert "limit" not in inspected(name, capsys, limit=5)
+    assert "limit" not in inspected(name, capsys, limit=None)
+    with pytest.raises(ValueError, match=r"limit=0"):
+        inspect(name, limit=0)
+
+
+def test_a_long_dialogue_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    report = inspected(write_lines("c.jsonl", [{"id": "a", "messages": CHAT * 50}]), capsys)
+    assert len(report.splitlines()) < 30
+    assert re.search(r"\.\.\. \d+ more lines", report)
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    write_lines(
+        "c.jsonl",
+        [{"id": "\x1b[2J", "messages": [{"role": "user", "content": "\x1b]0;x\x07"}, *CHAT]}, {"messages": [{"role": "\x1b[2J"}]}],
+    )
+    report = inspected("c.jsonl", capsys)
+    assert "\x1b" not in report
+    assert "unusable    1 row" in report
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("none.jsonl", '{"foo": 1}\n', "no format that is known (the columns: 'foo')"),
+        ("none.csv", "a,b\n1,2\n", "no format that is known (the columns: 'a', 'b')"),
+        ("empty.jsonl", "", "it has no rows"),
+        ("bad.jsonl", '{"messages": [{"role": "user"}]}\n', "no dialogue is usable; the first reason: row 1, field messages.0"),
+        ("absent.jsonl", None, "no such file or folder"),
+    ],
+)
+def test_a_file_that_cannot_be_used_gets_one_sentence_and_status_1(
+    name: str, content: str | None, reason: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        Path(name).write_text(content, "utf-8")
+    assert labelgen(monkeypatch, "inspect", name) == 1
+    said = capsys.readouterr().out.strip()
+    assert said.startswith(f"labelgen: {name}: ")
+    assert reason in said
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["c d=e.jsonl"], ['input="c d=e.jsonl"'], ["limit=1", "c d=e.jsonl"]])
+def test_the_command_takes_a_bare_path(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines("c d=e.jsonl", [{"messages": CHAT}])
+    assert labelgen(monkeypatch, "inspect", *words) == 0
+    assert capsys.readouterr().out.startswith("c d=e.jsonl: chat messages")
+
+
+@pytest.mark.parametrize(
+    "value", ["a b", "it's", 'say "x"', "' and \"", "back\\", "b\\'s", "null", "1", "é客", "a=b,c{d}", "$x", "", {"a b:c": ["x", "y z"]}]
+)
+def test_settings_are_written_in_the_grammar_of_hydra(value: Any) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_override(override("key", value)).value()
+    assert getattr(parsed, "text", parsed) == value
+
+
+def test_reading_chats_as_records_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines("chats.jsonl", [{"id": "a", "messages": CHAT}])
+    command = "labelgen convert corpus=chat_messages corpus.path=chats.jsonl output=chats.records.jsonl"
+    with pytest.raises(RecordError, match=re.escape(f"chat messages, not a record of labelgen; convert the file first: {command}")):
+        list(read("chats.jsonl"))
+    errors: list[RecordError] = []
+    write_lines("mixed.jsonl", [{"id": "a", "messages": CHAT}, {"id": "b", "turns": [{"request": 3}]}, {"id": "c", "turns": [{}]}])
+    assert [dialogue.id for dialogue in read("mixed.jsonl", errors.append)] == ["c"]
+    assert [(error.row, error.problem.startswith("chat messages")) for error in errors] == [(1, True), (2, False)]
+
+
+def test_a_row_of_a_table_or_of_nothing_that_is_known() -> None:
+    assert foreign({"conversation_id": 1, "role": "user", "content": "hi to you"}, "f.jsonl") == (
+        "a table with one row per message, not a record of labelgen; convert the file first: labelgen inspect f.jsonl"
+    )
+    assert foreign({"foo": 1}, "f.jsonl") is None
+    assert foreign({"id": "a", "turns": [{"request": "hi"}]}, "f.jsonl") is None
+    assert recognise([]) is None
+
+
+def test_langfuse_is_no_table_and_a_table_of_prompts_is_no_trl() -> None:
+    rows = [{"session_id": "s", "trace_id": str(k), "input": "hello there", "output": "hi to you", "project_id": "p"} for k in range(2)]
+    found = recognise(rows)
+    assert found is not None
+    assert found.corpus == "chat_messages"
+    found = recognise([{"conversation_id": k // 2, "prompt": "hello there", "response": "hi to you"} for k in range(4)])
+    assert found is not None
+    assert found.settings["columns"] == {"dialogue": "conversation_id", "request": "prompt", "response": "response"}
