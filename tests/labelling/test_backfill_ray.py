@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from upath import UPath
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # the default of 15 starves workers on a busy machine
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so; the default of 15 starves workers on a busy machine
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 ray = pytest.importorskip("ray")
 
