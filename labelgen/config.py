@@ -147,10 +147,15 @@ def main() -> None:
     if {"-h", "--help"} & {*sys.argv[2:]}:
         print(explain(verb))
         return
-    words = _with_input(sys.argv[2:]) if verb == "inspect" else sys.argv[2:]
-    _refuse_missing_groups(verb, words)
     import hydra
 
+    from labelgen.sweep import checked_words
+
+    try:
+        words = checked_words(_with_input(sys.argv[2:]) if verb == "inspect" else sys.argv[2:])
+    except ValueError as error:
+        sys.exit(printable(f"labelgen: {error}"))
+    _refuse_missing_groups(verb, words)
     sys.argv = [f"labelgen {verb}", *words]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
@@ -185,39 +190,59 @@ def _refuse_missing_groups(verb: str, words: list[str]) -> None:
 
 
 def _job(config: DictConfig) -> float | None:
-    """One job of the command line. Errors that a user can fix are reported in one line. A failed job of a sweep does not end the sweep."""
+    """One job of the command line, or of a sweep. Errors that a user can fix are reported in one line."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import InstantiationException
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-
-    from labelgen.io.paths import error_message
 
     for handler in logging.getLogger().handlers:
         handler.addFilter(_make_printable)
     settings = HydraConfig.get()
-    sweep = settings.mode == RunMode.MULTIRUN
-    if sweep:
-        _refuse_relaunching(config)
-        OmegaConf.update(config, "output", settings.runtime.output_dir)
+    if settings.mode == RunMode.MULTIRUN:
+        return _job_of_sweep(config, Path(settings.runtime.output_dir))
     try:
         result = run(config)
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        if sweep:
-            log.exception("the job failed; the sweep continues with objective %s", WORST)
-            Path(settings.runtime.output_dir, "failed.txt").write_text(f"{type(cause).__name__}: {error_message(cause)}\n", "utf-8")
-            return WORST
-        if isinstance(cause, MissingMandatoryValue):
-            sys.exit(f"labelgen: {cause.full_key} is needed; give {cause.full_key}=...")
-        fixable = isinstance(cause, (ValueError, OSError, InstantiationException, OmegaConfBaseException))
-        if fixable and not os.environ.get("HYDRA_FULL_ERROR"):
-            sys.exit(printable(f"labelgen: {error_message(cause)}"))
+        if (message := _fixable(error)) and not os.environ.get("HYDRA_FULL_ERROR"):
+            sys.exit(printable(f"labelgen: {message}"))
         raise
     if status := getattr(result, "exit_status", 0):
         sys.exit(status)
     return result if isinstance(result, float) else None
+
+
+def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
+    """Runs a job in its folder. A job that fails leaves failed.txt there and does not end the sweep."""
+    from omegaconf import OmegaConf
+
+    from labelgen.sweep import FAILED, ROWS_REJECTED, output_of
+
+    _refuse_relaunching(config)
+    OmegaConf.update(config, "output", output_of(config.output, str(folder)))
+    try:
+        result = run(config)
+    except Exception as error:
+        message = _fixable(error)
+        log.error("the job failed; the sweep continues with objective %s", WORST, exc_info=message is None)
+        (folder / FAILED).write_text(f"{message or repr(error)}\n", "utf-8")
+        return WORST
+    if getattr(result, "exit_status", 0):
+        (folder / FAILED).write_text(f"{ROWS_REJECTED}\n", "utf-8")
+    else:
+        (folder / FAILED).unlink(missing_ok=True)
+    return result if isinstance(result, float) else None
+
+
+def _fixable(error: Exception) -> str | None:
+    """The message of an error that a user can fix. None: it is another error."""
+    from hydra.errors import InstantiationException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    from labelgen.io.paths import error_message
+
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key} is needed; give {cause.full_key}=..."
+    return error_message(cause) if isinstance(cause, ValueError | OSError | InstantiationException | OmegaConfBaseException) else None
 
 
 def _refuse_relaunching(config: DictConfig) -> None:

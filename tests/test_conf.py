@@ -56,7 +56,7 @@ def objects(node: Any, place: str, group: str) -> Iterator[Object]:
 def read_option(file: Path) -> Any:
     """A config file, over the other options of its group that its defaults name."""
     tree = yaml.safe_load(file.read_text("utf-8"))
-    below = [name for name in tree.pop("defaults", []) if isinstance(name, str) and name != "_self_"]
+    below = [name for name in tree.pop("defaults", []) if isinstance(name, str) and name != "_self_" and "/" not in name]
     for name in below:
         tree = {**read_option(file.with_name(f"{name}.yaml")), **tree}
     return tree
@@ -108,6 +108,8 @@ def test_an_option_is_one_object(file: Path) -> None:
         assert not list(objects(tree, file.name, "experiment")), "an experiment holds overrides alone"
     elif file.parent.name == "callbacks":  # several by name
         assert all("_target_" in value for value in tree.values())
+    elif file.parent.name == "job":  # Hydra's own settings
+        assert tree.keys() <= {"run", "sweep", "job", "output_subdir", "callbacks"}
     else:  # one that sets more than its own key has its object below that
         assert "_target_" in (tree[file.parent.name] if "# @package _global_" in file.read_text("utf-8") else tree)
 

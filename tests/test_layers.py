@@ -29,6 +29,7 @@ ORDER = [  # a part imports parts that stand before it, and of its own folder wi
     "training",
     "labelling",
     "evaluation",
+    "sweep",
     "config",
     "convert",
     "inspection",
@@ -37,8 +38,8 @@ ORDER = [  # a part imports parts that stand before it, and of its own folder wi
 SYSTEMS = {"simulation"}  # siblings of the core, which does not import them, but for the corpus that the simulation makes
 TORCH_FREE = ["dialogue", "io", "corpora", "simulation", "inputs.audio", "inputs.features", "labelling.shards", "config", "inspection"]
 ONLY_IN = {  # packages that have one home
-    "hydra": {"config"},
-    "omegaconf": {"config"},
+    "hydra": {"config", "sweep"},
+    "omegaconf": {"config", "sweep"},
     "pytorch_lightning": {"training"},
     "wandb": set(),
 }

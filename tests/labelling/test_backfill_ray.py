@@ -11,7 +11,6 @@ from hydra.utils import instantiate
 from upath import UPath
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so; the default of 15 starves workers on a busy machine
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 ray = pytest.importorskip("ray")
 
@@ -25,7 +24,8 @@ from labelgen.labelling.cluster import OnRay  # noqa: E402
 Table = Callable[[Path], Any]
 pytestmark = pytest.mark.filterwarnings("default")  # Ray leaves sockets and processes to the collector
 TASKS = {"defect": "mortal.Defect"}  # every process that labels imports this module
-PATIENT = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}  # a busy machine is not a dead node
+# A busy machine is not a dead node, and workers of Ray's default priority starve there.
+PATIENT = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20, "worker_niceness": 0}
 MORTAL = """
 import os, signal
 from pathlib import Path
