@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = [
     "Corpus",
     "Exchange",
     "Fold",
+    "LeftOut",
     "Raw",
     "convert_each",
     "hash_fraction",
@@ -33,6 +36,7 @@ __all__ = [
     "read_rows",
 ]
 
+log = logging.getLogger(__name__)
 Raw = Mapping[str, Any]  # an object of a publisher's JSON
 Fold = Literal["all", "train", "test"]
 Utterance = TypeVar("Utterance")
@@ -93,6 +97,29 @@ def convert_each(
             reject_or_raise(error, reject)
         else:
             yield dialogue
+
+
+class LeftOut(Counter[str]):
+    """What reading leaves out: how many of each kind. The kinds are named in the plural ("rows of speaker 'ivr'")."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.examples: dict[str, str] = {}  # by kind; not every kind has one
+
+    def add(self, kind: str, example: str) -> None:
+        """Counts one more. The log gives the first example."""
+        self[kind] += 1
+        self.examples.setdefault(kind, example)
+
+    def clear(self) -> None:
+        super().clear()
+        self.examples.clear()
+
+    def log(self) -> None:
+        """One line per kind."""
+        for kind, number in sorted(self.items()):
+            counted = f"{number:,} {kind} were left out" if number > 1 else f"1 {kind.replace('s ', ' ', 1)} was left out"
+            log.warning("%s%s", counted, f", such as {self.examples[kind]}" if kind in self.examples else "")
 
 
 class Exchange(NamedTuple, Generic[Utterance]):

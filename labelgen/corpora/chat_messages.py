@@ -59,6 +59,7 @@ from typing import Any, Literal, NamedTuple
 
 from upath import UPath
 
+from labelgen.corpora import LeftOut
 from labelgen.corpora.chat_formats import FORMATS, Format, candidates, read_messages
 from labelgen.corpora.chat_parts import READ_AS, TIMES, FieldError, Keys, Message, as_json, time_of
 from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
@@ -80,7 +81,7 @@ class Summary:
 
     formats: Counter[str] = field(default_factory=Counter)  # rows by format
     parts: Counter[str] = field(default_factory=Counter)  # parts of messages by type
-    left_out: Counter[str] = field(default_factory=Counter)  # what is nowhere in the records, by kind
+    left_out: LeftOut = field(default_factory=LeftOut)  # what is nowhere in the records, by kind
     without_id: int = 0  # conversations without an id
     repeated: int = 0  # of these, the conversations that equal an earlier one
 
@@ -92,8 +93,7 @@ class Summary:
 
     def log(self) -> None:
         """One line per kind."""
-        for kind, number in sorted(self.left_out.items()):
-            log.warning("%s", f"{number:,} {kind} were left out" if number > 1 else f"1 {kind.replace('s ', ' ', 1)} was left out")
+        self.left_out.log()
         if self.repeated:
             log.warning("conversations without an id that equal an earlier one: %d; their ids end in -2, -3, ...", self.repeated)
         elif self.without_id:

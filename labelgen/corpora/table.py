@@ -12,12 +12,18 @@ fields of a record to columns of the table:
   turn of its own. The time of a turn without a request is that of the response. A feature comes from the user's row or, if it is missing
   there, from the assistant's.
 
-`categorical` and `numerical` list the columns that are features of a turn. Empty cells, null and NaN are missing values.
+`categorical` and `numerical` list the columns that are features of a turn. Empty cells, null and NaN are missing values. So are times,
+numbers and values of `defect` that cannot be read: the log says at the end how many, with the first. Times are ISO 8601 or seconds since
+1970. `time_format` sets another format, as Python's `strptime` has it ('%d.%m.%Y %H:%M'), or `excel` for the day numbers of spreadsheets.
+Rows of the speakers in `speakers.ignore` are left out and counted.
 
 The rows of a dialogue must be adjacent and in order of time. They may continue in the next file. If an id comes back later, reading stops
-with an error: memory holds one dialogue at a time, and the dialogues read so far may be incomplete. Sort the table by dialogue and time.
+with an error: memory holds one dialogue at a time, and the dialogues read so far may be incomplete. With `sort=true` the rows may stand
+anywhere. They are gathered in a temporary file, as large as the columns that are named, and ordered by `timestamp` if that is named, else
+as in the table.
+
 A dialogue with an unreadable row is rejected as a whole, because its turns would be wrong. If the dialogue of that row is not known, the
-dialogues before and after it are rejected.
+dialogues before and after it are rejected, or with `sort` the row alone.
 
 Labelled: intent and defect, if the table has columns for them. Nothing else. Licence: yours.
 """
@@ -27,11 +33,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from labelgen.corpora import parse_time
-from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
+from labelgen.corpora import LeftOut, parse_time
+from labelgen.corpora.table_groups import Group, Line, Unreadable, adjacent, gathered
+from labelgen.dialogue import SPREADSHEET_EPOCH, Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.files import SeenIds
 from labelgen.io.formats import Kind
 from labelgen.io.paths import list_files
@@ -40,33 +47,16 @@ from labelgen.io.tables import TABLE_SUFFIXES, TableFile
 
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}
 MESSAGE = {"dialogue", "speaker", "text", "timestamp", "intent", "defect", "audio", "user"}
+EXCEL = "excel"  # the `time_format` of day numbers
 BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
 BOOLEANS |= {"false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}
 
 
-class Line(NamedTuple):
-    """A row of the table, its file and its number there."""
+class Filled(NamedTuple):
+    """A line, and its cells by the field of the record."""
 
-    source: str
-    number: int
-    row: Row
-
-
-class Unreadable(NamedTuple):
-    """A row that cannot be read: its file, its number there, and the reason."""
-
-    source: str
-    number: int
-    reason: str
-
-
-@dataclass
-class Group:
-    """Adjacent lines of one dialogue. `unreadable`: a row before, among or after them that cannot be read."""
-
-    identity: str | None
-    lines: list[Line] = field(default_factory=list)
-    unreadable: Unreadable | None = None
+    line: Line
+    cells: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -75,14 +65,17 @@ class Table:
 
     path: str
     columns: Mapping[str, str | None]  # field of the record -> column of the table; null: there is none
-    speakers: Mapping[str, Sequence[str | int]]  # user, assistant -> values of the column `speaker`
+    speakers: Mapping[str, Sequence[str | int]]  # user, assistant, ignore -> values of the column `speaker`
     categorical: Sequence[str] = ()
     numerical: Sequence[str] = ()
     delimiter: str | None = None  # of CSV; None: recognised
     encoding: str | None = None  # of CSV; None: recognised
+    time_format: str | None = None  # as strptime has it, or "excel"; None: ISO 8601 or seconds since 1970
+    sort: bool = False  # whether the rows of a dialogue may stand apart
+    left_out: LeftOut = field(default_factory=LeftOut, init=False, repr=False, compare=False)  # by the last `read`
 
     def __post_init__(self) -> None:
-        self._check_csv()
+        self._check_formats()
         lists = {f"speakers.{speaker}": values for speaker, values in self.speakers.items()}
         for key, value in {**lists, "categorical": self.categorical, "numerical": self.numerical}.items():
             if isinstance(value, str | int):  # a string would be read as a list of its letters
@@ -97,40 +90,50 @@ class Table:
             raise ValueError(f"columns: name the column of {', '.join(sorted(needed - named))}")
         if allowed is TURN and not named & {"request", "response", "audio"}:
             raise ValueError("columns: name the column of request or response, or speaker and text where a row is a message")
-        if allowed is MESSAGE and set(self.speakers) != {"user", "assistant"}:
+        if allowed is MESSAGE and {*self.speakers} - {"ignore"} != {"user", "assistant"}:
             raise ValueError(
                 f"speakers: {sorted(self.speakers)}; list the values of {self.columns['speaker']!r} for user and for assistant"
             )
 
-    def _check_csv(self) -> None:
+    def _check_formats(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter={self.delimiter!r}: give one character, or null to recognise it")
         try:
             "".encode(self.encoding or "utf-8")
         except LookupError:
             raise ValueError(f"encoding={self.encoding!r} is not known; give a name such as cp1252, or null to recognise it") from None
+        if self.time_format not in (None, EXCEL):
+            try:
+                time_by(self.time_format, datetime.now(UTC).strftime(self.time_format))
+            except ValueError as error:
+                raise ValueError(f"time_format={self.time_format!r}: {error}; give one such as '%d.%m.%Y %H:%M', or {EXCEL}") from None
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:
-        """Yields the dialogues in the table's order, under their ids.
+        """Yields the dialogues in the table's order, or with `sort` in that of their ids.
 
-        Dialogues with cells that cannot be used go to `reject`; without it the first one raises RecordError that names the column.
-        ValueError: there is no such table, it lacks a column, or the rows of a dialogue are not adjacent.
+        Dialogues that cannot be used go to `reject`; without it the first one raises RecordError that names the column. At the end, the
+        log says what was left out. ValueError: there is no such table, it lacks a column, or the rows of a dialogue are not adjacent.
         """
         tables = self._tables()
+        self.left_out.clear()
         ids = SeenIds()
-        for group in self._groups(tables):
+        for group in self._groups(tables, reject):
             if group.identity is not None and not ids.add(group.identity):
-                first = group.lines[0]
-                raise ValueError(
-                    f"{first.source}, row {first.number}: the rows of dialogue {group.identity!r} are not adjacent, so "
-                    f"that dialogues would be read in parts; sort the table by {self.columns['dialogue']!r} and time, and read it again"
-                )
+                raise self._not_adjacent(group)
             try:
                 dialogue = self._dialogue(group)
             except RecordError as error:
                 reject_or_raise(error, reject)
             else:
-                yield dialogue
+                if dialogue is not None:
+                    yield dialogue
+        self.left_out.log()
+
+    def _not_adjacent(self, group: Group) -> ValueError:
+        first = group.lines[0]
+        remedy = f"set `sort` (corpus.sort=true), or sort the table by {self.columns['dialogue']!r} and time"
+        problem = f"the rows of dialogue {group.identity!r} are not adjacent, so that dialogues would be read in parts"
+        return ValueError(f"{first.source}, row {first.number}: {problem}; {remedy}")
 
     def _tables(self) -> list[TableFile]:
         """The files. ValueError: there are none, or one lacks a column."""
@@ -145,28 +148,25 @@ class Table:
                 raise ValueError(f"{table.file}: no column {', '.join(map(repr, missing))}; there are {present}. Set `columns`")
         return tables
 
-    def _groups(self, tables: Sequence[TableFile]) -> Iterator[Group]:
-        """The lines of all tables by dialogue. An unreadable row belongs to the dialogues before and after it."""
-        group, unreadable = None, None
-        for table in tables:
-            for number, row in table.rows():
-                if isinstance(row, str):
-                    unreadable = Unreadable(str(table.file), number, row)
-                    if group is not None:
-                        group.unreadable = group.unreadable or unreadable
-                    continue
-                identity = text(row[str(self.columns["dialogue"])])
-                if group is None or identity != group.identity:
-                    if group is not None:
-                        yield group
-                    group = Group(identity, unreadable=unreadable)
-                group.lines.append(Line(str(table.file), number, row))
-                unreadable = None
-        if group is not None or unreadable is not None:
-            yield group or Group(None, unreadable=unreadable)
+    def _groups(self, tables: Sequence[TableFile], reject: Reject | None) -> Iterator[Group]:
+        """The rows of all tables by dialogue."""
 
-    def _dialogue(self, group: Group) -> Dialogue:
-        """The dialogue of a group. RecordError: a row or a cell cannot be used."""
+        def identify(row: Row) -> str | None:
+            return text(row[str(self.columns["dialogue"])])
+
+        def refuse(row: Unreadable) -> None:
+            problem = f"{row.reason}. The dialogue of this row is read without it"
+            reject_or_raise(RecordError(row.source, row.number, None, "record", problem), reject)
+
+        rows = (
+            Unreadable(str(table.file), number, row) if isinstance(row, str) else Line(str(table.file), number, row)
+            for table in tables
+            for number, row in table.rows()
+        )
+        return gathered(rows, identify, refuse) if self.sort else adjacent(rows, identify)
+
+    def _dialogue(self, group: Group) -> Dialogue | None:
+        """The dialogue of a group. None: all its rows are of speakers to ignore. RecordError: a row or a cell cannot be used."""
         if group.unreadable is not None:
             raise RecordError(group.unreadable.source, group.unreadable.number, group.identity, "record", group.unreadable.reason)
         first, identity = group.lines[0], group.identity
@@ -174,8 +174,7 @@ class Table:
             raise RecordError(first.source, first.number, None, str(self.columns["dialogue"]), "empty; give each row its dialogue's id")
         turns: list[dict[str, Any]] = []
         users: dict[str, Line] = {}
-        for line in group.lines:
-            cells = self._cells(line, identity)
+        for line, cells in self._in_order([Filled(line, self._cells(line)) for line in group.lines]):
             if (user := cells.pop("user", None)) is not None:
                 users.setdefault(user, line)
             if "speaker" in cells:
@@ -186,33 +185,67 @@ class Table:
             problem = f"{' and '.join(map(repr, users))} in one dialogue; make the dialogues' ids unique over users"
             second = list(users.values())[1]
             raise RecordError(second.source, second.number, identity, str(self.columns["user"]), problem)
+        if not turns:
+            self.left_out["dialogues of speakers to ignore alone"] += 1
+            return None
         return parse({"id": identity, "user": next(iter(users), None), "turns": turns}, first.source, first.number)
 
-    def _cells(self, line: Line, identity: str) -> dict[str, Any]:
-        """The cells of a row by field. Missing values are left out, but a missing speaker is not."""
+    def _in_order(self, rows: list[Filled]) -> list[Filled]:
+        """With `sort`, the rows in the order of their times. A row without a time follows the row before it."""
+        if not self.sort:
+            return rows
+        times, last = [], datetime.min.replace(tzinfo=UTC)
+        for row in rows:
+            last = row.cells.get("timestamp", last)
+            times.append(last)
+        return [rows[k] for k in sorted(range(len(rows)), key=times.__getitem__)]
+
+    def _cells(self, line: Line) -> dict[str, Any]:
+        """The cells of a row by field. Missing values are left out, but a missing speaker is not. Those that cannot be read are counted."""
         wanted = [(key, column) for key, column in self.columns.items() if column is not None and key != "dialogue"]
         features = [
             (kind, column) for kind, listed in (("categorical", self.categorical), ("numerical", self.numerical)) for column in listed
         ]
         cells: dict[str, Any] = {"categorical": {}, "numerical": {}}
         for key, column in (*wanted, *features):
-            reader: Callable[[Any], Any] = READERS.get(key, text)
+            reader: Callable[[Any], Any] = self._time if key == "timestamp" else READERS.get(key, text)
             try:
                 value = reader(line.row[column])
             except ValueError as error:
-                raise RecordError(line.source, line.number, identity, column, str(error)) from None
+                self.left_out.add(f"values of column {column!r}", f"{line.source}, row {line.number}: {error}")
+                continue
             if key in ("categorical", "numerical"):
                 cells[key] |= {} if value is None else {column: value}
             elif value is not None or key == "speaker":
                 cells[key] = value
         return cells
 
+    def _time(self, value: Any) -> datetime | None:
+        """A cell as a time. ValueError: it is none."""
+        if missing(value):
+            return None
+        if self.time_format is None or isinstance(value, datetime):
+            try:
+                return parse_time(value)
+            except ValueError as error:
+                raise ValueError(f"{error}. `time_format` reads other formats, and with {EXCEL} the numbers of a spreadsheet") from None
+        try:
+            if self.time_format == EXCEL:
+                return SPREADSHEET_EPOCH + timedelta(days=float(str(value).replace(",", ".")))
+            return parse_time(time_by(self.time_format, str(value).strip()))
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(f"{value!r} does not have the `time_format` {self.time_format}") from None
+
     def _add_message(self, turns: list[dict[str, Any]], cells: dict[str, Any], line: Line, identity: str) -> None:
         """Adds one message: the user's begins a turn, the assistant's is its response."""
-        speaker = next((speaker for speaker, values in self.speakers.items() if cells["speaker"] in map(str, values)), None)
+        value = cells["speaker"] or ""
+        speaker = next((speaker for speaker, values in self.speakers.items() if value in map(str, values)), None)
+        if speaker == "ignore":
+            self.left_out[f"rows of speaker {value!r}"] += 1
+            return
         if speaker is None:
             known = ", ".join(f"{speaker}: {list(values)}" for speaker, values in self.speakers.items())
-            problem = f"{cells['speaker']!r} is none of the speakers {known}; add it to `speakers`, or leave the row out"
+            problem = f"{value!r} is none of the speakers {known}; add it to `speakers`, under `ignore` to leave its rows out"
             raise RecordError(line.source, line.number, identity, str(self.columns["speaker"]), problem)
         own = ("intent", "audio") if speaker == "user" else ("defect",)
         fields = {key: cells[key] for key in ("categorical", "numerical", "timestamp", *own) if key in cells}
@@ -238,6 +271,11 @@ def text(value: Any) -> str | None:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
+def time_by(time_format: str, value: str) -> datetime:
+    """A time of a format. ValueError: the text has another one, or there is no such format."""
+    return datetime.strptime(value, time_format)  # noqa: DTZ007 - without a zone it is UTC, as everywhere
+
+
 def number(value: Any) -> float | None:
     """A cell as a finite number. ValueError: it is none."""
     try:
@@ -259,9 +297,4 @@ def boolean(value: Any) -> bool | None:
     return found
 
 
-def time(value: Any) -> datetime | None:
-    """A cell as a time. ValueError: it is none."""
-    return None if missing(value) else parse_time(value)
-
-
-READERS: Mapping[str, Callable[[Any], Any]] = {"timestamp": time, "defect": boolean, "numerical": number}
+READERS: Mapping[str, Callable[[Any], Any]] = {"defect": boolean, "numerical": number}

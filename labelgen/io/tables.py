@@ -193,7 +193,7 @@ def encoding_of(head: bytes) -> str | None:
     """The encoding of a text that begins with these bytes: that of its byte order mark, else UTF-16, UTF-8 or cp1252. None: not known.
 
     Texts in UTF-16 have zeros in every second byte where they are ASCII. cp1252 is that of Windows in western Europe, where letters that
-    are not ASCII mostly stand between others that are. In other alphabets they stand together.
+    are not ASCII mostly stand alone or in pairs (Grüße). In other alphabets they stand together.
     """
     if found := next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), None):
         return found
@@ -205,8 +205,7 @@ def encoding_of(head: bytes) -> str | None:
     if not wrong or sum(character > "\x7f" for character in text) >= 2 * wrong:  # a few damaged rows do not change the encoding
         return "utf-8"
     runs = NON_ASCII.findall(head)
-    alone = sum(len(run) == 1 for run in runs)
-    return "cp1252" if 2 * alone > len(runs) else None
+    return "cp1252" if sum(map(len, runs)) <= 2 * len(runs) else None
 
 
 def delimiter_of(text: str, columns: Sequence[str]) -> str:

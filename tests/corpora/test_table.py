@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
+import re
+import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labelgen.corpora.table import Table
+from labelgen.corpora.table_groups import Line, gathered
 from labelgen.dialogue import Dialogue, RecordError, Turn
 
 Cells = dict[str, Any]
@@ -115,10 +121,6 @@ def test_times_may_be_written_in_many_ways(tmp_path: Path, value: str, hour: int
 @pytest.mark.parametrize(
     ("broken", "column", "message"),
     [
-        ({"session": "b", "at": "yesterday"}, "at", r"'yesterday'.*ISO 8601"),
-        ({"session": "b", "asr": "high"}, "asr", r"'high'.*number"),
-        ({"session": "b", "asr": "inf"}, "asr", r"'inf'.*finite"),
-        ({"session": "b", "bad": "maybe"}, "bad", r"'maybe'.*neither true nor false"),
         ({"session": ""}, "session", r"empty.*id"),
         ({"session": "b", "caller": "u2"}, "caller", r"'u1' and 'u2'.*unique"),
     ],
@@ -266,3 +268,126 @@ def test_how_a_file_is_read_is_logged_in_one_line(tmp_path: Path, caplog: pytest
     ):
         with pytest.raises(ValueError, match=message):
             Table(str(file), COLUMNS, SPEAKERS, **settings)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("at", "yesterday", "'yesterday' is not a time.*`time_format` reads other formats"),
+        ("at", "45000.5", "'45000.5' looks like the day number of a spreadsheet.*`time_format`.*with excel"),
+        ("asr", "high", "'high' is not a finite number"),
+        ("asr", "inf", "'inf' is not a finite number"),
+        ("bad", "maybe", "'maybe' is neither true nor false"),
+    ],
+)
+def test_a_cell_that_cannot_be_read_costs_the_field_and_is_counted(
+    column: str, value: str, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual = {"session": "a", "query": "x", "at": "2024-05-01", "asr": "0.5", "bad": "no"}
+    corpus = table(tmp_path / "a.csv", [usual, {**usual, column: value}, usual, {**usual, column: value}], numerical=["asr"])
+    for _ in range(2):  # the second reading counts from nothing
+        caplog.clear()
+        ((dialogue,), errors) = read(corpus)
+        assert not errors
+        field, expected = {"at": ("timestamp", None), "asr": ("numerical", {}), "bad": ("defect", None)}[column]
+        first, second, third, fourth = (getattr(turn, field) for turn in dialogue.turns)
+        assert first == third != second == fourth == expected
+        (record,) = caplog.records
+        assert re.match(rf"2 values of column '{column}' were left out, such as .*a\.csv, row 2: {message}", record.message)
+
+
+@pytest.mark.parametrize(
+    ("time_format", "value", "minute"),
+    [
+        ("%d.%m.%Y %H:%M", "01.05.2024 12:30", 30), ("%m/%d/%Y %I:%M %p", " 05/01/2024 12:30 PM ", 30), ("excel", "45413.5", 0),
+        ("excel", "45413,5", 0), ("excel", 45413.5, 0), ("%H", datetime(2024, 5, 1, 12, 30), 30),
+        ("%d.%m.%Y %H:%M%z", "01.05.2024 14:30+0200", 30),
+    ],
+)  # fmt: skip
+def test_times_have_the_format_that_is_set(tmp_path: Path, time_format: str, value: Any, minute: int) -> None:
+    corpus = table(tmp_path / "a.parquet", [{"session": "a", "query": "x", "at": value}])
+    ((dialogue,), _) = read(replace(corpus, time_format=time_format))
+    assert dialogue.turns[0].timestamp == datetime(2024, 5, 1, 12, minute, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("time_format", "value"), [("%d.%m.%Y", "2024-05-01"), ("excel", "noon"), ("excel", "1e99")])
+def test_a_time_of_another_format_is_counted(tmp_path: Path, time_format: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
+    ((dialogue,), _) = read(replace(table(tmp_path / "a.csv", [{"session": "a", "query": "x", "at": value}]), time_format=time_format))
+    assert dialogue.turns[0].timestamp is None
+    assert f"'{value}' does not have the `time_format` {time_format}" in caplog.text
+
+
+def test_a_time_format_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"time_format='%Q': 'Q' is a bad directive.*; give one such as '%d\.%m\.%Y %H:%M', or excel"):
+        replace(table(tmp_path / "a.csv", [{"session": "a", "query": "x"}]), time_format="%Q")
+
+
+def test_rows_of_speakers_to_ignore_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [
+        ("a", "caller", "A taxi"),
+        ("a", "ivr", "Please hold"),
+        ("a", "bot", "Where to?"),
+        ("b", "ivr", "Bye"),
+        ("c", "", "?"),
+        ("c", "bot", "Hi"),
+    ]
+    corpus = table(tmp_path / "a.csv", [dict(zip(("session", "who", "words"), line, strict=True)) for line in lines], MESSAGE)
+    dialogues, errors = read(replace(corpus, speakers={**SPEAKERS, "ignore": ["ivr", ""]}))
+    assert not errors
+    assert [(d.id, [(t.request, t.response) for t in d.turns]) for d in dialogues] == [
+        ("a", [("A taxi", "Where to?")]),
+        ("c", [(None, "Hi")]),
+    ]
+    assert sorted(record.message for record in caplog.records) == [
+        "1 dialogue of speakers to ignore alone was left out", "1 row of speaker '' was left out", "2 rows of speaker 'ivr' were left out"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_rows_that_stand_apart_are_gathered(tmp_path: Path, ending: str) -> None:
+    lines = [("b", "1"), ("a", "1"), ("b", "2"), ("c", "1"), ("a", "2"), ("b", "3")]
+    corpus = table(tmp_path / f"a.{ending}", [{"session": name, "query": query} for name, query in lines])
+    dialogues, errors = read(replace(corpus, sort=True))
+    assert not errors
+    assert [(d.id, [turn.request for turn in d.turns]) for d in dialogues] == [("a", ["1", "2"]), ("b", ["1", "2", "3"]), ("c", ["1"])]
+
+
+def test_rows_that_stand_apart_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+    lines = [("a", "3", "12:03"), ("b", "x", ""), ("a", "after 3", ""), ("a", "1", "12:01"), ("a", "2", "12:02"), ("a", "also 2", "12:02")]
+    corpus = table(tmp_path / "a.csv", [{"session": s, "query": q, "at": at and f"2024-05-01 {at}"} for s, q, at in lines])
+    dialogues, _ = read(replace(corpus, sort=True))
+    assert [turn.request for turn in dialogues[0].turns] == ["1", "2", "also 2", "3", "after 3"]
+
+
+def test_a_row_that_cannot_be_read_is_rejected_alone_where_rows_stand_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("session,query\na,1\nb,2\nb,3,4\na,5\n,6\n")
+    dialogues, errors = read(Table(str(tmp_path / "a.csv"), COLUMNS, SPEAKERS, sort=True))
+    assert [(d.id, [turn.request for turn in d.turns]) for d in dialogues] == [("a", ["1", "5"]), ("b", ["2"])]
+    assert [(error.row, error.field) for error in errors] == [(3, "record"), (5, "session")]
+    assert "The dialogue of this row is read without it" in errors[0].problem
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdé"), st.integers(0, 9)), max_size=40))
+def test_gathering_is_a_stable_sort(keys: list[tuple[str, int]]) -> None:
+    rows = [Line("a.csv", k, {"session": name, "k": number}) for k, (name, number) in enumerate(keys)]
+    groups = list(gathered(rows, lambda row: row["session"], lambda row: None))
+    assert [line for group in groups for line in group.lines] == sorted(rows, key=lambda line: line.row["session"])
+    assert [group.identity for group in groups] == sorted({name for name, _ in keys})
+
+
+def test_gathering_takes_little_memory() -> None:
+    rows = (Line("a.csv", k, {"session": f"{k * 7919 % 10007 % 500}", "words": "x" * 1000}) for k in range(20_000))
+    tracemalloc.start()
+    assert sum(len(group.lines) for group in gathered(rows, lambda row: row["session"], lambda row: None)) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20, "the rows have 20 MB"
+
+
+def test_columns_without_a_use_cost_nothing(tmp_path: Path) -> None:
+    beyond = pa.array([2**62, 1], pa.timestamp("us"))  # the year 148107: Python has no such time
+    columns = {"session": ["a", "a"], "query": ["x", "y"], "expires": beyond, "at": pa.array([1714564800123456789] * 2, pa.timestamp("ns"))}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet", version="2.6")
+    ((dialogue,), errors) = read(Table(str(tmp_path / "a.parquet"), {**COLUMNS, "timestamp": "at"}, SPEAKERS))
+    assert not errors
+    assert dialogue.turns[1].timestamp == datetime(2024, 5, 1, 12, microsecond=123456, tzinfo=UTC)

@@ -74,6 +74,18 @@ def test_a_file_in_another_alphabet_needs_its_encoding(tmp_path: Path) -> None:
     assert table_rows(file, encoding="cp1251") == [(1, {"id": "1", "text": "Привет"})]
 
 
+@pytest.mark.parametrize("words", ["Grüße, schön", "São João", "12 €", "señor ¿qué?", "“so” – they’re", "Müßiggänger"])
+def test_western_words_are_recognised(words: str) -> None:
+    assert encoding_of(words.encode("cp1252")) == "cp1252"
+
+
+@pytest.mark.parametrize(
+    ("words", "encoding"), [("Привет, как дела", "cp1251"), ("Καλημέρα", "cp1253"), ("こんにちは", "cp932"), ("你好，车站", "gb18030")]
+)
+def test_other_alphabets_are_not_taken_for_western_ones(words: str, encoding: str) -> None:
+    assert encoding_of(words.encode(encoding)) is None
+
+
 def test_a_few_damaged_rows_do_not_change_the_encoding() -> None:
     assert encoding_of("é, ü, ñ, ".encode() + b"\xff") == "utf-8"
     assert encoding_of(b"plain") == "utf-8"
