@@ -61,7 +61,7 @@ from upath import UPath
 
 from labelgen.corpora import LeftOut
 from labelgen.corpora.chat_formats import FORMATS, Format, candidates, read_messages
-from labelgen.corpora.chat_parts import READ_AS, TIMES, FieldError, Keys, Message, as_json, time_of
+from labelgen.corpora.chat_parts import MALFORMED, READ_AS, TIMES, FieldError, Keys, Message, as_json, malformed, time_of
 from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
 from labelgen.corpora.chat_turns import Conversation
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
@@ -212,10 +212,11 @@ class Reader:
             identity = identity if chat.identity is None else chat.identity
             name = self._new_id([item.message for item in chat.messages]) if identity is None else identity
             return self._fields(name, user, conversation, messages, metadata)
-        except FieldError as error:
-            raise RecordError(source, number, identity, error.name, str(error)) from None
         except RecursionError:
             raise RecordError(source, number, identity, "record", "nested too deep; leave the row out") from None
+        except MALFORMED as error:
+            field_error = error if isinstance(error, FieldError) else malformed(error)
+            raise RecordError(source, number, identity, field_error.name, str(field_error)) from error
 
     def _converse(self, messages: Sequence[Message], column: str, first: int = 0) -> Conversation:
         """Reads the messages in order, of which `first` is the index of the first.

@@ -73,6 +73,14 @@ class FieldError(ValueError):
         return FieldError, (self.name, str(self))
 
 
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what a row in no format of ours may raise
+
+
+def malformed(error: Exception) -> FieldError:
+    """The error of a row whose layout is not that of its format."""
+    return FieldError("record", f"not in its format ({type(error).__name__}: {error}); set corpus.format, or leave the row out")
+
+
 class Keys(NamedTuple):
     """Where a file keeps things, as far as its owner says. A key may be a path (`author.role`)."""
 
@@ -100,6 +108,11 @@ class Tool(NamedTuple):
     result: Any = None
     failed: bool = False
 
+    def same_as(self, other: Tool) -> bool:
+        """Whether the other is the same call or result. Arguments may be JSON text in one of them."""
+        ours, theirs = (tool._replace(arguments=from_json(tool.arguments)) for tool in (self, other))
+        return ours == theirs
+
 
 @dataclass
 class Contents:
@@ -126,8 +139,7 @@ class Contents:
 
     def use(self, tool: Tool) -> None:
         """Adds a call or a result, unless the message has it under another key too."""
-        known = {(other.identity, other.called, other.answered) for other in self.tools if other.identity}
-        if (tool.identity, tool.called, tool.answered) not in known:
+        if tool.identity is None or not any(tool.same_as(other) for other in self.tools):
             self.tools.append(tool)
             self.ends_in_tool = True
 

@@ -20,7 +20,7 @@ from upath import UPath
 
 from labelgen.corpora import parse_time
 from labelgen.corpora.chat_formats import Located, is_message, read_messages, to_messages
-from labelgen.corpora.chat_parts import FieldError, Keys, Message, as_json, at_path, first_of, from_json
+from labelgen.corpora.chat_parts import MALFORMED, FieldError, Keys, Message, as_json, at_path, first_of, from_json, malformed
 from labelgen.dialogue import RecordError, Reject, reject_or_raise
 from labelgen.io.files import hash64
 from labelgen.io.rows import Row, rows
@@ -163,16 +163,21 @@ def start_of(row: Row) -> datetime | None:
 def split_opentelemetry(row: Row) -> list[SpanRow]:
     """A row that is a span or an event; or the spans of a line of OTLP JSON (opentelemetry.io/docs/specs/otlp)."""
     if isinstance(row.get("resourceSpans"), list):
-        scopes = [scope for resource in row["resourceSpans"] for scope in resource.get("scopeSpans") or ()]
-        return [flat for scope in scopes for span in scope.get("spans") or () for flat in split_opentelemetry(span)]
+        scopes = [scope for resource in objects(row["resourceSpans"]) for scope in objects(resource.get("scopeSpans"))]
+        return [flat for scope in scopes for span in objects(scope.get("spans")) for flat in split_opentelemetry(span)]
     attributes: dict[str, Any] = {}
-    for event in row.get("events") or ():
-        attributes |= attributes_of(event.get("attributes") if isinstance(event, Mapping) else None)
+    for event in objects(row.get("events")):
+        attributes |= attributes_of(event.get("attributes"))
     name = next((name for name in ATTRIBUTES if row.get(name) is not None), None)
     attributes |= attributes_of(row.get(name)) if name else {}
     flat = {**{key: value for key, value in row.items() if key not in (name, "events")}, **attributes}
     identity = next((str(value) for key in CONVERSATIONS if (value := at_path(flat, key)) not in (None, "")), None)
     return [SpanRow(identity, flat)]
+
+
+def objects(value: Any) -> list[Row]:
+    """The objects of a list."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
@@ -182,8 +187,8 @@ def attributes_of(value: Any) -> dict[str, Any]:
         return dict(value)
     if not isinstance(value, list):
         return {}
-    pairs = [(item["key"], any_value(item.get("value"))) if isinstance(item, Mapping) else item for item in value]
-    return {str(key): inner for key, inner in pairs}
+    given = {str(item["key"]): any_value(item.get("value")) for item in value if isinstance(item, Mapping) and "key" in item}
+    return given | {str(item[0]): item[1] for item in value if isinstance(item, list | tuple) and len(item) == 2}
 
 
 def any_value(value: Any) -> Any:
@@ -227,7 +232,7 @@ def split_langfuse(row: Row) -> list[SpanRow]:
     if isinstance(row.get("traces"), list):
         return [
             SpanRow(str(row["id"]) if row.get("id") else flat.conversation, flat.row)
-            for trace in row["traces"]
+            for trace in objects(row["traces"])
             for flat in split_langfuse(trace)
         ]
     identity = next((str(row[name]) for name in SESSIONS if row.get(name) not in (None, "")), None)
@@ -302,9 +307,10 @@ class Group:
         """Reads a span. After an error, the conversation is lost, since its turns would be wrong."""
         try:
             self.spans.append(found.layout.read(found.part.row, keys))
-        except FieldError as error:
+        except MALFORMED as error:
             if self.error is None:
-                self.file, self.number, self.error = found.file, found.number, error
+                self.file, self.number = found.file, found.number
+                self.error = error if isinstance(error, FieldError) else malformed(error)
 
 
 def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, left_out: Counter[str], reject: Reject | None) -> Iterator[Group]:

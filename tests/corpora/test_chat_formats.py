@@ -6,11 +6,14 @@ import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labelgen.corpora.chat_messages import ChatMessages
 from labelgen.dialogue import Dialogue, RecordError
@@ -195,6 +198,46 @@ def test_rasa_trackers(tmp_path: Path) -> None:
     assert held["slots"] == [{"event": 4, "name": "city", "value": "Rome"}]
     assert dialogue.metadata["slots"] == {"city": "Rome"}
     assert corpus.summary.left_out == {"events of type session_started": 1, "parts of type buttons": 1, "parts of type image": 1}
+
+
+ATOMS = st.none() | st.booleans() | st.integers(-2, 2) | st.sampled_from(["", "a", "user", "text", "[{", '{"a": 1}'])
+KEYS = [
+    "messages", "conversations", "events", "input", "output", "prompt", "chosen", "choices", "response", "request", "trace_id", "traces",
+    "attributes", "resourceSpans", "scopeSpans", "spans", "key", "value", "gen_ai.input.messages", "role", "from", "content", "parts",
+    "type", "event", "parse_data", "data", "tool_calls", "function", "name", "start_time", "id", "audio",
+]  # fmt: skip
+OBJECTS = st.dictionaries(st.sampled_from(KEYS), ATOMS, max_size=4)
+VALUES = st.recursive(
+    ATOMS | OBJECTS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=5), min_size=1, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_no_row_stops_the_reading(rows: list[Json]) -> None:
+    errors: list[RecordError] = []
+    with TemporaryDirectory() as folder:
+        dialogues = list(corpus_of(Path(folder), *rows).read(errors.append))
+    assert all(turn.request or turn.response or turn.audio or turn.numerical.get("tool_calls") for d in dialogues for turn in d.turns)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"id": "bad", "messages": [{"role": "user", "content": "Hi"}], "choices": [3]},
+        {"id": "bad", "sender_id": "bad", "events": [{"event": "user", "text": "Hi", "parse_data": [1]}]},
+        {"trace_id": "bad", "input": "Hi", "output": {"choices": [3]}},
+    ],
+)
+def test_a_row_that_is_not_in_its_format_is_rejected(tmp_path: Path, row: Json) -> None:
+    errors: list[RecordError] = []
+    assert not list(corpus_of(tmp_path, row).read(errors.append))
+    assert [(error.dialogue_id, error.field) for error in errors] == [("bad", "record")]
+    assert "not in its format" in errors[0].problem
+
+
+def test_attributes_that_are_no_pairs_do_not_stop_the_reading(tmp_path: Path) -> None:
+    assert words(only(tmp_path, {"messages": [{"role": "user", "content": "Hi"}], "attributes": ["a", 1]})) == [("Hi", None)]
 
 
 # -- settings and recognition ----------------------------------------------------------------------------------------------------

@@ -494,6 +494,13 @@ def test_a_failed_result_and_its_parts(tmp_path: Path) -> None:
     assert corpus.summary.left_out == {"parts of type image": 1}
 
 
+def test_calls_that_share_an_id_are_kept_and_one_call_under_two_keys_is_one(tmp_path: Path) -> None:
+    call = {"type": "tool_use", "id": "c", "name": "book", "input": {"n": 1}}
+    again = {"id": "c", "type": "function", "function": {"name": "book", "arguments": '{"n": 1}'}}
+    dialogue = only(tmp_path, user("x"), assistant([call, {**call, "input": {"n": 2}}], tool_calls=[again]))
+    assert [made["arguments"] for made in dialogue.metadata["messages"]["tool_calls"]] == [{"n": 1}, {"n": 2}]
+
+
 def test_tools_are_named_once_each(tmp_path: Path) -> None:
     dialogue = only(tmp_path, user("x"), assistant(None, "b+c", "a", "b+c"), assistant(None, "a"))
     assert dialogue.turns[0].categorical == {"tool": "b+c+a"}
