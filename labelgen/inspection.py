@@ -154,7 +154,9 @@ class Findings:
             yield _line("one-sided", ", ".join(f"{number:,} turns without a {part}" for part, number in self.one_sided.most_common()))
         if isinstance(corpus, ChatMessages):
             yield _line("parts", _counted(corpus.summary.parts))
-            yield _line("left out", _counted(+corpus.summary.left_out) or "nothing")
+        if isinstance(corpus, ChatMessages | Table):
+            left_out = corpus.left_out if isinstance(corpus, Table) else corpus.summary.left_out
+            yield _line("left out", _counted(left_out) or "nothing")
         yield _line("unusable", f"{self.rejected:,} {'row' if self.rejected == 1 else 'rows'}" if self.rejected else "nothing")
         yield from (_line("", reason) for reason in self.reasons)
         yield _line("features", _counted(self.features) or "none")
@@ -213,7 +215,7 @@ def _line(title: str, text: str) -> str:
 
 
 def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{kind} {number:,}" for kind, number in counts.most_common())
+    return ", ".join(f"{kind} {number:,}" for kind, number in counts.most_common() if number)
 
 
 def _size(files: Sequence[UPath]) -> str:

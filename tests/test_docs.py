@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from datasets import Dataset
 from sphinx.application import Sphinx
 from sphinx.util.inventory import InventoryFile
 
@@ -124,6 +125,9 @@ def prepare(folder: Path) -> None:
     (folder / "calls.csv").write_text("call,request,response\n" + "".join(calls), "utf-8")
     rows = [f"{k},caller,hello\n{k},bot,line {k} here\n" for k in range(3)]
     (folder / "messages.csv").write_text("call,who,words\n" + "".join(rows), "utf-8")
+    Dataset.from_list([json.loads(line) for line in (folder / "chats.jsonl").read_text("utf-8").splitlines()]).save_to_disk(
+        folder / "saved_chats"
+    )
 
 
 @pytest.fixture(scope="module")

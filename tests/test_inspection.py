@@ -132,6 +132,14 @@ def test_a_table_of_turns_names_its_columns(capsys: pytest.CaptureFixture[str], 
     assert (first.id, first.user, second.turns[1].request, second.turns[1].response) == ("0", "0", "is it 3?", "it is 3")
 
 
+def test_what_a_table_leaves_out_is_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    report = inspected(write_table("m.csv", [*MESSAGES, ["c2", "note", "see above please", "yesterday", 9]]), capsys)
+    assert re.search(r"left out +.*rows of speaker 'note' 1", report)
+    assert re.search(r"left out +.*values of column 'Sent At' 1", report)
+    assert "ignore: [note]" in report.splitlines()[-1]
+    assert len(records_by_the_command(report, monkeypatch)) == 3
+
+
 def test_columns_without_names_that_are_known_are_found_by_their_values() -> None:
     found = guess_columns(
         {"nr": [1, 1, 2, 2], "p": ["user", "bot", "user", "bot"], "t": ["well hello", "hi to you", "a b", "c d"], "x": [1, 2, 3, 4]}

@@ -57,17 +57,15 @@ from operator import not_
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
-from upath import UPath
-
 from labelgen.corpora import LeftOut
 from labelgen.corpora.chat_formats import FORMATS, Format, candidates, read_messages
 from labelgen.corpora.chat_parts import MALFORMED, READ_AS, TIMES, FieldError, Keys, Message, as_json, malformed, time_of
 from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
 from labelgen.corpora.chat_turns import Conversation
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
-from labelgen.io.files import DUPLICATE_ID, SeenIds, read_records
+from labelgen.io.files import DUPLICATE_ID, SeenIds, convert_rows
 from labelgen.io.paths import RECORD_SUFFIXES, list_files
-from labelgen.io.rows import Row, rows
+from labelgen.io.rows import Row, RowFile, RowSource
 
 log = logging.getLogger(__name__)
 IDS = ("id", "conversation_id", "session_id", "conversationId", "sessionId", "sender_id")
@@ -134,10 +132,13 @@ class ChatMessages:
         At the end, the log says what was left out.
         """
         remedy = "give JSON (.jsonl, .ndjson, .json, also .gz) or .parquet, with `messages` or another format of chats"
-        files = list_files(self.path, RECORD_SUFFIXES, remedy)
+        yield from self.read_sources([RowFile(file) for file in list_files(self.path, RECORD_SUFFIXES, remedy)], reject)
+
+    def read_sources(self, sources: Sequence[RowSource], reject: Reject | None) -> Iterator[Dialogue]:
+        """See `read`. The rows are those of the sources, whatever `path` is."""
         self.summary.clear()
         reader, ids = Reader(self), SeenIds()
-        for file, number, dialogue in reader.dialogues(files, reject):
+        for file, number, dialogue in reader.dialogues(sources, reject):
             if ids.add(dialogue.id):
                 yield dialogue
             else:
@@ -162,19 +163,19 @@ class Reader:
         self.fingerprints, self.copies = SeenIds(), Counter[str]()
         self._announced: str | None = None
 
-    def dialogues(self, files: Sequence[UPath], reject: Reject | None) -> Iterator[FoundDialogue]:
+    def dialogues(self, files: Sequence[RowSource], reject: Reject | None) -> Iterator[FoundDialogue]:
         """The dialogues of files with a conversation per row, then those of files with several rows per conversation."""
         has_spans = [self._has_spans(file) for file in files]
         for file in compress(files, map(not_, has_spans)):
-            for number, dialogue in read_records(file, self.convert, reject):
+            for number, dialogue in convert_rows(file.rows(), str(file), self.convert, reject):
                 yield FoundDialogue(str(file), number, dialogue)
         yield from self._dialogues_of_spans(list(compress(files, has_spans)), reject)
 
-    def _has_spans(self, file: UPath) -> bool:
+    def _has_spans(self, file: RowSource) -> bool:
         """Whether a file has several rows per conversation, judged by the settings, or by the first row whose format is known."""
         if self.corpus.format is not None or self.corpus.messages is not None:
             return self.corpus.format in SPAN_FORMATS
-        for _, row in islice(rows(file), ROWS_TO_RECOGNISE):
+        for _, row in islice(file.rows(), ROWS_TO_RECOGNISE):
             if not isinstance(row, str):
                 if any(known.fits(row) for known in SPAN_FORMATS.values()):
                     return True
@@ -255,7 +256,7 @@ class Reader:
 
     # -- several rows per conversation --
 
-    def _dialogues_of_spans(self, files: Sequence[UPath], reject: Reject | None) -> Iterator[FoundDialogue]:
+    def _dialogues_of_spans(self, files: Sequence[RowSource], reject: Reject | None) -> Iterator[FoundDialogue]:
         for group in group_spans(files, self.corpus.format, self.keys, self.summary.left_out, reject):
             self._announce(group.file, group.description)
             try:

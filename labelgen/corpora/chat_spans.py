@@ -16,14 +16,12 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from upath import UPath
-
 from labelgen.corpora import parse_time
 from labelgen.corpora.chat_formats import Located, is_message, read_messages, to_messages
 from labelgen.corpora.chat_parts import MALFORMED, FieldError, Keys, Message, as_json, at_path, first_of, from_json, malformed
 from labelgen.dialogue import RecordError, Reject, reject_or_raise
 from labelgen.io.files import hash64
-from labelgen.io.rows import Row, rows
+from labelgen.io.rows import Row, RowSource
 
 INFERENCE = {"chat", "generate_content", "text_completion", "GENERATION"}  # operations that call a model
 ATTRIBUTES = ("attributes", "SpanAttributes", "span_attributes", "LogAttributes", "log_attributes")
@@ -313,7 +311,7 @@ class Group:
                 self.error = error if isinstance(error, FieldError) else malformed(error)
 
 
-def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, left_out: Counter[str], reject: Reject | None) -> Iterator[Group]:
+def group_spans(files: Sequence[RowSource], name: str | None, keys: Keys, left_out: Counter[str], reject: Reject | None) -> Iterator[Group]:
     """The spans of each conversation, in the order of the conversations' last rows. The first reading finds these.
 
     Spans that call no model are counted in `left_out`. Rows that are no spans go to `reject`; without it the first one raises.
@@ -336,11 +334,11 @@ def group_spans(files: Sequence[UPath], name: str | None, keys: Keys, left_out: 
             yield groups.pop(identity)
 
 
-def _spans(files: Sequence[UPath], name: str | None, left_out: Counter[str], reject: Reject | None) -> Iterator[FoundSpan]:
+def _spans(files: Sequence[RowSource], name: str | None, left_out: Counter[str], reject: Reject | None) -> Iterator[FoundSpan]:
     """The spans of all rows, not yet read."""
     position = 0
     for file in files:
-        for number, row in rows(file):
+        for number, row in file.rows():
             position += 1
             layout = (
                 None if isinstance(row, str) else SPAN_FORMATS.get(name or next((n for n, f in SPAN_FORMATS.items() if f.fits(row)), ""))

@@ -42,7 +42,7 @@ from labelgen.dialogue import SPREADSHEET_EPOCH, Dialogue, RecordError, Reject, 
 from labelgen.io.files import SeenIds
 from labelgen.io.formats import Kind
 from labelgen.io.paths import list_files
-from labelgen.io.rows import Row
+from labelgen.io.rows import Row, RowSource
 from labelgen.io.tables import TABLE_SUFFIXES, TableFile
 
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}
@@ -114,7 +114,10 @@ class Table:
         Dialogues that cannot be used go to `reject`; without it the first one raises RecordError that names the column. At the end, the
         log says what was left out. ValueError: there is no such table, it lacks a column, or the rows of a dialogue are not adjacent.
         """
-        tables = self._tables()
+        yield from self.read_sources(self._tables(), reject)
+
+    def read_sources(self, tables: Sequence[RowSource], reject: Reject | None) -> Iterator[Dialogue]:
+        """See `read`. The rows are those of the sources, whatever `path` is."""
         self.left_out.clear()
         ids = SeenIds()
         for group in self._groups(tables, reject):
@@ -148,7 +151,7 @@ class Table:
                 raise ValueError(f"{table.file}: no column {', '.join(map(repr, missing))}; there are {present}. Set `columns`")
         return tables
 
-    def _groups(self, tables: Sequence[TableFile], reject: Reject | None) -> Iterator[Group]:
+    def _groups(self, tables: Sequence[RowSource], reject: Reject | None) -> Iterator[Group]:
         """The rows of all tables by dialogue."""
 
         def identify(row: Row) -> str | None:
@@ -159,7 +162,7 @@ class Table:
             reject_or_raise(RecordError(row.source, row.number, None, "record", problem), reject)
 
         rows = (
-            Unreadable(str(table.file), number, row) if isinstance(row, str) else Line(str(table.file), number, row)
+            Unreadable(str(table), number, row) if isinstance(row, str) else Line(str(table), number, row)
             for table in tables
             for number, row in table.rows()
         )

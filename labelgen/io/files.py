@@ -21,7 +21,7 @@ from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_ra
 from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
 from labelgen.io.formats import Kind, format_of
 from labelgen.io.paths import OUTPUT_SUFFIXES, list_record_files, local_path, naming_file
-from labelgen.io.rows import Position, Row, rows
+from labelgen.io.rows import NumberedRow, Position, Row, rows
 
 log = logging.getLogger(__name__)
 Convert = Callable[[Row, str, int], Row]
@@ -84,15 +84,22 @@ def read_records(
     with naming_file(file):
         file_format = format_of(file)
     convert = convert or (_columns_of_record if file_format.kind is Kind.PARQUET else _as_it_is)
-    for number, row in rows(file, start, stop, position, file_format):
-        number += rows_before
+    numbered = (NumberedRow(number + rows_before, row) for number, row in rows(file, start, stop, position, file_format))
+    yield from convert_rows(numbered, str(file), convert, reject, explain)
+
+
+def convert_rows(
+    numbered: Iterable[NumberedRow], source: str, convert: Convert, reject: Reject | None, explain: Explain | None = None
+) -> Iterator[NumberedDialogue]:
+    """The dialogues of rows. See `read_records`."""
+    for number, row in numbered:
         try:
             if isinstance(row, str):
-                raise RecordError(str(file), number, None, "record", row)
-            dialogue = parse(convert(row, str(file), number), str(file), number)
+                raise RecordError(source, number, None, "record", row)
+            dialogue = parse(convert(row, source, number), source, number)
         except RecordError as error:
-            problem = explain(row, str(file)) if explain and not isinstance(row, str) else None
-            reject_or_raise(error if problem is None else RecordError(str(file), number, error.dialogue_id, error.field, problem), reject)
+            problem = explain(row, source) if explain and not isinstance(row, str) else None
+            reject_or_raise(error if problem is None else RecordError(source, number, error.dialogue_id, error.field, problem), reject)
         else:
             yield NumberedDialogue(number, dialogue)
 

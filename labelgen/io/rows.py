@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from upath import UPath
 
@@ -38,6 +38,30 @@ class NumberedRow(NamedTuple):
 
     number: int
     row: Row | str
+
+
+class RowSource(Protocol):
+    """What has rows and a name, and can be read again and again: a file, or a dataset."""
+
+    def __str__(self) -> str: ...
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """The rows, from the first."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A file of JSON or Parquet as a source of rows."""
+
+    file: UPath
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """See `rows`."""
+        return rows(self.file)
 
 
 def rows(

@@ -65,6 +65,9 @@ class TableFile:
         elif self.layout.delimiter != "," or not self.layout.encoding.startswith("utf-8"):
             log.info("%s: %s", self.file.name, self.layout)
 
+    def __str__(self) -> str:
+        return str(self.file)
+
     def names(self) -> list[str] | None:
         """The names of all columns. None: they cannot be read, and `rows` gives the reason."""
         import pyarrow as pa
