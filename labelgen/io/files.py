@@ -20,6 +20,7 @@ from upath import UPath
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
 from labelgen.io.formats import Kind, format_of
+from labelgen.io.offsets import MisplacedSlots
 from labelgen.io.paths import OUTPUT_SUFFIXES, list_record_files, local_path, naming_file
 from labelgen.io.rows import NumberedRow, Position, Row, rows
 
@@ -45,9 +46,17 @@ def read(path: str | os.PathLike[str], reject: Reject | None = None, explain: Ex
     JSON is one dialogue per line, or one array of dialogues. Files may be compressed with gzip.
 
     `reject` takes what cannot be used (bad rows, repeated ids) and reading continues. Without `reject` the first such row raises.
-    `explain`: see `read_records`.
+    `explain`: see `read_records`. At the end, the log says how many slots seem to have offsets in UTF-16.
     """
-    return read_files(list_record_files(path), None, reject, explain)
+    return _with_offsets_checked(read_files(list_record_files(path), None, reject, explain))
+
+
+def _with_offsets_checked(dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
+    misplaced = MisplacedSlots()
+    for dialogue in dialogues:
+        misplaced.add(dialogue)
+        yield dialogue
+    misplaced.log()
 
 
 def read_files(
