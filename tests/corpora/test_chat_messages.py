@@ -494,6 +494,12 @@ def test_a_failed_result_and_its_parts(tmp_path: Path) -> None:
     assert corpus.summary.left_out == {"parts of type image": 1}
 
 
+def test_a_message_that_ends_in_words_after_a_call_is_a_whole_response(tmp_path: Path) -> None:
+    part = {"type": "tool-book", "toolCallId": "c", "state": "output-available", "input": {}, "output": "ok"}
+    both = {"role": "assistant", "parts": [part, {"type": "text", "text": "Booked."}]}
+    assert words(only(tmp_path, user("Book"), both, assistant("Anything else?"))) == [("Book", "Booked."), (None, "Anything else?")]
+
+
 def test_calls_that_share_an_id_are_kept_and_one_call_under_two_keys_is_one(tmp_path: Path) -> None:
     call = {"type": "tool_use", "id": "c", "name": "book", "input": {"n": 1}}
     again = {"id": "c", "type": "function", "function": {"name": "book", "arguments": '{"n": 1}'}}
