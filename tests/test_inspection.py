@@ -132,6 +132,22 @@ def test_a_table_of_turns_names_its_columns(capsys: pytest.CaptureFixture[str], 
     assert (first.id, first.user, second.turns[1].request, second.turns[1].response) == ("0", "0", "is it 3?", "it is 3")
 
 
+@pytest.mark.parametrize("name", ["flat.jsonl", "flat.json"])
+def test_flat_objects_are_a_table(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[dict[str, Any]] = [
+        {"conversation_id": k // 2, "role": "assistant" if k % 2 else "user", "content": f"well hello {k}"} for k in range(4)
+    ]
+    rows[3]["intent"] = "late"
+    del rows[1]["content"]
+    Path(name).write_text(json.dumps(rows) if name == "flat.json" else "".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    report = inspected(name, capsys)
+    assert report.startswith(f"{name}: a table with one row per message (")
+    dialogues = records_by_the_command(report, monkeypatch)
+    assert [(t.request, t.response) for d in dialogues for t in d.turns] == [("well hello 0", None), ("well hello 2", "well hello 3")]
+    with pytest.raises(RecordError, match=f"convert the file first: labelgen inspect {name}"):
+        list(read(name))
+
+
 def test_what_a_table_leaves_out_is_counted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     report = inspected(write_table("m.csv", [*MESSAGES, ["c2", "note", "see above please", "yesterday", 9]]), capsys)
     assert re.search(r"left out +.*rows of speaker 'note' 1", report)

@@ -141,7 +141,7 @@ class Table:
     def _tables(self) -> list[TableFile]:
         """The files. ValueError: there are none, or one lacks a column."""
         columns = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
-        files = list_files(self.path, TABLE_SUFFIXES, "give a .csv or .parquet file", (Kind.TEXT, Kind.PARQUET))
+        files = list_files(self.path, TABLE_SUFFIXES, "give a .csv or .parquet file, or one of JSON", tuple(Kind))
         tables = [TableFile(file, columns, self.delimiter, self.encoding) for file in files]
         for table in tables:
             table.log_layout()

@@ -1,4 +1,4 @@
-"""Streams the rows of a table, CSV or Parquet. The encoding of CSV and the delimiter between its columns are recognised."""
+"""Streams the rows of a table, CSV, Parquet or JSON. The encoding of CSV and the delimiter between its columns are recognised."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import logging
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import BinaryIO, NamedTuple
 
 from upath import UPath
 
-from labelgen.io.formats import Format, Kind, format_of, open_decompressed, read_head
+from labelgen.io.formats import Format, Kind, format_of, has_ending, open_decompressed, read_head
 from labelgen.io.paths import naming_file
 from labelgen.io.rows import NumberedRow, Row, raise_unless_damaged, rows
 
 log = logging.getLogger(__name__)
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+TEXT_SUFFIXES = (".csv", ".tsv")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")  # that are read of a folder
+NAMED = 1000  # rows of JSON, of which one has each column
 MAX_CELL = 16 * 2**20  # characters of a CSV cell; Python's own limit is 131,072
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 NOT_DECODED = re.compile("[\udc80-\udcff]")  # how Python decodes bytes that do not fit the encoding
@@ -42,7 +44,7 @@ class Layout(NamedTuple):
 class TableFile:
     """A file of a table. `columns`: those that are read. `delimiter` and `encoding` are those of CSV; None: they are recognised.
 
-    ValueError: the file is neither CSV nor Parquet, or its encoding is not known.
+    Objects of JSON are rows, of which some may lack a column. ValueError: the file is no table, or its encoding is not known.
     """
 
     def __init__(self, file: UPath, columns: Sequence[str], delimiter: str | None = None, encoding: str | None = None) -> None:
@@ -52,7 +54,8 @@ class TableFile:
             self.format = format_of(file)
             if self.format.kind is Kind.ZIP:
                 raise ValueError(f"{file}: a workbook of Excel or another zip archive; save the table as CSV")
-            if self.format.kind is not Kind.PARQUET:
+            self.is_json = self.format.kind in (Kind.JSON_LINES, Kind.JSON_VALUES) and not has_ending(file.name, TEXT_SUFFIXES)
+            if self.format.kind is not Kind.PARQUET and not self.is_json:
                 self.layout = _recognise(file, self.format, self.columns, delimiter, encoding)
 
     def log_layout(self) -> None:
@@ -73,6 +76,9 @@ class TableFile:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if self.is_json:
+            found = dict.fromkeys(name for _, row in islice(self._json_rows(), NAMED) if not isinstance(row, str) for name in row)
+            return list(found) or None
         with naming_file(self.file), open_decompressed(self.file, self.format.is_gzip) as opened:
             try:
                 if self.layout is None:
@@ -83,8 +89,15 @@ class TableFile:
                 raise_unless_damaged(error)
                 return None
 
+    def _json_rows(self) -> Iterator[NumberedRow]:
+        return rows(self.file, file_format=self.format)
+
     def rows(self) -> Iterator[NumberedRow]:
         """The rows, with the cells of the columns that are read. The line of the names is not counted. Blank lines are left out."""
+        if self.is_json:
+            for number, row in self._json_rows():
+                yield NumberedRow(number, row if isinstance(row, str) else {name: row.get(name) for name in self.columns})
+            return
         if self.layout is None:
             yield from rows(self.file, file_format=self.format, columns=self.columns)
             return
