@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -549,3 +550,25 @@ def test_a_part_ends_where_its_records_are_large(exported: Path, tmp_path: Path,
     write(large, tmp_path / "logs.jsonl")
     backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
     assert [pq.read_metadata(part).num_rows for part in sorted((tmp_path / "out").glob("*.parquet"))] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("name", ["logs.jsonl.gz", "logs.json"])
+def test_files_that_cannot_be_cut_are_labelled_and_resumed(name: str, exported: Path, logs: Path, tmp_path: Path) -> None:
+    """A run that stopped after some shards, and a file that has grown since."""
+    records = [dialogue.model_dump_json(exclude_defaults=True) for dialogue in read(logs / "2.parquet", lambda error: None)]
+
+    def put(lines: list[str]) -> None:
+        content = ("\n".join(lines) if name.endswith(".gz") else f"[{','.join(lines)}]").encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+    label = partial(backfill, str(exported), str(tmp_path / name), str(tmp_path / "out"), shard_rows=7)
+    put([*records[:20], "3"])
+    assert label() == Counts(20, 0, 1, 0)
+    whole = {file.name: file.read_bytes() for file in (tmp_path / "out").glob("*.parquet")}
+    sorted((tmp_path / "out").glob("*.parquet"))[1].unlink()
+    assert label() == Counts(7, 13, 1, 0)
+    assert {file.name for file in (tmp_path / "out").glob("*.parquet")} == whole.keys(), "the same shards"
+    (rejected,) = (tmp_path / "out" / "_rejected").iterdir()
+    assert json.loads(rejected.read_text())["row"] == 21
+    put(records)
+    assert label() == Counts(len(records) - 20, 20, 0, 0)
