@@ -237,3 +237,13 @@ def test_ids_in_eight_bytes_each(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.add(name)
     assert sum(len(run) for run in ids._older) == 500
     assert len(ids._older) < 8
+
+
+def test_a_row_of_chat_messages_is_rejected_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    file = tmp_path / "chats.jsonl"
+    file.write_text('{"id": "a", "messages": [{"role": "user", "content": "hi"}]}\n', "utf-8")
+    errors: list[RecordError] = []
+    (fragment,) = fragments(UPath(file))
+    assert list(read_fragment(fragment, 0, Position(), errors.append)) == []
+    command = f"labelgen convert corpus=chat_messages corpus.path={file} output=chats.records.jsonl"
+    assert errors[0].problem == f"chat messages, not a record of labelgen; convert the file first: {command}"
