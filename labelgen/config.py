@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # in a wheel; in a checkout
+LOCK = ".lock"  # in the folder of a run, while it lasts
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # numbers of a process, by Lightning, torchrun and Slurm
 WORST = 0.0  # the objective of a failed job of a sweep; scores lie in [0, 1], higher is better
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # may control a terminal
@@ -69,39 +71,69 @@ def load_config(name: str, *overrides: str) -> DictConfig:
 def run(config: DictConfig) -> Any:
     """Resolves a config, writes it to OUTPUT/config.yaml if the verb keeps one, builds its `call` and returns the result.
 
-    A call that is refused (ValueError), or that fails before it writes anything else, leaves OUTPUT/config.yaml as it was.
+    OUTPUT is locked meanwhile. A call that is refused (ValueError), or that fails before it writes anything else, leaves OUTPUT/config.yaml
+    as it was.
     """
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     if not plain.get("keep_config"):
-        return instantiate(plain["call"], _convert_="all")
+        return _call(plain["call"])
     with _kept(Path(plain["output"], "config.yaml"), OmegaConf.to_yaml(plain)):
-        return instantiate(plain["call"], _convert_="all")
+        return _call(plain["call"])
+
+
+def _call(settings: dict[str, Any]) -> Any:
+    """Builds a call and returns its result. An error of the call passes as it is; Hydra would wrap it."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(settings, _convert_="all")
+    except InstantiationException as error:
+        raise (error.__cause__ or error) from None
 
 
 @contextmanager
 def _kept(file: Path, text: str) -> Iterator[None]:
-    """Writes a file. After a ValueError, or another error that comes before any other write to its folder, this is undone."""
+    """Writes a file, and locks its folder. After a ValueError, or another error before any other write to the folder, this is undone."""
     from labelgen.io.paths import naming_file
 
-    before = file.read_text("utf-8") if file.exists() else None
     made = [folder for folder in file.parents if not folder.exists()]
     file.parent.mkdir(parents=True, exist_ok=True)
-    others = _others(file)
-    with naming_file(file):
-        file.write_text(text, "utf-8")
     try:
-        yield
-    except Exception as error:
-        refused = isinstance(error, ValueError) or isinstance(error.__cause__, ValueError)  # Hydra wraps the errors of a call
-        if file.parent.is_dir() and (refused or _others(file) == others):
-            _restore(file, before, text)
-            for folder in made:
-                with suppress(OSError):  # other files are in it
-                    folder.rmdir()
+        with _locked(file.parent):
+            before = file.read_text("utf-8") if file.exists() else None
+            others = _others(file)
+            with naming_file(file):
+                file.write_text(text, "utf-8")
+            try:
+                yield
+            except Exception as error:
+                if file.parent.is_dir() and (isinstance(error, ValueError) or _others(file) == others):
+                    _restore(file, before, text)
+                raise
+    except Exception:
+        for folder in made:
+            with suppress(OSError):  # other files are in it
+                folder.rmdir()
         raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder until this one ends, however it ends. Of several ranks only the first locks."""
+    from labelgen.io.lock import locked
+
+    if any(os.environ.get(name, "0") != "0" for name in RANKS):
+        yield
+        return
+    lock = folder / LOCK
+    with locked(lock, f"{folder}: another run is writing there; wait for it, stop it, or name another output"):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _restore(file: Path, before: str | None, text: str) -> None:

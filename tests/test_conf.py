@@ -176,10 +176,11 @@ def test_an_experiment_composes_with_its_primary(experiment: Path) -> None:
 
 TINY = ["encoder=tiny", "corpus=simulated", "corpus.num_dialogues=16", "data.valid_fraction=0.4", "data.cache=null", "features=none"]
 ONE_BATCH = [*TINY, "trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.log_every_n_steps=1"]
+TRAINED = [*ONE_BATCH, "min_valid_dialogues=1"]
 # verb -> overrides, files that it writes; {made}: a run and its export; {out}: a new folder
 CASES: dict[str, tuple[list[str], list[str]]] = {
-    "train": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
-    "pretrain": ([*ONE_BATCH, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
+    "train": ([*TRAINED, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
+    "pretrain": ([*TRAINED, "output={out}"], ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"]),
     "export": (["checkpoint={made}/run", "output={out}/export"], ["export/model.safetensors", "export/config.json", "export/README.md"]),
     "evaluate": (["export={made}/export", "corpus=simulated", "corpus.num_dialogues=4", "output={out}"], ["metrics.json", "config.yaml"]),
     "backfill": (["export={made}/export", "input={made}/logs.jsonl", "output={out}/labelled"], ["labelled/_backfill.json"]),

@@ -22,7 +22,7 @@ from labelgen.io.paths import naming_file
 from labelgen.io.progress import progress
 from labelgen.labelling.export import load, task_classes
 from labelgen.metrics import Figure, Floats, Prediction, Result, selection_score
-from labelgen.tasks import Task
+from labelgen.tasks import Task, align_annotations
 
 Intervals = dict[str, Interval]  # "task/metric" -> figure with its interval
 
@@ -54,8 +54,9 @@ def evaluate(
     """Prints the table, writes OUTPUT/metrics.json and statistics.npz, and returns the `selection_score` of the tasks' scores.
 
     In metrics.json `metrics` is over all dialogues, `slices` over those whose record names the slice. `baselines` holds both for each
-    trivial prediction fitted on `reference`, the corpus that the model was trained on. statistics.npz (`read_statistics`) holds what each
-    dialogue adds to each metric, to pool runs or to find the dialogues that fail. `limit`: only the first so many dialogues.
+    trivial prediction fitted on `reference`, the corpus that the model was trained on. `aligned` counts the annotations of each task that
+    no prediction could equal, and that are scored as the nearest that one can (Task.align). statistics.npz (`read_statistics`) holds what
+    each dialogue adds to each metric, to pool runs or to find the dialogues that fail. `limit`: only the first so many dialogues.
     `tasks`: name -> dotted path of the class, for tasks that are not labelgen's own. ValueError: no dialogue of the corpus can be read, or
     none is annotated for a task of the export.
     """
@@ -67,6 +68,8 @@ def evaluate(
     if not dialogues:
         raise ValueError("no dialogue to evaluate on; " + (rejected.summary() if rejected.count else f"{corpus!r} holds none"))
     rejected.log()
+    aligned = align_annotations(scored, dialogues, annotator.network.text_encoder())
+    dialogues = aligned.dialogues
     scores = score(scored, progress(annotator.predict(dialogues), "evaluating", "dialogue", len(dialogues)))
     _check_labelled(scores, scored, corpus)
     baselines = _score_baselines(scored, dialogues, reference)
@@ -74,6 +77,7 @@ def evaluate(
         **scores.as_dict(),
         "baselines": {name: trivial.as_dict() for name, trivial in baselines.items()},
         "dialogues": len(dialogues),
+        "aligned": aligned.counts,
         "rejected": rejected.count,
         "model": annotator.source,
         "corpus": repr(corpus),

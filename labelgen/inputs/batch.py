@@ -150,7 +150,7 @@ class TextEncoder:
             for _, piece in groupby(range(len(texts)), key=pieces.__getitem__):
                 indices = list(piece)
                 encoded = self._tokenizer.encode_batch([read[k] for k in indices])
-                encodings.update((texts[k], self._cut_tokens(tokens)) for k, tokens in zip(indices, encoded, strict=True))
+                encodings.update((texts[k], self._cut_tokens(tokens, read[k])) for k, tokens in zip(indices, encoded, strict=True))
         except BaseException as error:
             if not is_tokenizer_error(error):
                 raise
@@ -164,15 +164,24 @@ class TextEncoder:
             text = text[: len(text) // 2]
         return text
 
-    def _cut_tokens(self, tokens: Tokens) -> Encoding:
-        """The first `max_tokens` tokens. Special tokens after the text are kept in place of the text's last ones."""
+    def _cut_tokens(self, tokens: Tokens, text: str) -> Encoding:
+        """The first `max_tokens` tokens of a text. Special tokens after the text are kept in place of the text's last ones."""
         kept = np.arange(len(tokens.ids))
         if len(kept) > self._max_tokens:
             after = int(np.argmin(tokens.special_tokens_mask[::-1]))  # how many special tokens end the text
             end = max(self._max_tokens - after, 0)
             kept = np.concatenate([kept[:end], kept[len(kept) - after :]])
-        offsets = [tokens.token_to_chars(k) or (0, 0) for k in kept.tolist()]  # those of millions of tokens would take gigabytes
+        spans = (tokens.token_to_chars(k) or (0, 0) for k in kept.tolist())  # those of millions of tokens would take gigabytes
+        offsets = [_without_space(text, start, end) for start, end in spans]
         return Encoding(np.array(tokens.ids, np.int32)[kept], np.array(offsets, np.int32).reshape(-1, 2))
+
+
+def _without_space(text: str, start: int, end: int) -> tuple[int, int]:
+    """A token's span without the space around its word, which some tokenizers count to the word. A token of space alone keeps its span."""
+    if start == end or not (text[start].isspace() or text[end - 1].isspace()) or not (word := text[start:end].strip()):
+        return start, end
+    first = text.index(word, start)
+    return first, first + len(word)
 
 
 class Collator:

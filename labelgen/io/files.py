@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from upath import UPath
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
 from labelgen.io.formats import Kind, format_of
+from labelgen.io.lock import locked
 from labelgen.io.offsets import MisplacedSlots
 from labelgen.io.paths import OUTPUT_SUFFIXES, list_record_files, local_path, naming_file
 from labelgen.io.rows import NumberedRow, Position, Row, rows
@@ -210,7 +210,10 @@ def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_
         raise ValueError(f"{path}: the name must end in .jsonl or .parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")  # always the same name, so that the next run replaces what a killed one left
-    with naming_file(path), _open_locked(temporary, path) as file:
+    refusal = f"{path}: another process is writing it; wait for it, or write to another file"
+    with naming_file(path), locked(temporary, refusal) as file:
+        file.truncate(0)
+        file.seek(0)
         try:
             if path.suffix == ".parquet":
                 count = _write_parquet(dialogues, file, path, rows_per_group, reject)
@@ -222,24 +225,6 @@ def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_
             temporary.unlink(missing_ok=True)
             raise
     return count
-
-
-@contextmanager
-def _open_locked(temporary: Path, path: Path) -> Iterator[BinaryIO]:
-    """Opens the temporary file, empty and locked until the process ends, however it ends. ValueError if another process holds the lock."""
-    while True:
-        with temporary.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{path}: another process is writing it; wait for it, or write to another file") from None
-            except OSError as error:
-                log.debug("%s: no locks on this file system (%s)", temporary, error)
-            if temporary.exists() and os.path.samestat(os.fstat(file.fileno()), temporary.stat()):  # else another process has renamed it
-                file.truncate(0)
-                file.seek(0)
-                yield file
-                return
 
 
 def _write_jsonl(dialogues: Iterable[Dialogue], file: BinaryIO, path: Path, reject: Reject | None) -> int:

@@ -11,7 +11,6 @@ depends on the input alone. The id and the content of a dialogue decide whether 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -21,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import count, islice, pairwise
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -34,6 +34,7 @@ from labelgen.dialogue import Dialogue, RecordError, Reject
 from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, to_arrow, to_tables
 from labelgen.io.files import REASONS_SHOWN, NumberedDialogue, hash64, read_records, rejected_line
 from labelgen.io.formats import Kind, format_of
+from labelgen.io.lock import locked
 from labelgen.io.paths import LOCAL_PROTOCOLS, REJECTED_SUFFIX, absolute, error_reason, naming_errors
 from labelgen.io.rows import Position, raise_unless_damaged
 
@@ -204,11 +205,7 @@ class Output:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.folder / LOCK).open("ab") as lock:  # the lock ends with the process, even with a killed one
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{self.folder}: another process is writing there; wait for it, or stop it") from None
+        with locked(Path(self.folder.path, LOCK), f"{self.folder}: another process is writing there; wait for it, or stop it"):
             for stale in self.folder.rglob(".*.aside"):  # left by a killed process
                 stale.unlink(missing_ok=True)
             yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelgen.dialogue import Dialogue, Label, Part
+from labelgen.dialogue import PARTS, Dialogue, Label, Part
 from labelgen.inputs.batch import IGNORE, Batch, Encoding
 from labelgen.io.display import LINE, Display
 from labelgen.metrics import Accuracy, AveragePrecision, BinaryF1, Compared, Figure, MacroF1, Prediction
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
+
+log = logging.getLogger(__name__)
+EXAMPLES = 3  # changed annotations in a message
 
 Level = Literal["dialogue", "turn", "turn_pair", "token"]
 """What a row of a task's logits is about.
@@ -46,6 +50,21 @@ class Decoded(NamedTuple):
 
 
 Earlier = Mapping[str, Sequence[Decoded]]  # the labels of the tasks before this one, by task
+
+
+class Aligned(NamedTuple):
+    """A dialogue with its annotations as the model can express them."""
+
+    dialogue: Dialogue
+    annotations: int  # of the task that might have needed a change
+    changes: Sequence[str]  # a description of each change
+
+
+class Alignment(NamedTuple):
+    """Dialogues after the annotations of some were changed, and for each task that has such annotations how many, and how many changed."""
+
+    dialogues: list[Dialogue]
+    counts: dict[str, dict[str, int]]
 
 
 class Guess(NamedTuple):
@@ -113,6 +132,10 @@ class Task(ABC):
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         """The label values in a dialogue's annotations. A label space that is not configured is learned from them."""
         return ()
+
+    def align(self, dialogue: Dialogue, utterances: Utterances) -> Aligned:
+        """Changes annotations that no prediction could equal to the nearest that one can. Learned and scored are the changed ones."""
+        return Aligned(dialogue, 0, [])
 
     def with_labels(self, labels: Iterable[str]) -> Task:
         """The task with this label space. ValueError if the task has a different, fixed one."""
@@ -248,6 +271,30 @@ class ClassHead(nn.Module):
             rows = rows[torch.tensor(batch.num_turns, device=rows.device).cumsum(0) - 1]
         logits: Tensor = self.linear(self.dropout(rows))
         return logits
+
+
+def align_annotations(
+    tasks: Mapping[str, Task], dialogues: Iterable[Dialogue], texts: Callable[[Sequence[str]], Mapping[str, Encoding]]
+) -> Alignment:
+    """Aligns the annotations of each task with the tokens of the model. Logs how many had to change, with EXAMPLES of them."""
+    aligned: list[Dialogue] = []
+    counts: Counter[str] = Counter()
+    changes: dict[str, list[str]] = {name: [] for name in tasks}
+    for dialogue in dialogues:
+        words = [turn.text(part) for turn in dialogue.turns for part in PARTS] if tasks else []
+        encoded = texts([text for text in words if text is not None])
+        utterances = [None if text is None else encoded[text] for text in words]
+        for name, task in tasks.items():
+            result = task.align(dialogue, utterances)
+            dialogue = result.dialogue
+            counts[name] += result.annotations
+            changes[name] += result.changes
+        aligned.append(dialogue)
+    for name, found in changes.items():
+        if found:
+            effect = "learned and scored as what the model can express"
+            log.warning("%s: %d of %d annotations are %s: %s", name, len(found), counts[name], effect, "; ".join(found[:EXAMPLES]))
+    return Alignment(aligned, {name: {"annotations": counts[name], "changed": len(changes[name])} for name in tasks if counts[name]})
 
 
 def classes(values: Iterable[str | None], labels: Sequence[str], ignore: int) -> np.ndarray:

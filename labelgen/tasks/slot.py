@@ -18,7 +18,7 @@ from labelgen.io.display import DISPLAYS, SLOT
 from labelgen.metrics import Compared, Figure, Prediction, SpanF1
 from labelgen.model.encoder import States
 from labelgen.model.losses import Loss, masked_cross_entropy
-from labelgen.tasks import Baseline, Decoded, Earlier, Guess, Task, Utterances
+from labelgen.tasks import Aligned, Baseline, Decoded, Earlier, Guess, Task, Utterances
 
 WORD = re.compile(r"\w+")
 
@@ -78,6 +78,7 @@ class SlotTask(Task):
     """Class 0 is O. Slot k begins with class 1 + 2 k and continues with class 2 + 2 k.
 
     Slots found by value (`categorical`) count as no slot: their tokens are learned as O, and a span predicted there is a false positive.
+    Spans begin and end with tokens, in training and when scored (`align`).
     Of nested slots the inner one is learned, and the outer one up to where the inner begins. The rest of the outer one is not labelled.
     """
 
@@ -90,6 +91,25 @@ class SlotTask(Task):
 
     def values(self, dialogue: Dialogue) -> Iterable[str]:
         return (slot.name for turn in dialogue.turns for part in PARTS for slot in marked(turn.slots(part)))
+
+    def align(self, dialogue: Dialogue, utterances: Utterances) -> Aligned:
+        """Moves the ends of spans to those of the tokens that they touch, because labels begin and end with tokens.
+
+        A span beyond the cut of a text stays as it is: it is not learned, and is missed when scored.
+        """
+        turns, number, changes = list(dialogue.turns), 0, []
+        for (t, part, slots), utterance in zip(_utterances(dialogue), utterances, strict=True):
+            if utterance is None or not slots:
+                continue
+            text = dialogue.turns[t].text(part) or ""
+            tokens = without_overlap(utterance.offsets[utterance.offsets[:, 0] != utterance.offsets[:, 1]]).spans
+            moved = [slot if slot.categorical else to_tokens(slot, tokens, text) for slot in slots]
+            pairs = [(old, new) for old, new in zip(slots, moved, strict=True) if old is not new]
+            number += sum(1 for _ in marked(slots))
+            changes += [f"dialogue {dialogue.id!r}, turn {t}, {part}: {old.value!r} as {new.value!r}" for old, new in pairs]
+            if pairs:
+                turns[t] = turns[t].model_copy(update={f"{part}_slots": moved})
+        return Aligned(dialogue.model_copy(update={"turns": turns}) if changes else dialogue, number, changes)
 
     def encode(self, dialogue: Dialogue, utterances: Utterances) -> np.ndarray:
         index = {name: k for k, name in enumerate(self.labels)}
@@ -215,6 +235,18 @@ def known_values(dialogues: Iterable[Dialogue]) -> dict[tuple[str, ...], str]:
 def marked(slots: Sequence[Slot] | None) -> Iterator[Slot]:
     """The slots whose spans an annotator marked."""
     return (slot for slot in slots or () if not slot.categorical)
+
+
+def to_tokens(slot: Slot, tokens: np.ndarray, text: str) -> Slot:
+    """The slot with its ends at those of the tokens [n, 2] that it touches: itself if they are there, or if its text was cut."""
+    touched = tokens[(tokens[:, 0] < slot.end) & (tokens[:, 1] > slot.start)]
+    if not len(touched):
+        return slot
+    start, end = int(touched[0, 0]), int(touched[-1, 1])
+    is_cut = end == tokens[-1, 1] and bool(text[end : slot.end].strip())
+    if is_cut or (start, end) == (slot.start, slot.end):
+        return slot
+    return slot.model_copy(update={"start": start, "end": end, "value": text[start:end]})
 
 
 def without_overlap(spans: np.ndarray) -> TokenRuns:

@@ -13,9 +13,10 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from labelgen.training.checkpoint import read_checkpoint, write_checkpoint
 
@@ -53,8 +54,36 @@ def relocate(checkpoint: dict[str, Any], folder: Path) -> None:
             state.update(moved, dirpath=str(folder), best_k_models=models)
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint whose best of several equal scores is the latest. Lightning's keeps the first, which was trained least."""
+
+    def __init__(self, dirpath: str, filename: str = "best", monitor: str = "valid/score", mode: str = "max") -> None:
+        super().__init__(dirpath, filename, monitor, mode=mode, enable_version_counter=False)  # a new best replaces the old one
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Whether a score is among the best, or equal to the lowest of them."""
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        equal = current is not None and bool(current == self.best_k_models[self.kth_best_model_path])
+        return bool(trainer.strategy.reduce_boolean_decision(equal))
+
+
+class EarlyStopping(pl.callbacks.EarlyStopping):
+    """Lightning's, but validations before the first score above 0 do not count: they say that the model needs more steps."""
+
+    def __init__(self, monitor: str = "valid/score", mode: str = "max", patience: int = 5, min_delta: float = 0.0) -> None:
+        super().__init__(monitor, min_delta, patience, mode=mode)
+
+    def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:
+        if float(current) == 0.0 and not float(self.best_score) > 0.0:
+            return False, None
+        return super()._evaluate_stopping_criteria(current)
+
+
 class LastCheckpoint(Checkpoint):
     """Writes DIRPATH/last.ckpt every `every_n_train_steps` steps, after each validation and each epoch, and when a signal ends the run.
+
+    If a validation is due only after every n-th epoch, so is a checkpoint, because the epochs are short.
 
     Lightning's ModelCheckpoint writes before the validation that is due at a step, and a run that resumes there skips that validation.
     It also marks an epoch as complete that a budget ends early, so that a prolonged run would never see the rest of it.
@@ -84,7 +113,10 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes after an epoch's last batch, when early stopping has counted it."""
-        if trainer.is_last_batch:
+        epochs = trainer.current_epoch + 1
+        ends = trainer.should_stop or trainer.received_sigterm or epochs == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        due = epochs % (trainer.check_val_every_n_epoch or 1) == 0 or trainer.global_step - self.step >= self.every_n_train_steps
+        if trainer.is_last_batch and (ends or due):
             self._write(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

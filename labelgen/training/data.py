@@ -22,7 +22,7 @@ from labelgen.inputs.batch import Batch, Collator, EncodeTarget, TextEncoder, la
 from labelgen.inputs.features import Features, FeatureSpace
 from labelgen.io.files import RejectedFile
 from labelgen.model.encoder import Encoder
-from labelgen.tasks import Task
+from labelgen.tasks import Task, align_annotations
 from labelgen.training.cache import FrozenStates
 
 log = logging.getLogger(__name__)
@@ -186,11 +186,13 @@ class DialogueData(pl.LightningDataModule):
         self.make_augment, self.num_workers, self.seed = augment, num_workers, seed
         self.augment: Augment | None = None
         self._is_read = False
+        self._fingerprint: dict[str, Any] = {}  # of the records as they were read
         self._encoder: Encoder | None = None
         self._texts: TextEncoder | None = None
         self._states: FrozenStates | None = None
         self._collator: Collator | None = None
         self._lengths: dict[str, int] = {}
+        self._cut: list[Dialogue] = []  # the training dialogues, cut to `batch_tokens`
         self._loader: BatchLoader | None = None
         self._resume: Position | None = None
 
@@ -213,6 +215,12 @@ class DialogueData(pl.LightningDataModule):
         if not self.train:
             reasons = f"; {rejected.summary()}" if rejected.count else ""
             raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected{reasons}")
+        self._fingerprint = {
+            "train_dialogues": len(self.train),
+            "valid_dialogues": len(self.valid),
+            "sha256": _hash(self.train),
+            "valid_sha256": _hash(self.valid),
+        }
         self._fit()
         self.augment = self.make_augment([*self.train, *self.valid]) if self.make_augment else None
 
@@ -230,15 +238,10 @@ class DialogueData(pl.LightningDataModule):
 
     def fingerprint(self) -> dict[str, Any]:
         """What the model was trained and validated on: numbers of dialogues and hashes of the records, annotations included."""
-        return {
-            "train_dialogues": len(self.train),
-            "valid_dialogues": len(self.valid),
-            "sha256": _hash(self.train),
-            "valid_sha256": _hash(self.valid),
-        }
+        return self._fingerprint
 
     def attach(self, encoder: Encoder) -> None:
-        """Tokenises all texts for the encoder that is to be trained."""
+        """Tokenises all texts for the encoder that is to be trained, and aligns the annotations with the tokens."""
         self._encoder, self._collator = encoder, None
         self._texts = TextEncoder(encoder.tokenizer, encoder.max_tokens)
         texts = sorted(
@@ -247,6 +250,9 @@ class DialogueData(pl.LightningDataModule):
         self._texts.keep(texts)
         tokens = self._texts(texts)
         self._lengths = {text: len(tokens[text].ids) for text in texts}
+        aligned = align_annotations(self.tasks, [*self.train, *self.valid], self._texts).dialogues
+        self.train, self.valid = aligned[: len(self.train)], aligned[len(self.train) :]
+        self._cut = [truncate(dialogue, self._lengths, self.batch_tokens) for dialogue in self.train]
         frozen = encoder.turn_encoder.frozen_layers and self.cache
         self._states = FrozenStates(encoder.turn_encoder, tokens, Path(str(self.cache))) if frozen else None
 
@@ -272,13 +278,16 @@ class DialogueData(pl.LightningDataModule):
         assert self._collator is not None, "attach(encoder) and setup() come first"
         return self._collator(dialogues)
 
+    def _tokens(self, dialogues: Sequence[Dialogue]) -> list[int]:
+        """The number of tokens of each dialogue."""
+        return [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in dialogues]
+
     def _load(self, dialogues: Sequence[Dialogue], seed: int | None, epoch: Callable[[], int]) -> BatchLoader:
         trainer = self.trainer
         assert trainer is not None and self._collator is not None, "attach(encoder) and setup() come first"
-        tokens = [sum(self._lengths[text] for text in texts_of(dialogue)) for dialogue in dialogues]
         return BatchLoader(
             dialogues,
-            tokens,
+            self._tokens(dialogues),
             self._collator,
             self.batch_tokens,
             augment=self.augment,
@@ -289,12 +298,17 @@ class DialogueData(pl.LightningDataModule):
             num_workers=self.num_workers,
         )
 
+    def steps_per_epoch(self, world: int) -> int:
+        """The number of batches of each of `world` processes in an epoch."""
+        assert self._texts is not None, "attach(encoder) comes first"
+        tokens = self._tokens(self._cut)
+        return len(pack(tokens, self.batch_tokens, range(len(tokens)), world)) // world
+
     def train_dataloader(self) -> BatchLoader:
         """Batches that are shuffled differently in each epoch, of dialogues cut to `batch_tokens`."""
         trainer = self.trainer
         assert trainer is not None
-        cut = [truncate(dialogue, self._lengths, self.batch_tokens) for dialogue in self.train]
-        self._loader = self._load(cut, self.seed, lambda: trainer.current_epoch)
+        self._loader = self._load(self._cut, self.seed, lambda: trainer.current_epoch)
         if self._resume:
             self._loader.load_state_dict(self._resume)
         return self._loader

@@ -83,6 +83,7 @@ class Labeler(Learner):
         if scored == self._scored or self.trainer.sanity_checking:
             return
         self._scored = scored
+        self.scored = {name: f"valid/{name}/{self.network.tasks[name].score}" for name in scored if scores[name].higher_is_better}
         named = ", ".join(f"{name} ({self.network.tasks[name].score}, {scores[name].positives:,} positives)" for name in scored)
         unscored = ", ".join(name for name in scores if name not in scored)
         why = f"; not of {unscored}: the validation dialogues hold no positive label of them" if unscored else ""

@@ -57,6 +57,7 @@ class Learner(pl.LightningModule):
         self._losses: dict[str, Tensor] = {}  # of the step
         self._schedule: Schedule | None = None
         self._resumed_at = 0  # step
+        self.scored: dict[str, str] = {}  # task -> the column of metrics.csv with its score, for tasks with positives to validate on
         self.description: dict[str, Any] = {}  # what a checkpoint holds besides the weights, as plain values
 
     @abstractmethod

@@ -23,7 +23,7 @@ from labelgen.training.checkpoint import checkpoints, read_checkpoint
 log = logging.getLogger(__name__)
 DESCRIBED = ("run", "data", "encoder", "tasks", "features")  # keys of a description that must be equal; data determine what follows
 FREE = (  # settings that a resumed run may change: where it reads and writes, when it ends, what it reports
-    *("output", "resume", "logger", "data.corpus", "data.cache", "data.num_workers", "callbacks.best", "callbacks.last"),
+    *("output", "resume", "logger", "min_steps", "data.corpus", "data.cache", "data.num_workers", "callbacks.best", "callbacks.last"),
     *("callbacks.early_stopping", "trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary"),
 )
@@ -37,6 +37,13 @@ class ResumePoint:
 
     path: Path
     step: int
+    epochs: int  # that it holds whole
+
+    def check_budget(self, max_epochs: int | None) -> None:
+        """ValueError if a run of so many epochs (None or -1: no limit) ends before this point."""
+        if max_epochs not in (None, -1) and self.epochs > max_epochs:
+            remedy = f"give trainer.max_epochs={self.epochs} or more, or start again with resume=null"
+            raise ValueError(f"{self.path}: it holds {self.epochs} epochs, more than trainer.max_epochs={max_epochs}; {remedy}")
 
 
 def find_resume_point(resume: str | None, output: Path, description: Mapping[str, Any]) -> ResumePoint | None:
@@ -57,10 +64,15 @@ def find_resume_point(resume: str | None, output: Path, description: Mapping[str
         for message in damaged:
             log.warning("%s", message)
         log.log(logging.WARNING if damaged else logging.INFO, "resuming from %s, after step %d", path, checkpoint["global_step"])
-        return ResumePoint(path, int(checkpoint["global_step"]))
+        return ResumePoint(path, int(checkpoint["global_step"]), _epochs(checkpoint))
     if damaged:
         raise ValueError(damaged[0])
     return None
+
+
+def _epochs(checkpoint: Mapping[str, Any]) -> int:
+    """The number of epochs that a checkpoint holds whole."""
+    return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
 
 
 def _check_same_run(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

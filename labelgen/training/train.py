@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -24,8 +25,9 @@ from labelgen.training.callbacks import CountSteps, DurableCheckpointIO, StopAtI
 from labelgen.training.checkpoint import checkpoints, is_sound, read_checkpoint
 from labelgen.training.data import DialogueData
 from labelgen.training.learner import Learner
-from labelgen.training.metrics_log import MetricsLog
+from labelgen.training.metrics_log import MetricsLog, read_rows
 from labelgen.training.resume import ResumePoint, find_resume_point, remove_checkpoints
+from labelgen.training.selection import Choice, Validation, count_annotated, default_budget, never_right
 
 log = logging.getLogger(__name__)
 TERMINATED = 128 + 15  # exit status of a process that SIGTERM ends
@@ -43,8 +45,14 @@ def train(
     seed: int = 0,
     pretrained: str | None = None,
     resume: str | None = "auto",
+    min_steps: int = 300,
+    min_valid_dialogues: int = 30,
 ) -> float:
-    """Fits `model` and returns its best valid/score (0.0 if none was computed).
+    """Fits `model` and returns the valid/score of the checkpoint that an export takes (0.0 if none was computed).
+
+    That is best.ckpt if at least `min_valid_dialogues` annotated dialogues are held out. With fewer the choice would be noise, so it is
+    last.ckpt, and nothing stops the run early. A `trainer` whose max_epochs is None and that has no max_steps and no max_time makes 3
+    epochs, or as many as `min_steps` steps take.
 
     `pretrained`: the folder of a run whose encoder weights are loaded first. `resume`: "auto" continues from the newest sound checkpoint in
     OUTPUT/checkpoints (see labelgen.training.resume), None starts from the beginning, and a path names a checkpoint. OUTPUT receives
@@ -63,26 +71,55 @@ def train(
     module.attach(built_encoder)
     learner = model(encoder=built_encoder, tasks=module.tasks)
     metrics = MetricsLog(Path(output, "metrics.csv"))
-    fitter = _build(trainer, output, usable(callbacks, bool(module.valid)), [metrics, *([logger] if logger else [])], bool(module.valid))
+    validation = Validation(len(module.valid), count_annotated(module.tasks, module.valid), min_valid_dialogues)
+    used = usable(callbacks, validation)
+    fitter = _build(trainer, output, used, [metrics, *([logger] if logger else [])], bool(module.valid))
+    if _without_budget(trainer):
+        _set_default_budget(fitter, module, min_steps)
     learner.description = describe(learner, module, fitter, seed, Path(output))
     point = find_resume_point(resume, Path(output), learner.description)
     if point is None:
         remove_checkpoints(Path(output))
+    else:
+        point.check_budget(fitter.max_epochs)
     metrics.start(point.step if point else 0)
     log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
     _fit(fitter, learner, module, point, resume)
-    return _finish(fitter, output, saves_last=callbacks.get("last") is not None, has_tasks=bool(module.tasks))
-
-
-def _finish(fitter: pl.Trainer, output: str, saves_last: bool, has_tasks: bool) -> float:
-    """Writes last.ckpt if no callback did, and logs and returns the best valid/score."""
     last = Path(output, "checkpoints", "last.ckpt")
-    if not saves_last or not last.exists():  # no callback for it, or no step
+    if callbacks.get("last") is None or not last.exists():  # no callback for it, or no step
         fitter.save_checkpoint(last)
-    best = _best_score(fitter)
-    next_command = "labelgen export checkpoint={} output=..." if has_tasks else "labelgen train pretrained={}"
-    log.info("best valid/score %.4f; next: %s", best, next_command.format(output))
-    return best
+    return _finish(fitter, output, learner, validation, bool(module.tasks))
+
+
+def _without_budget(trainer: Callable[..., pl.Trainer]) -> bool:
+    """Whether the trainer's settings leave the length of the run open: its max_epochs is null, and max_steps and max_time are not set."""
+    settings = getattr(trainer, "keywords", {})  # of a functools.partial, as Hydra makes it
+    bounded = settings.get("max_steps", -1) != -1 or settings.get("max_time") is not None
+    return "max_epochs" in settings and settings["max_epochs"] is None and not bounded
+
+
+def _set_default_budget(fitter: pl.Trainer, module: DialogueData, min_steps: int) -> None:
+    limit, steps = fitter.limit_train_batches, module.steps_per_epoch(fitter.world_size)
+    steps = int(steps * limit) if isinstance(limit, float) else min(steps, int(limit))
+    budget = default_budget(steps, min_steps)
+    fitter.fit_loop.max_epochs, fitter.check_val_every_n_epoch = budget
+    log.info(
+        "%d epochs of %d steps (trainer.max_epochs; min_steps=%d)%s", budget.max_epochs, steps, min_steps,
+        f", validating after every {budget.check_val_every_n_epoch}th" if budget.check_val_every_n_epoch > 1 else "",
+    )  # fmt: skip
+
+
+def _finish(fitter: pl.Trainer, output: str, learner: Learner, validation: Validation, has_tasks: bool) -> float:
+    """Logs which checkpoint counts, by what score, what that rests on, and which command is next. Returns the score."""
+    rows = read_rows(Path(output, "metrics.csv"))
+    for message in never_right(learner.scored, rows):
+        log.warning("%s", message)
+    best = next((callback for callback in fitter.checkpoint_callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)), None)
+    exists = Path(output, "checkpoints", "best.ckpt").exists()
+    choice = Choice.of(rows, fitter.global_step, best if exists else None)
+    command = "labelgen export checkpoint={} output=..." if has_tasks else "labelgen train pretrained={}"
+    log.info("%s; next: %s", choice.describe(validation), command.format(output))
+    return choice.score or 0.0
 
 
 def _build(
@@ -100,7 +137,9 @@ def _build(
             **({} if validates else {"limit_val_batches": 0}),
         )
     except MisconfigurationException as error:
-        raise ValueError(f"trainer: {error}") from None
+        missing = re.match(r"No supported (\w+) backend found", str(error))
+        problem = f"this machine has no {missing[1]} that torch can use; give trainer=cpu" if missing else str(error)
+        raise ValueError(f"trainer: {problem}") from None
     if fitter.accumulate_grad_batches != 1 or any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
         raise ValueError(
             "trainer.accumulate_grad_batches: the mean over the labelled items of several batches is not the mean of their means; "
@@ -121,6 +160,8 @@ def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: Resu
             warnings.filterwarnings("ignore", ".*in eval mode at the start")  # frozen layers
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec")
             fitter.fit(learner, datamodule=module, ckpt_path=point.path if point else None, weights_only=True)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {error}") from None
     except SystemExit as error:  # Lightning's, with 0 between two steps, and with 1 within one after a second SIGINT
         stopping = next(callback for callback in fitter.callbacks if isinstance(callback, StopAtInterrupt))  # type: ignore[attr-defined]
         terminated = isinstance(error, SIGTERMException) and not stopping.received
@@ -143,23 +184,17 @@ def advice(fitter: pl.Trainer, config: Mapping[str, Any] | None, resume: str | N
     return f"run {command} to resume from {sound}, after step {read_checkpoint(sound)['global_step']}"
 
 
-def _best_score(fitter: pl.Trainer) -> float:
-    """The best valid/score, or 0.0 if none was computed."""
-    kept = [callback for callback in fitter.checkpoint_callbacks if isinstance(callback, pl.callbacks.ModelCheckpoint)]
-    scores = [callback.best_model_score for callback in kept if callback.best_model_score is not None]
-    best = float(scores[0]) if scores else 0.0
-    if best != best:  # NaN would end a sweep
-        log.error("the best score is not a number; returned as 0")
-        return 0.0
-    return best
-
-
-def usable(callbacks: Mapping[str, pl.Callback | None], validates: bool) -> list[pl.Callback]:
-    """The callbacks that are not None. Without validation those that monitor one of its figures are left out."""
+def usable(callbacks: Mapping[str, pl.Callback | None], validation: Validation) -> list[pl.Callback]:
+    """The callbacks that are not None. Without enough validation dialogues those that monitor a figure are left out."""
     given = {name: callback for name, callback in callbacks.items() if callback is not None}
-    left_out = [] if validates else [name for name, callback in given.items() if getattr(callback, "monitor", None)]
+    left_out = [] if validation.decides else [name for name, callback in given.items() if getattr(callback, "monitor", None)]
     if left_out:
-        log.warning("no dialogue to validate on (data.valid_fraction): the last weights count, without %s", ", ".join(left_out))
+        reason = (
+            f"only {validation.annotated} annotated dialogues to validate on (min_valid_dialogues={validation.minimum})"
+            if validation.held_out
+            else "no dialogue to validate on (data.valid_fraction)"
+        )
+        log.warning("%s: the last weights count, without %s", reason, ", ".join(left_out))
     return [callback for name, callback in given.items() if name not in left_out]
 
 

@@ -4,10 +4,13 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+from tokenizers.pre_tokenizers import Metaspace
 
 from labelgen.dialogue import PARTS, Dialogue, Turn
 from labelgen.inputs.batch import IGNORE, Collator, Group, TextEncoder, chunks, group_equal
@@ -121,3 +124,13 @@ def test_every_tensor_moves(dialogues: list[Dialogue], collate: Collator) -> Non
     tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)] + list(moved.targets.values())
     assert len(tensors) == 6 + 5
     assert all(tensor.is_meta for tensor in tensors)
+
+
+@pytest.mark.parametrize("text", ["to Lisbon", "to  Lisbon "])
+def test_a_token_does_not_cover_the_space_before_its_word(text: str) -> None:
+    """Sentencepiece counts it to the word, so that no slot would begin where its token does."""
+    tokenizer = Tokenizer(Unigram([("<unk>", 0.0), ("\u2581to", -1.0), ("\u2581Lisbon", -1.0), ("\u2581", -2.0)], 0))
+    tokenizer.pre_tokenizer = Metaspace()
+    assert (2, 9) in tokenizer.encode("to Lisbon").offsets
+    words = [text[start:end] for start, end in TextEncoder(tokenizer, 16)([text])[text].offsets.tolist()]
+    assert [word for word in words if not word.isspace()] == ["to", "Lisbon"]

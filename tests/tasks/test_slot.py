@@ -1,6 +1,8 @@
 """Slots: spans survive encoding and decoding whatever the script; the tag sequence is the best valid one."""
 
 import math
+import re
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, product
 
 import numpy as np
@@ -13,6 +15,8 @@ from labelgen.dialogue import PARTS, Dialogue, Slot, Turn
 from labelgen.inputs.batch import IGNORE, Encoding, TextEncoder
 from labelgen.inputs.pretrained import byte_tokenizer, read_pretrained
 from labelgen.metrics import Prediction
+from labelgen.tasks import align_annotations
+from labelgen.tasks.intent import Intent
 from labelgen.tasks.slot import SlotTask, best_tags, spans_of, without_overlap
 
 TASK = SlotTask(labels=("city", "time"))
@@ -169,6 +173,61 @@ def test_a_perfect_prediction_scores_one_and_categorical_slots_are_left_out() ->
         figure.observe(dialogue, prediction)
         assert figure.metric.compute() == 1.0
         assert figure.metric.items(figure.metric.merged.numpy()) == 1
+
+
+CUT = "fly to Lisbon at 9am"
+
+
+def by_words(texts: Sequence[str]) -> dict[str, Encoding]:
+    """Tokens are words, with an empty token before and after them."""
+    offsets = {text: [(0, 0), *((match.start(), match.end()) for match in re.finditer(r"\S+", text)), (0, 0)] for text in texts}
+    return {text: Encoding(np.arange(len(rows), dtype=np.int32), np.array(rows, np.int32)) for text, rows in offsets.items()}
+
+
+def scored(dialogue: Dialogue, texts: Callable[[Sequence[str]], Mapping[str, Encoding]] = by_words) -> tuple[dict[str, float], Dialogue]:
+    """The figures of a model that has learned a dialogue perfectly, and the dialogue as it was aligned."""
+    [dialogue] = align_annotations({"slot": TASK}, [dialogue], texts).dialogues
+    words = [turn.text(part) for turn in dialogue.turns for part in PARTS]
+    utterances = [None if text is None else texts([text])[text] for text in words]
+    rows = one_hot(TASK.encode(dialogue, utterances), TASK)
+    prediction = Prediction([item.label("slot", "x") for item in TASK.decode(rows, dialogue, utterances, {})], rows)
+    figures = TASK.metrics()
+    for figure in figures.values():
+        figure.observe(dialogue, prediction)
+    return {name: float(figure.metric.compute()) for name, figure in figures.items()}, dialogue
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "value"),
+    [(8, 13, "Lisbon"), (7, 12, "Lisbon"), (5, 15, "to Lisbon at"), (6, 13, "Lisbon"), (7, 14, "Lisbon"), (7, 13, "Lisbon")],
+    ids=["begins within", "ends within", "both", "space before", "space after", "exact"],
+)
+def test_what_is_learned_of_a_span_that_cuts_a_token_is_what_is_scored(start: int, end: int, value: str) -> None:
+    slots = [Slot(name="city", start=start, end=end), Slot(name="time", start=17, end=18, categorical=True)]
+    figures, dialogue = scored(Dialogue(id="a", turns=[Turn(request=CUT, request_slots=slots)]))
+    assert figures == {"span_f1": 1.0, "value_f1": 1.0}
+    slot, found_by_value = dialogue.turns[0].request_slots or []
+    assert (slot.value, CUT[slot.start : slot.end]) == (value, value)
+    assert (found_by_value.start, found_by_value.end) == (17, 18), "counts as no slot"
+
+
+def test_spans_that_cut_a_token_are_counted_and_three_are_shown(caplog: pytest.LogCaptureFixture) -> None:
+    cut = [Dialogue(id=f"d{k}", turns=[Turn(response=CUT, response_slots=[Slot(name="city", start=8, end=13)])]) for k in range(4)]
+    whole = Dialogue(id="e", turns=[Turn(request=CUT, request_slots=[Slot(name="time", start=17, end=20)])])
+    before = [dialogue.model_copy(deep=True) for dialogue in cut]
+    aligned = align_annotations({"slot": TASK, "intent": Intent()}, [*cut, whole], by_words)
+    assert aligned.counts == {"slot": {"annotations": 5, "changed": 4}}
+    shown = "; ".join(f"dialogue 'd{k}', turn 0, response: 'isbon' as 'Lisbon'" for k in range(3))
+    assert caplog.messages == [f"slot: 4 of 5 annotations are learned and scored as what the model can express: {shown}"]
+    assert cut == before, "the records are left as they are"
+    assert aligned.dialogues[4] is whole
+
+
+def test_a_span_whose_text_was_cut_off_is_missed_when_scored() -> None:
+    short = TextEncoder(Tokenizer.from_str(byte_tokenizer()), 10)  # <s>, 8 bytes, </s>
+    figures, dialogue = scored(Dialogue(id="a", turns=[Turn(request=CUT, request_slots=[Slot(name="city", start=4, end=13)])]), short)
+    assert figures["span_f1"] == 0.0
+    assert dialogue.turns[0].request_slots == [Slot(name="city", start=4, end=13, value="to Lisbon")]
 
 
 def test_values_are_compared_without_case_and_spacing() -> None:

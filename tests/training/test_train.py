@@ -18,16 +18,17 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
 from torch import Tensor
 
-from labelgen.config import load_config, main, run
+from labelgen.config import LOCK, load_config, main, run
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue
 from labelgen.inputs.features import Features
 from labelgen.io.files import write
+from labelgen.io.lock import locked
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task
+from labelgen.tasks.slot import SlotTask
 from labelgen.training.callbacks import LastCheckpoint, StopAtMaxSteps
 from labelgen.training.checkpoint import write_checkpoint
 from labelgen.training.data import DialogueData
@@ -39,7 +40,7 @@ SMALL = (
     *("encoder=tiny", "encoder.max_tokens=16", "data.batch_tokens=700", "data.valid_fraction=0.2", "data.cache=null"),
     *("trainer.max_epochs=2", "trainer.val_check_interval=0.67", "trainer.log_every_n_steps=1"),
     *("+trainer.enable_model_summary=false", "+trainer.enable_progress_bar=false"),
-    *("callbacks.last.every_n_train_steps=1", "callbacks.early_stopping.patience=99"),
+    *("callbacks.last.every_n_train_steps=1", "callbacks.early_stopping.patience=99", "min_valid_dialogues=0"),
 )
 
 
@@ -49,10 +50,7 @@ class KilledError(Exception):
 
 def train(output: Path, *overrides: str, corpus: tuple[str, ...] = ("corpus=simulated", "corpus.num_dialogues=16")) -> float:
     """`labelgen train` with the tiny encoder, in this process."""
-    try:
-        score: float = run(load_config("train", *SMALL, f"output={output}", *corpus, *overrides))
-    except InstantiationException as error:  # hydra's, around ours
-        raise error.__cause__ or error from None
+    score: float = run(load_config("train", *SMALL, f"output={output}", *corpus, *overrides))
     return score
 
 
@@ -136,8 +134,8 @@ def test_a_killed_run_resumes_as_if_it_had_not_been(whole: Path, tmp_path: Path,
     equal(whole, tmp_path)
     assert rows(tmp_path) == rows(whole)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
-    scores = [(float(row["valid/score"]), -int(row["step"])) for row in rows(tmp_path) if "valid/score" in row]
-    assert checkpoint(tmp_path, "best")["global_step"] == 1 - max(scores)[1]
+    scores = [(float(row["valid/score"]), int(row["step"])) for row in rows(tmp_path) if "valid/score" in row]
+    assert checkpoint(tmp_path, "best")["global_step"] == 1 + max(scores)[1]
 
 
 def test_the_best_checkpoint_stands_in_for_a_damaged_last_one(
@@ -251,7 +249,7 @@ def test_accumulated_gradients_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_device_is_a_value_error(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="trainer: No supported gpu"):
+        with pytest.raises(ValueError, match=r"^trainer: this machine has no gpu that torch can use; give trainer=cpu$"):
             train(tmp_path, "trainer=gpu")
 
 
@@ -457,6 +455,95 @@ def two_steps(folder: Path, encoder: Encoder, tasks: dict[str, Task], devices: i
     )  # fmt: skip
     trainer.fit(labeler, datamodule=module)
     return {key: value.clone() for key, value in labeler.state_dict().items()}, start
+
+
+def test_fewer_epochs_than_the_checkpoint_holds_are_refused(whole: Path) -> None:
+    last = whole / "checkpoints" / "last.ckpt"
+    wanted = (
+        f"{last}: it holds 2 epochs, more than trainer.max_epochs=1; give trainer.max_epochs=2 or more, or start again with resume=null"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
+        train(whole, "trainer.max_epochs=1")
+
+
+def test_few_validation_dialogues_choose_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = ("callbacks.early_stopping.patience=1", "lr=0", "trainer.max_epochs=4", "trainer.val_check_interval=1.0")
+    caplog.set_level("INFO", "labelgen")
+    score = train(tmp_path / "few", *settings, "min_valid_dialogues=3")
+    few = "only 2 annotated dialogues to validate on (min_valid_dialogues=3)"
+    assert f"{few}: the last weights count, without best, early_stopping" in caplog.text
+    line = f"checkpoint: last.ckpt (step 12), valid/score {score:.4f} on 2 validation dialogues, too few to choose by"
+    assert caplog.messages[-1].startswith(line)
+    assert [file.name for file in (tmp_path / "few" / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert checkpoint(tmp_path / "few")["global_step"] == 12, "nothing stopped it"
+    score = train(tmp_path / "enough", *settings, "min_valid_dialogues=2")
+    line = f"checkpoint: best.ckpt (step 6), valid/score {score:.4f} on 2 validation dialogues, the best of 2 validations; "
+    assert caplog.messages[-1].startswith(line), "of equal scores the latest"
+    assert checkpoint(tmp_path / "enough", "best")["global_step"] == checkpoint(tmp_path / "enough")["global_step"] == 6
+
+
+def test_a_run_without_validation_has_no_score(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "labelgen")
+    assert train(tmp_path, "data.valid_fraction=0", "trainer.max_epochs=1") == 0.0
+    line = "checkpoint: last.ckpt (step 4), without a score: no dialogue was held out (data.valid_fraction)"
+    assert caplog.messages[-1] == f"{line}; next: labelgen export checkpoint={tmp_path} output=..."
+
+
+def test_few_dialogues_make_steps_before_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("trainer.max_epochs=null", "min_steps=7", "data.batch_tokens=100000", "trainer.val_check_interval=1.0")
+    settings = (*settings, "callbacks.last.every_n_train_steps=500")
+    monkeypatch.setattr("labelgen.training.selection.VALIDATIONS", 3)
+    train(tmp_path / "whole", *settings)
+    assert checkpoint(tmp_path / "whole")["global_step"] == 8, "an epoch is a step"
+    validated = [int(row["step"]) + 1 for row in rows(tmp_path / "whole") if "valid/score" in row]
+    assert validated == [2, 4, 6, 8]
+    with monkeypatch.context() as patch:
+        kill_at(patch, Labeler, "training_step", 5)
+        with pytest.raises(KilledError):
+            train(tmp_path / "killed", *settings)
+    assert checkpoint(tmp_path / "killed")["global_step"] == 4
+    train(tmp_path / "killed", *settings)
+    equal(tmp_path / "whole", tmp_path / "killed")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    train(tmp_path / "short", *settings, "trainer.max_steps=5")
+    assert checkpoint(tmp_path / "short")["global_step"] == 5, "a given budget is kept"
+
+
+def test_a_task_that_is_never_right_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlotTask, "decode", lambda *arguments: [])
+    train(tmp_path)
+    assert "slot: valid/slot/span_f1 was 0 in all validations (2); the model got nothing right for this task" in caplog.messages
+    assert "goal_evaluation: " not in caplog.text, "nothing to be right about in the validation dialogues"
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file: file.read_bytes() for file in whole.rglob("*") if file.is_file()}
+    refusal = f"{whole}: another run is writing there; wait for it, stop it, or name another output"
+    with locked(whole / LOCK, "free"):
+        with pytest.raises(ValueError, match=f"^{re.escape(refusal)}$"):
+            train(whole, "lr=0.5", "resume=null")
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        run(load_config("train", *SMALL, f"output={whole}", "corpus=simulated", "corpus.num_dialogues=16"))  # another rank of the same run
+    monkeypatch.delenv("LOCAL_RANK")
+    (whole / LOCK).unlink()
+    assert {file.name for file in before} == {file.name for file in whole.rglob("*") if file.is_file()}
+    assert all(file.read_bytes() == content for file, content in before.items() if file.name in ("config.yaml", "metrics.csv", "best.ckpt"))
+
+
+def test_a_killed_run_leaves_no_lock(whole: Path, tmp_path: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=lock_and_die, args=(tmp_path / LOCK,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert (tmp_path / LOCK).exists()
+    train(tmp_path)
+    assert not (tmp_path / LOCK).exists()
+    equal(whole, tmp_path)
+
+
+def lock_and_die(lock: Path) -> None:
+    with locked(lock, "free"):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 OTHER_RUN = [
