@@ -147,7 +147,7 @@ class Findings:
             self.features.update(name for name in ("timestamp", "audio") if getattr(turn, name) is not None)
 
     def lines(self, corpus: Corpus, found: Recognised) -> Iterator[str]:
-        """What is to be said, a line each."""
+        """The lines to print."""
         counted = "" if self.is_whole else f" (the first {self.limit:,}; limit=null reads all)"
         yield _line("dialogues", f"{self.dialogues:,} with {self.turns:,} turns, at most {self.longest:,} each{counted}")
         if self.one_sided:

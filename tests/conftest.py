@@ -109,9 +109,9 @@ def save_checkpoint() -> Callable[..., str]:
     """Writes a labeler as a checkpoint, as training leaves it, to a path."""
 
     def save(labeler: Any, space: FeatureSpace, path: Path) -> str:
-        told = {"labelgen": "0", "versions": {"torch": "0"}, "features": space.as_dict(), "config": None}
-        told["data"] = {"train_dialogues": 1, "valid_dialogues": 0, "sha256": "0" * 64}
-        write_checkpoint({"state_dict": labeler.state_dict(), "labelgen": {**told, **labeler.describe()}}, path)
+        parsed = {"labelgen": "0", "versions": {"torch": "0"}, "features": space.as_dict(), "config": None}
+        parsed["data"] = {"train_dialogues": 1, "valid_dialogues": 0, "sha256": "0" * 64}
+        write_checkpoint({"state_dict": labeler.state_dict(), "labelgen": {**parsed, **labeler.describe()}}, path)
         return str(path)
 
     return save

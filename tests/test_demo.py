@@ -53,10 +53,10 @@ def test_labels_the_dialogues_that_it_held_out(ran: tuple[Path, str]) -> None:
 
 def test_shows_figures_beside_trivial_ones(ran: tuple[Path, str]) -> None:
     folder, printed = ran
-    told = json.loads((folder / "metrics.json").read_text("utf-8"))
-    assert set(told["baselines"]) == set(BASELINES)
-    for name, figure in told["metrics"].items():
-        trivial = [rows["metrics"][name] for rows in told["baselines"].values()]
+    parsed = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert set(parsed["baselines"]) == set(BASELINES)
+    for name, figure in parsed["metrics"].items():
+        trivial = [rows["metrics"][name] for rows in parsed["baselines"].values()]
         assert {row["count"] for row in trivial} == {figure["count"]}, "both are scored on the same items"
         if not figure["count"]:  # nobody asks simulated users whether they reached their goals
             assert "no labels" in next(line for line in printed.splitlines() if name in line.split())

@@ -47,13 +47,13 @@ def matrix(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.mark.parametrize("page", PAGES, ids=lambda file: file.parent.name)
 def test_every_run_of_a_page_composes(page: Path, matrix: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABELGEN_DATA", "corpora")
-    told = yaml.safe_load(page.read_text("utf-8"))
-    for cell, settings in told["cells"].items():
-        for run in matrix.runs_of(told, Path("runs"), cell, []):
+    parsed = yaml.safe_load(page.read_text("utf-8"))
+    for cell, settings in parsed["cells"].items():
+        for run in matrix.runs_of(parsed, Path("runs"), cell, []):
             config = load_config("train", *run.train)
         load_config("evaluate", *run.test, "export=x", "output=y")
-        assert (settings or {}).get("against", cell) in told["cells"]
-        columns = {column.split("/")[0] for column in told["columns"]}
+        assert (settings or {}).get("against", cell) in parsed["cells"]
+        columns = {column.split("/")[0] for column in parsed["columns"]}
         assert columns & set(config.tasks), f"{cell}: no column is of one of its tasks"
 
 

@@ -75,7 +75,7 @@ USERS = ("user_id", "user", "userId")
 
 @dataclass
 class Summary:
-    """What reading has met so far."""
+    """What reading has found so far."""
 
     formats: Counter[str] = field(default_factory=Counter)  # rows by format
     parts: Counter[str] = field(default_factory=Counter)  # parts of messages by type
@@ -84,7 +84,7 @@ class Summary:
     repeated: int = 0  # of these, the conversations that equal an earlier one
 
     def clear(self) -> None:
-        """Forgets what an earlier reading has met."""
+        """Forgets what an earlier reading has found."""
         for counts in (self.formats, self.parts, self.left_out):
             counts.clear()
         self.without_id = self.repeated = 0
@@ -105,7 +105,7 @@ class ChatMessages:
     `format`: messages, sharegpt, responses, trl, rasa, opentelemetry or langfuse; None: recognised. `messages`: the column with the list
     of messages. `role`, `text`: the keys of a message's role and words. `roles`: a role of the file -> one of system, user, assistant,
     tool, function_call, ignore. `without_words`: what becomes of a message without words, call and recording.
-    `summary`: what the last `read` has met.
+    `summary`: what the last `read` has found.
     """
 
     path: str

@@ -33,14 +33,14 @@ def sliced(dialogue: Dialogue, name: str) -> Dialogue:
 
 
 def test_accuracy_is_that_of_the_labels(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
-    told = figures(exported, dialogues, tmp_path)
+    parsed = figures(exported, dialogues, tmp_path)
     said = [
         (dialogue.turns[label.turns[0]].intent, label.value)
         for dialogue in labelgen.load(exported)(dialogues)
         for label in dialogue.labels or ()
         if label.task == "intent"
     ]
-    accuracy = told["metrics"]["intent/accuracy"]
+    accuracy = parsed["metrics"]["intent/accuracy"]
     assert accuracy["count"] == len(said)
     assert accuracy["value"] == pytest.approx(sum(gold == value for gold, value in said) / len(said))
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
@@ -48,13 +48,13 @@ def test_accuracy_is_that_of_the_labels(exported: Path, dialogues: list[Dialogue
 
 def test_slices_are_those_of_the_corpus_and_add_up(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
     parts = {"even": dialogues[::2], "odd": dialogues[1::2]}
-    told = figures(exported, [sliced(dialogue, part) for part, some in parts.items() for dialogue in some], tmp_path)
-    assert set(told["slices"]) == set(parts)
-    for name, figure in told["metrics"].items():
-        assert figure["count"] == sum(rows[name]["count"] for rows in told["slices"].values())
+    parsed = figures(exported, [sliced(dialogue, part) for part, some in parts.items() for dialogue in some], tmp_path)
+    assert set(parsed["slices"]) == set(parts)
+    for name, figure in parsed["metrics"].items():
+        assert figure["count"] == sum(rows[name]["count"] for rows in parsed["slices"].values())
     for part, some in parts.items():
         alone = figures(exported, some, tmp_path)["metrics"]
-        assert told["slices"][part]["slot/span_f1"]["value"] == alone["slot/span_f1"]["value"]
+        assert parsed["slices"][part]["slot/span_f1"]["value"] == alone["slot/span_f1"]["value"]
 
 
 def test_a_corpus_without_annotations_for_any_task_is_an_error(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_nothing_to_evaluate_is_an_error(exported: Path, tmp_path: Path) -> None
 
 def test_the_objective_is_the_mean_of_the_scores_of_tasks_with_positives(exported: Path, dialogues: list[Dialogue], tmp_path: Path) -> None:
     value = evaluate(str(exported), Given(tuple(dialogues)), str(tmp_path))
-    told = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["metrics"]
+    parsed = json.loads((tmp_path / "metrics.json").read_text("utf-8"))["metrics"]
     names = "goal_segmentation/boundary_f1", "goal_evaluation/failure_f1", "intent/accuracy", "slot/span_f1", "defect/f1"
-    known = [told[name]["value"] or 0.0 for name in names if told[name]["positives"]]
+    known = [parsed[name]["value"] or 0.0 for name in names if parsed[name]["positives"]]
     assert value == pytest.approx(sum(known) / len(known))
 
 

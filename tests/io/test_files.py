@@ -1,4 +1,4 @@
-"""Files of records: whole or not at all, as a stream; files, rows and ids that cannot be used are told and do not stop the run."""
+"""Files of records: whole or not at all, as a stream; files, rows and ids that cannot be used are parsed and do not stop the run."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_parquet_that_is_cut_short_or_damaged(tmp_path: Path) -> None:
     middle = len(whole) * 3 // 5  # in the second of two row groups
     file.write_bytes(whole[:middle] + b"\xff" * 2000 + whole[middle + 2000 :])
     got, errors = rejects(file)
-    assert [error.row for error in errors] == [len(got) + 1], "a damaged page is told once"
+    assert [error.row for error in errors] == [len(got) + 1], "a damaged page is parsed once"
     assert 0 < len(got) < 2000
     assert got == records[: len(got)], "what stands before it is read"
 
@@ -179,8 +179,8 @@ def test_pipes_sockets_and_devices_are_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id")
-    for path, told in ((tmp_path / "a.csv", "labelgen schema"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
-        with pytest.raises(ValueError, match=told):
+    for path, parsed in ((tmp_path / "a.csv", "labelgen schema"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
+        with pytest.raises(ValueError, match=parsed):
             list(read(path))
     with pytest.raises(ValueError, match=r"\.parquet"):
         write([], tmp_path / "a.csv")

@@ -17,16 +17,16 @@ def table_rows(file: Path, *columns: str, encoding: str | None = None) -> list[N
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "problem"),
     [(b"3", "1 cells under 2"), (b'3,4,"x"', "3 cells"), (b'"3"x,4', "not CSV"), (b"\xff,4", "UTF-8"), (b"3,\0", None)],
 )
-def test_csv_rows_that_do_not_fit_are_told_and_reading_goes_on(tmp_path: Path, line: bytes, told: str | None) -> None:
+def test_csv_rows_that_do_not_fit_are_reported_and_reading_continues(tmp_path: Path, line: bytes, problem: str | None) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a, ""b""\r\nc"\r\n' + line + b"\r\n\r\n2,\xc3\xa9\r\n")
     first, second, third = table_rows(file)
     assert (first, third) == ((1, {"id": "1", "text": 'a, "b"\r\nc'}), (3, {"id": "2", "text": "é"}))
     assert second[0] == 2
-    assert second[1] == {"id": "3", "text": "\0"} if told is None else told in second[1]
+    assert second[1] == {"id": "3", "text": "\0"} if problem is None else problem in second[1]
 
 
 def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,17 +34,17 @@ def test_long_csv_cells_are_read_and_endless_ones_have_their_own_remedy(tmp_path
     file.write_text(f"id,text\n1,{'x' * 200_000}\n2,short\n")
     assert [len(row["text"]) for _, row in table_rows(file) if not isinstance(row, str)] == [200_000, 5]
     monkeypatch.setattr("labelgen.io.tables.MAX_CELL", 1000)
-    (first, told), second = table_rows(file)
-    assert first == 1 and isinstance(told, str) and "shorten the cell to 1,000 characters" in told
+    (first, problem), second = table_rows(file)
+    assert first == 1 and isinstance(problem, str) and "shorten the cell to 1,000 characters" in problem
     assert second == (2, {"id": "2", "text": "short"})
 
 
-@pytest.mark.parametrize(("header", "told"), [(b"id,text,id", "name 'id'"), (b"id,\xff", "UTF-8"), (b'id,"text"x', "not CSV")])
-def test_a_csv_without_usable_column_names_is_told_once(tmp_path: Path, header: bytes, told: str) -> None:
+@pytest.mark.parametrize(("header", "problem"), [(b"id,text,id", "name 'id'"), (b"id,\xff", "UTF-8"), (b'id,"text"x', "not CSV")])
+def test_a_csv_without_usable_column_names_is_reported_once(tmp_path: Path, header: bytes, problem: str) -> None:
     (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n4,5,6\n")
     ((number, reason),) = table_rows(tmp_path / "a.csv", encoding="utf-8")
     assert number == 0
-    assert told in reason
+    assert problem in reason
 
 
 TEXT = "id;text\r\n1;Où est la gare\r\n2;12 € für alles\r\n"

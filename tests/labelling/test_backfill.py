@@ -66,9 +66,9 @@ def test_labels_are_those_of_the_annotator(exported: Path, logs: Path, in_peace:
             assert label.model_copy(update={"confidence": 0.0}) == right.model_copy(update={"confidence": 0.0})
             assert label.confidence == pytest.approx(right.confidence, abs=1e-5)
     rows = [row for file in sorted(in_peace.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
-    told = json.loads((in_peace / "_backfill.json").read_text())
-    assert {row["model"] for row in rows} == {annotator.source} == {told["model"]}
-    assert {row["config"] for row in rows} == {told["config"]}
+    parsed = json.loads((in_peace / "_backfill.json").read_text())
+    assert {row["model"] for row in rows} == {annotator.source} == {parsed["model"]}
+    assert {row["config"] for row in rows} == {parsed["config"]}
     assert {row["version"] for row in rows} == {labelgen.__version__}
     assert [row["input"] for row in rows] == [dialogue.fingerprint() for dialogue in wanted.values()]
     assert all(row["time"].tzinfo for row in rows)
@@ -90,9 +90,9 @@ def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, caplog: 
     with caplog.at_level("WARNING"):
         assert backfill(str(exported), str(logs), str(in_peace), shard_rows=7) == Counts(0, 60, 4, 0)
     assert {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")} == before
-    (told,) = [record.message for record in caplog.records if "rejected" in record.message]
-    assert told.startswith("4 rows were rejected (93.75% accepted)")
-    assert Path(told.split("reasons in ")[1]).is_dir()
+    (parsed,) = [record.message for record in caplog.records if "rejected" in record.message]
+    assert parsed.startswith("4 rows were rejected (93.75% accepted)")
+    assert Path(parsed.split("reasons in ")[1]).is_dir()
 
 
 def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_store_that_refuses_is_told_of_by_name(exported: Path, logs: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "parsed"),
     [
         ("", "the path is empty"),
         ("nothing://a/b.jsonl", "nothing"),
@@ -267,8 +267,8 @@ def test_a_store_that_refuses_is_told_of_by_name(exported: Path, logs: Path, tmp
         ("{tmp}", "holds no .jsonl"),
     ],
 )
-def test_inputs_that_are_not_there(path: str, told: str, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_inputs_that_are_not_there(path: str, parsed: str, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=parsed):
         backfill(str(exported), path.format(tmp=tmp_path), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -284,9 +284,9 @@ def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused_with_both_fingerprints(exported: Path, in_peace: Path, logs: Path) -> None:
-    told = json.loads((in_peace / "_backfill.json").read_text())
+    parsed = json.loads((in_peace / "_backfill.json").read_text())
     other = partial(backfill, str(exported), str(logs), str(in_peace))
-    with pytest.raises(ValueError, match=f"config {told['config']}; this run is model {told['model']}"):
+    with pytest.raises(ValueError, match=f"config {parsed['config']}; this run is model {parsed['model']}"):
         other(tasks={"intent": "labelgen.tasks.intent.Intent"})
 
 

@@ -98,14 +98,14 @@ def test_annotators_stream_whole_dialogues_in_order(exported: Path, dialogues: l
 
 
 def retell(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    told = json.loads((folder / "config.json").read_text())
-    change(told)
-    (folder / "config.json").write_text(json.dumps(told))
+    parsed = json.loads((folder / "config.json").read_text())
+    change(parsed)
+    (folder / "config.json").write_text(json.dumps(parsed))
 
 
 def resign(folder: Path) -> None:
     """As one who knows how the fingerprint is made."""
-    retell(folder, lambda told: told.update(fingerprint=export_module._fingerprint(folder, told)))
+    retell(folder, lambda parsed: parsed.update(fingerprint=export_module._fingerprint(folder, parsed)))
 
 
 def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
@@ -117,7 +117,7 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> N
 
 def test_an_export_of_an_older_format_is_refused_with_the_command_that_makes_it_again(exported: Path, tmp_path: Path) -> None:
     folder = copytree(exported, tmp_path / "export")
-    retell(folder, lambda told: told.update(format=3))
+    retell(folder, lambda parsed: parsed.update(format=3))
     with pytest.raises(ValueError, match=r"format 3, this version reads 4; `labelgen export checkpoint=RUN output=FOLDER` makes it again"):
         load(folder)
 
@@ -135,40 +135,40 @@ def test_a_checkpoint_with_the_weights_of_an_older_version_is_refused(
 
 KEY = "heads.intent.linear.weight"
 CONFIGS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "another format": lambda told: told.update(format=99),
-    "no format": lambda told: told.pop("format"),
-    "no encoder": lambda told: told.pop("encoder"),
-    "encoder is a list": lambda told: told.update(encoder=[1]),
-    "no setting": lambda told: told["encoder"].pop("causal"),
-    "width is text": lambda told: told["encoder"]["backbone"].update(hidden_size="wide"),
-    "width is negative": lambda told: told["encoder"]["backbone"].update(hidden_size=-32),
-    "width is another": lambda told: told["encoder"]["backbone"].update(hidden_size=64),
-    "heads do not divide": lambda told: told["encoder"].update(dialogue_heads=5),
-    "no heads": lambda told: told["encoder"].update(dialogue_heads=0),
-    "too many frozen": lambda told: told["encoder"].update(frozen_layers=9),
-    "unknown architecture": lambda told: told["encoder"]["backbone"].update(model_type="nothing"),
-    "a name on the hub": lambda told: told["encoder"].update(backbone="attacker/model"),
-    "a package": lambda told: told["encoder"].update(backbone="package:evil.sub"),
-    "an error of another library": lambda told: told["encoder"]["backbone"].update(model_type="distilbert", dim=[]),
-    "unknown activation": lambda told: told["encoder"]["backbone"].update(hidden_act="nothing"),
-    "a layer less": lambda told: told["encoder"]["backbone"].update(num_hidden_layers=1),
-    "features are text": lambda told: told["features"].update(numerical="x"),
-    "statistics are text": lambda told: told["features"]["numerical"].update(recogniser_confidence=["a", "b"]),
-    "a category less": lambda told: told["features"]["categorical"]["device_type"].pop(),
-    "a label less": lambda told: told["tasks"]["intent"]["labels"].pop(),
-    "labels are numbers": lambda told: told["tasks"]["defect"].update(labels=[0, 1]),
-    "labels in another order": lambda told: told["tasks"]["defect"]["labels"].reverse(),
-    "other labels": lambda told: told["tasks"]["goal_evaluation"].update(labels=["good", "recovered", "bad"]),
-    "labels are one text": lambda told: told["tasks"]["defect"].update(labels="no"),
-    "an unknown field": lambda told: told["tasks"]["defect"].update(kind="x"),
-    "a task of another name": lambda told: told["tasks"].update(fault=told["tasks"].pop("defect")),
-    "a function elsewhere": lambda told: told["tasks"]["defect"].update(_target_="os.system"),
-    "a function of ours": lambda told: told["tasks"]["defect"].update(_target_="labelgen.training.train.train"),
-    "a name that is no task": lambda told: told["tasks"]["defect"].update(_target_="labelgen.tasks.defect.VALUES"),
-    "a class that is no task": lambda told: told["tasks"]["defect"].update(_target_="labelgen.tasks.slot.TokenHead"),
-    "a module that is not there": lambda told: told["tasks"]["defect"].update(_target_="labelgen.tasks.nothing.Nothing"),
-    "a path out": lambda told: told["tasks"]["defect"].update(_target_="labelgen.tasks...os.system"),
-    "no target": lambda told: told["tasks"]["defect"].pop("_target_"),
+    "another format": lambda parsed: parsed.update(format=99),
+    "no format": lambda parsed: parsed.pop("format"),
+    "no encoder": lambda parsed: parsed.pop("encoder"),
+    "encoder is a list": lambda parsed: parsed.update(encoder=[1]),
+    "no setting": lambda parsed: parsed["encoder"].pop("causal"),
+    "width is text": lambda parsed: parsed["encoder"]["backbone"].update(hidden_size="wide"),
+    "width is negative": lambda parsed: parsed["encoder"]["backbone"].update(hidden_size=-32),
+    "width is another": lambda parsed: parsed["encoder"]["backbone"].update(hidden_size=64),
+    "heads do not divide": lambda parsed: parsed["encoder"].update(dialogue_heads=5),
+    "no heads": lambda parsed: parsed["encoder"].update(dialogue_heads=0),
+    "too many frozen": lambda parsed: parsed["encoder"].update(frozen_layers=9),
+    "unknown architecture": lambda parsed: parsed["encoder"]["backbone"].update(model_type="nothing"),
+    "a name on the hub": lambda parsed: parsed["encoder"].update(backbone="attacker/model"),
+    "a package": lambda parsed: parsed["encoder"].update(backbone="package:evil.sub"),
+    "an error of another library": lambda parsed: parsed["encoder"]["backbone"].update(model_type="distilbert", dim=[]),
+    "unknown activation": lambda parsed: parsed["encoder"]["backbone"].update(hidden_act="nothing"),
+    "a layer less": lambda parsed: parsed["encoder"]["backbone"].update(num_hidden_layers=1),
+    "features are text": lambda parsed: parsed["features"].update(numerical="x"),
+    "statistics are text": lambda parsed: parsed["features"]["numerical"].update(recogniser_confidence=["a", "b"]),
+    "a category less": lambda parsed: parsed["features"]["categorical"]["device_type"].pop(),
+    "a label less": lambda parsed: parsed["tasks"]["intent"]["labels"].pop(),
+    "labels are numbers": lambda parsed: parsed["tasks"]["defect"].update(labels=[0, 1]),
+    "labels in another order": lambda parsed: parsed["tasks"]["defect"]["labels"].reverse(),
+    "other labels": lambda parsed: parsed["tasks"]["goal_evaluation"].update(labels=["good", "recovered", "bad"]),
+    "labels are one text": lambda parsed: parsed["tasks"]["defect"].update(labels="no"),
+    "an unknown field": lambda parsed: parsed["tasks"]["defect"].update(kind="x"),
+    "a task of another name": lambda parsed: parsed["tasks"].update(fault=parsed["tasks"].pop("defect")),
+    "a function elsewhere": lambda parsed: parsed["tasks"]["defect"].update(_target_="os.system"),
+    "a function of ours": lambda parsed: parsed["tasks"]["defect"].update(_target_="labelgen.training.train.train"),
+    "a name that is no task": lambda parsed: parsed["tasks"]["defect"].update(_target_="labelgen.tasks.defect.VALUES"),
+    "a class that is no task": lambda parsed: parsed["tasks"]["defect"].update(_target_="labelgen.tasks.slot.TokenHead"),
+    "a module that is not there": lambda parsed: parsed["tasks"]["defect"].update(_target_="labelgen.tasks.nothing.Nothing"),
+    "a path out": lambda parsed: parsed["tasks"]["defect"].update(_target_="labelgen.tasks...os.system"),
+    "no target": lambda parsed: parsed["tasks"]["defect"].pop("_target_"),
 }
 
 
@@ -181,11 +181,13 @@ def test_a_config_that_does_not_fit_is_refused(damage: str, copy: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "labels swapped": lambda told: told["tasks"]["intent"]["labels"].reverse(),
-    "a feature's statistics": lambda told: told["features"]["numerical"].update(recogniser_confidence=[5.0, 2.0]),
-    "features in another order": lambda told: told["features"].update(categorical=dict(reversed(told["features"]["categorical"].items()))),
-    "direction": lambda told: told["encoder"].update(causal=not told["encoder"]["causal"]),
-    "cut": lambda told: told["encoder"].update(max_tokens=told["encoder"]["max_tokens"] - 1),
+    "labels swapped": lambda parsed: parsed["tasks"]["intent"]["labels"].reverse(),
+    "a feature's statistics": lambda parsed: parsed["features"]["numerical"].update(recogniser_confidence=[5.0, 2.0]),
+    "features in another order": lambda parsed: parsed["features"].update(
+        categorical=dict(reversed(parsed["features"]["categorical"].items()))
+    ),
+    "direction": lambda parsed: parsed["encoder"].update(causal=not parsed["encoder"]["causal"]),
+    "cut": lambda parsed: parsed["encoder"].update(max_tokens=parsed["encoder"]["max_tokens"] - 1),
 }
 
 
@@ -204,7 +206,7 @@ def test_a_backbone_by_name_is_not_looked_up(copy: Path, monkeypatch: pytest.Mon
     (package / "__init__.py").write_text("raise AssertionError('ran')")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("attacker/model", "package:evil.sub"):
-        retell(copy, lambda told, name=name: told["encoder"].update(backbone=name))
+        retell(copy, lambda parsed, name=name: parsed["encoder"].update(backbone=name))
         resign(copy)
         with pytest.raises(ValueError, match=r"encoder\.backbone is not an architecture"):
             load(copy)
@@ -255,10 +257,10 @@ def test_a_missing_or_cut_file_is_refused(name: str, copy: Path) -> None:
 
 def test_changed_weights_are_noticed(copy: Path) -> None:
     load(copy)
-    told = (copy / "config.json").read_text()
+    parsed = (copy / "config.json").read_text()
     reweigh(copy, lambda weights: weights[KEY].mul_(2))
     load(copy)
-    (copy / "config.json").write_text(told)
+    (copy / "config.json").write_text(parsed)
     with pytest.raises(ValueError, match="were changed since"):
         load(copy)
 

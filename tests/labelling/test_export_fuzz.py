@@ -80,11 +80,11 @@ class Damaged:
         rmtree(self.folder, ignore_errors=True)
         return copytree(self.whole, self.folder)
 
-    def sign(self, told: dict[str, Any] | None = None) -> None:
-        told = json.loads((self.folder / "config.json").read_text()) if told is None else told
+    def sign(self, parsed: dict[str, Any] | None = None) -> None:
+        parsed = json.loads((self.folder / "config.json").read_text()) if parsed is None else parsed
         if (self.folder / WEIGHTS).is_file() and (self.folder / TOKENIZER).is_file():
-            told["fingerprint"] = _fingerprint(self.folder, told)
-        (self.folder / "config.json").write_text(json.dumps(told))
+            parsed["fingerprint"] = _fingerprint(self.folder, parsed)
+        (self.folder / "config.json").write_text(json.dumps(parsed))
 
     def loads_or_is_refused(self, *names: str) -> str | None:
         """The refusal, which names one of the files (any, by default); None: it was loaded, and labels."""
@@ -155,8 +155,8 @@ def damage(tree: Any, data: st.DataObject, roots: tuple[str, ...]) -> Any:
 @few
 @given(data=st.data())
 def test_any_config(damaged: Damaged, data: st.DataObject) -> None:
-    told = json.loads((damaged.renew() / "config.json").read_text())
-    damaged.sign(damage(told, data, ("format", "encoder", "features", "tasks")))
+    parsed = json.loads((damaged.renew() / "config.json").read_text())
+    damaged.sign(damage(parsed, data, ("format", "encoder", "features", "tasks")))
     damaged.loads_or_is_refused()
 
 
@@ -173,25 +173,25 @@ SETTINGS: dict[str, Any] = {
 }
 ODD: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
-        f"{key} is {value!r}": lambda told, key=key, value=value: told["encoder"]["backbone"].update({key: value})
+        f"{key} is {value!r}": lambda parsed, key=key, value=value: parsed["encoder"]["backbone"].update({key: value})
         for key, several in BACKBONE.items()
         for value in several
     },
     **{
-        f"{key} is {value!r}": lambda told, key=key, value=value: told["encoder"].update({key: value})
+        f"{key} is {value!r}": lambda parsed, key=key, value=value: parsed["encoder"].update({key: value})
         for key, several in SETTINGS.items()
         for value in several
     },
-    "categories that are lists": lambda told: told["features"]["categorical"]["locale"].__setitem__(0, []),
-    "half a character": lambda told: told["tasks"]["intent"]["labels"].__setitem__(0, "\ud800"),
+    "categories that are lists": lambda parsed: parsed["features"]["categorical"]["locale"].__setitem__(0, []),
+    "half a character": lambda parsed: parsed["tasks"]["intent"]["labels"].__setitem__(0, "\ud800"),
 }
 
 
 @pytest.mark.parametrize("change", ODD)
 def test_a_config_that_could_be_read_but_not_used_is_refused(change: str, damaged: Damaged) -> None:
-    told = json.loads((damaged.renew() / "config.json").read_text())
-    ODD[change](told)
-    damaged.sign(told)
+    parsed = json.loads((damaged.renew() / "config.json").read_text())
+    ODD[change](parsed)
+    damaged.sign(parsed)
     assert damaged.loads_or_is_refused("config.json")
 
 
@@ -215,9 +215,9 @@ SIZES: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("size", SIZES)
 def test_an_absurd_size_is_refused_before_memory_is_asked_for(size: str, damaged: Damaged) -> None:
-    told = json.loads((damaged.renew() / "config.json").read_text())
-    SIZES[size](told["encoder"])
-    damaged.sign(told)
+    parsed = json.loads((damaged.renew() / "config.json").read_text())
+    SIZES[size](parsed["encoder"])
+    damaged.sign(parsed)
     start = time.process_time()
     with pytest.raises(ValueError, match=rf"copy/config\.json: .*({ABSURD})"):
         load(damaged.folder)
@@ -328,8 +328,8 @@ def test_another_thing_in_the_place_of_a_file_is_refused(forgery: str, name: str
 @few
 @given(data=st.data())
 def test_any_tokenizer(damaged: Damaged, data: st.DataObject) -> None:
-    told = json.loads((damaged.renew() / TOKENIZER).read_text())
-    (damaged.folder / TOKENIZER).write_text(json.dumps(damage(told, data, tuple(told))))
+    parsed = json.loads((damaged.renew() / TOKENIZER).read_text())
+    (damaged.folder / TOKENIZER).write_text(json.dumps(damage(parsed, data, tuple(parsed))))
     damaged.sign()
     damaged.loads_or_is_refused(TOKENIZER, "config.json")
 
@@ -352,33 +352,35 @@ def split(expression: str) -> dict[str, Any]:
 ALL_BYTES = step("ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False)
 DOUBLED = step("Replace", pattern={"String": "o"}, content="oo")
 TOKENIZERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "more tokens than the encoder has": lambda told: told["model"]["vocab"].update({f"word {k}": 1000 + k for k in range(5000)}),
-    "a token of a large number": lambda told: told["model"]["vocab"].update(q=2**32 - 1),
-    "merges of what is not there": lambda told: told["model"].update(merges=["zz zz"]),
-    "merges that panic": lambda told: told["model"].update(vocab={"a": 0}, merges=["a a"], continuing_subword_prefix="###"),
-    "no unknown token": lambda told: told.update(model=step("WordLevel", unk_token="x", vocab={"a": 0})),
-    "an unknown token beyond": lambda told: told.update(model=step("Unigram", unk_id=9, vocab=[["a", 0.0]])),
-    "special tokens beyond": lambda told: told.update(post_processor=template(10**6)),
-    "more special tokens than are read": lambda told: told.update(post_processor=template(*range(200))),
-    "every text twice": lambda told: told.update(post_processor=template(1, texts=2)),
-    "an expression of one character": lambda told: told.update(normalizer=step("Replace", pattern={"Regex": "."}, content="x" * 14_000)),
-    "a chain of prefixes": lambda told: told.update(normalizer=step("Sequence", normalizers=[step("Prepend", prepend="▁")] * 3000)),
-    "a huge template": lambda told: told.update(post_processor=template(*[0] * 10_000)),
-    "an expression that never ends": lambda told: told.update(pre_tokenizer=split(r"(.+)+\S$")),
-    "a text that doubles": lambda told: told.update(normalizer=step("Sequence", normalizers=[DOUBLED] * 60)),
-    "bytes of bytes": lambda told: told.update(pre_tokenizer=step("Sequence", pretokenizers=[ALL_BYTES] * 60)),
-    "no expression": lambda told: told.update(pre_tokenizer=split("(")),
-    "pieces of no length": lambda told: told.update(pre_tokenizer=step("FixedLength", length=0)),
-    "a table that is none": lambda told: told.update(normalizer=step("Precompiled", precompiled_charsmap="AAAA")),
-    "an unknown step": lambda told: told.update(normalizer=step("Evil", path="../x")),
+    "more tokens than the encoder has": lambda parsed: parsed["model"]["vocab"].update({f"word {k}": 1000 + k for k in range(5000)}),
+    "a token of a large number": lambda parsed: parsed["model"]["vocab"].update(q=2**32 - 1),
+    "merges of what is not there": lambda parsed: parsed["model"].update(merges=["zz zz"]),
+    "merges that panic": lambda parsed: parsed["model"].update(vocab={"a": 0}, merges=["a a"], continuing_subword_prefix="###"),
+    "no unknown token": lambda parsed: parsed.update(model=step("WordLevel", unk_token="x", vocab={"a": 0})),
+    "an unknown token beyond": lambda parsed: parsed.update(model=step("Unigram", unk_id=9, vocab=[["a", 0.0]])),
+    "special tokens beyond": lambda parsed: parsed.update(post_processor=template(10**6)),
+    "more special tokens than are read": lambda parsed: parsed.update(post_processor=template(*range(200))),
+    "every text twice": lambda parsed: parsed.update(post_processor=template(1, texts=2)),
+    "an expression of one character": lambda parsed: parsed.update(
+        normalizer=step("Replace", pattern={"Regex": "."}, content="x" * 14_000)
+    ),
+    "a chain of prefixes": lambda parsed: parsed.update(normalizer=step("Sequence", normalizers=[step("Prepend", prepend="▁")] * 3000)),
+    "a huge template": lambda parsed: parsed.update(post_processor=template(*[0] * 10_000)),
+    "an expression that never ends": lambda parsed: parsed.update(pre_tokenizer=split(r"(.+)+\S$")),
+    "a text that doubles": lambda parsed: parsed.update(normalizer=step("Sequence", normalizers=[DOUBLED] * 60)),
+    "bytes of bytes": lambda parsed: parsed.update(pre_tokenizer=step("Sequence", pretokenizers=[ALL_BYTES] * 60)),
+    "no expression": lambda parsed: parsed.update(pre_tokenizer=split("(")),
+    "pieces of no length": lambda parsed: parsed.update(pre_tokenizer=step("FixedLength", length=0)),
+    "a table that is none": lambda parsed: parsed.update(normalizer=step("Precompiled", precompiled_charsmap="AAAA")),
+    "an unknown step": lambda parsed: parsed.update(normalizer=step("Evil", path="../x")),
 }
 
 
 @pytest.mark.parametrize("change", TOKENIZERS)
 def test_a_tokenizer_that_does_not_work_is_refused(change: str, damaged: Damaged) -> None:
-    told = json.loads((damaged.renew() / TOKENIZER).read_text())
-    TOKENIZERS[change](told)
-    (damaged.folder / TOKENIZER).write_text(json.dumps(told))
+    parsed = json.loads((damaged.renew() / TOKENIZER).read_text())
+    TOKENIZERS[change](parsed)
+    (damaged.folder / TOKENIZER).write_text(json.dumps(parsed))
     damaged.sign()
     refusal = damaged.loads_or_is_refused()
     assert refusal

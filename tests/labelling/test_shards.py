@@ -134,9 +134,9 @@ def refuse(error: RecordError) -> None:
     raise AssertionError(error)
 
 
-def claim(folder: Path, mark: Provenance = PROVENANCE, **told: str) -> None:
+def claim(folder: Path, mark: Provenance = PROVENANCE, **parsed: str) -> None:
     """Takes the folder and leaves it."""
-    with Output(str(folder)).claim(mark, told):
+    with Output(str(folder)).claim(mark, parsed):
         pass
 
 
