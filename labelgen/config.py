@@ -244,17 +244,18 @@ def _job(config: DictConfig) -> float | None:
 
 def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
     """Runs a job in its folder. A job that fails leaves failed.txt there and does not end the sweep."""
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from labelgen.sweep import FAILED, ROWS_REJECTED, output_of
 
     _refuse_relaunching(config)
-    OmegaConf.update(config, "output", output_of(config.output, str(folder)))
+    OmegaConf.update(config, "output", output_of(config.output, str(folder), HydraConfig.get().job.config_name == "convert"))
     try:
         result = run(config)
     except Exception as error:
         message = _fixable(error)
-        log.error("the job failed; the sweep continues with objective %s", WORST, exc_info=message is None)
+        log.error("the job failed; the sweep continues", exc_info=message is None)
         (folder / FAILED).write_text(f"{message or repr(error)}\n", "utf-8")
         return WORST
     if getattr(result, "exit_status", 0):

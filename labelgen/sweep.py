@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from upath import UPath
 
+from labelgen.io.files import REJECTED_STATUS
 from labelgen.io.paths import RECORD_SUFFIXES
 
 if TYPE_CHECKING:
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
 
 FAILED = "failed.txt"  # in a job's folder: why it failed, or that rows were rejected
 NAME_LENGTH = 150  # characters of a folder's name
-REJECTED = 3  # the exit status of a verb that rejected rows
+RECORDS = "records.jsonl"  # what a job of `convert` writes, if `output` names a folder
 ROWS_REJECTED = "some rows were rejected"
 
 log = logging.getLogger(__name__)
 
 
 def job_name(overrides: str) -> str:
-    """The overrides of a job (KEY-VALUE, joined by _) as the name of its folder, without separators, quotes, spaces and a file's ending."""
-    name = re.sub(r"[^\w.,@+=\-\[\]{}:]+", "-", overrides).strip("-")
-    name = re.sub(r"\.([A-Za-z]\w*)$", r"-\1", name)
-    if len(name) <= NAME_LENGTH:
-        return name
-    return f"{name[: NAME_LENGTH - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    """The overrides of a job (KEY-VALUE, joined by _) as the name of its folder: without separators, quotes, spaces and a file's ending.
+
+    A name that this changes ends in a hash, because two jobs must not share a folder.
+    """
+    name = re.sub(r"\.([A-Za-z]\w*)$", r"_\1", overrides)
+    short = re.sub(r"[^\w.,@+=\-\[\]{}:]+", "-", name).strip("-")[:NAME_LENGTH]
+    return short if short == name else f"{short}-{hashlib.sha256(overrides.encode()).hexdigest()[:6]}"
 
 
 def folder_of(output: str) -> str:
@@ -44,10 +46,12 @@ def folder_of(output: str) -> str:
     return str(path.with_suffix("") if path.suffix in RECORD_SUFFIXES else path)
 
 
-def output_of(output: str, folder: str) -> str:
-    """The output of the job that has this folder: a file of the name that `output` has, or the folder itself."""
+def output_of(output: str, folder: str, is_file: bool) -> str:
+    """The output of the job that has this folder: the folder, or for a verb that writes a file (`is_file`) a file in it."""
+    if not is_file:
+        return folder
     path = Path(output)
-    return str(Path(folder, path.name)) if path.suffix in RECORD_SUFFIXES else folder
+    return str(Path(folder, path.name if path.suffix in RECORD_SUFFIXES else RECORDS))
 
 
 OmegaConf.register_new_resolver("job_name", job_name, replace=True)
@@ -64,6 +68,9 @@ def checked_words(words: Sequence[str]) -> list[str]:
     varied = {override.key_or_group for override in parsed.values() if override.is_sweep_override()}
     if parsed and {"-m", "--multirun"} & {*words}:
         fixed = {"output", *(override.key_or_group for override in parsed.values())} - varied
+        words = [
+            f"++{word}" if word.partition(".")[0] in varied - {word.partition("=")[0]} else word for word in words
+        ]  # of a varied group
         words.insert(min(parsed), f"hydra.job.config.override_dirname.exclude_keys=[{','.join(sorted(fixed))}]")
     elif several := next((override.input_line for override in parsed.values() if override.is_sweep_override()), None):
         key, _, value = str(several).partition("=")
@@ -102,7 +109,7 @@ class ExitStatus(Callback):
         for file, reason in zip(failed, reasons, strict=True):
             log.error("%s: %s", file.parent, reason)
         if failed:
-            sys.exit(REJECTED if set(reasons) == {ROWS_REJECTED} else 1)
+            sys.exit(REJECTED_STATUS if set(reasons) == {ROWS_REJECTED} else 1)
 
 
 def _failures(config: DictConfig) -> dict[Path, int]:

@@ -154,7 +154,11 @@ def backfill(
         (target.folder / PASSED).unlink(missing_ok=True)
         target.delete_stale_rejected({str(file) for file in files})
     if not counts.labelled + counts.skipped:
-        reason = reasons_in(target.folder / REJECTED, target.first_rejected()) if counts.rejected else "it holds no record"
+        reason = (
+            reasons_in(target.folder / REJECTED, target.first_rejected({str(file) for file in files}))
+            if counts.rejected
+            else "it holds no record"
+        )
         raise ValueError(f"{input}: no usable dialogue; {reason}")
     _report(counts, target, annotator)
     return counts

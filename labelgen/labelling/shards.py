@@ -261,11 +261,11 @@ class Output:
             else:
                 (self.folder / name).unlink(missing_ok=True)
 
-    def first_rejected(self) -> list[RecordError]:
-        """The first rejected rows, with their reasons."""
+    def first_rejected(self, sources: Collection[str]) -> list[RecordError]:
+        """The first rejected rows of these files of the input, with their reasons."""
         files = sorted(self.folder.glob(f"{REJECTED}/*{REJECTED_SUFFIX}"), key=str)
-        lines = (line for file in files for line in file.read_bytes().splitlines())
-        return [RecordError.of_row(json.loads(line)) for line in islice(lines, REASONS_SHOWN)]
+        rows = (json.loads(line) for file in files for line in file.read_bytes().splitlines())
+        return [RecordError.of_row(row) for row in islice((row for row in rows if row["source"] in sources), REASONS_SHOWN)]
 
     def delete_stale_rejected(self, files: Collection[str]) -> None:
         """Deletes the rejected rows of input that is gone: of files that no longer exist, and of fragments that `files` no longer have."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil
+from math import ceil, isnan
 from typing import Literal, NamedTuple
 
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -73,7 +73,7 @@ class Choice(NamedTuple):
     def of(cls, rows: Sequence[Mapping[str, str]], steps: int, best: ModelCheckpoint | None) -> Choice:
         """The choice of a finished run of so many steps. `rows`: those of metrics.csv. `best`: the callback that wrote best.ckpt."""
         monitor = (best and best.monitor) or cls._field_defaults["monitor"]
-        scores = {int(row["step"]) + 1: float(row[monitor]) for row in rows if monitor in row}
+        scores = {int(row["step"]) + 1: float(row[monitor]) for row in rows if monitor in row and not isnan(float(row[monitor]))}
         if best is None or not scores:
             return cls("last", steps, scores.get(steps), len(scores))
         sign = 1.0 if best.mode == "max" else -1.0

@@ -273,6 +273,13 @@ def test_inputs_that_are_not_there(path: str, parsed: str, exported: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_the_reasons_are_those_of_the_input(exported: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text("[1]\n", "utf-8")
+        with pytest.raises(ValueError, match=rf"such as\n  .*{name}\.jsonl, row 1"):
+            backfill(str(exported), str(tmp_path / f"{name}.jsonl"), str(tmp_path / "out"))
+
+
 def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
     with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*_rejected, such as\n  .*logs\.jsonl, row 1, .*a JSON int"):

@@ -56,6 +56,12 @@ def test_another_figure_may_choose() -> None:
     assert choice == ("best", 40, 0.1, 2, "valid/error")
 
 
+def test_a_validation_without_a_score_chooses_nothing() -> None:
+    rows = [{"step": "0", "valid/score": "nan"}, {"step": "1", "valid/score": "0.5"}]
+    assert Choice.of(rows, 2, ModelCheckpoint(monitor="valid/score", mode="max")) == ("best", 2, 0.5, 1, "valid/score")
+    assert Choice.of(rows[:1], 1, ModelCheckpoint(monitor="valid/score", mode="max")).score is None
+
+
 def test_of_equal_scores_the_latest_is_kept() -> None:
     best = BestCheckpoint("checkpoints")
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
