@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from upath import UPath
 
@@ -20,7 +20,7 @@ from labelgen.corpora import Corpus
 from labelgen.corpora.chat_messages import ChatMessages
 from labelgen.corpora.recognition import Recognised, override, recognise, recognise_table
 from labelgen.corpora.records import Records
-from labelgen.corpora.table import Table
+from labelgen.corpora.table import NotAdjacentError, Table
 from labelgen.dialogue import Dialogue, RecordError
 from labelgen.io.display import DISPLAYS, annotations_as_labels
 from labelgen.io.formats import Kind, format_of
@@ -48,10 +48,13 @@ def inspect(input: str, limit: int | None = 10_000) -> None:
     files = list_files(input, {*RECORD_SUFFIXES, *TABLE_SUFFIXES}, remedy, tuple(Kind))
     sample = Sample(files[0])
     found = sample.recognise()
-    corpus = build(found, input)
-    findings = Findings(limit, names_files=len(files) > 1)
-    with _without_log("labelgen.corpora"):
-        findings.read(corpus)
+    names_files = len(files) > 1
+    try:
+        corpus, findings = read_all(found, input, limit, names_files)
+    except NotAdjacentError:
+        note = "rows of a dialogue stand apart; corpus.sort=true gathers them"
+        found = found._replace(settings={**found.settings, "sort": True}, notes=[*found.notes, note])
+        corpus, findings = read_all(found, input, limit, names_files)
     if findings.first is None:
         reason = f"; the first reason: {findings.reasons[0]}" if findings.reasons else ""
         raise ValueError(f"{input}: {found.description}, but no dialogue is usable{reason}")
@@ -65,6 +68,21 @@ def build(found: Recognised, path: str) -> Corpus:
     """The corpus that reads a file or folder."""
     settings: Mapping[str, Any] = {"speakers": {}, **found.settings} if found.corpus == "table" else found.settings
     return CORPORA[found.corpus](path=path, **settings)
+
+
+class Reading(NamedTuple):
+    """A corpus, and what reading it gives."""
+
+    corpus: Corpus
+    findings: Findings
+
+
+def read_all(found: Recognised, path: str, limit: int | None, names_files: bool) -> Reading:
+    """Reads a file or folder up to the limit. NotAdjacentError: the rows of a dialogue stand apart."""
+    corpus, findings = build(found, path), Findings(limit, names_files)
+    with _without_log("labelgen.corpora"):
+        findings.read(corpus)
+    return Reading(corpus, findings)
 
 
 class Sample:

@@ -83,8 +83,17 @@ def _parsed(word: str) -> Override:
         return OverridesParser.create().parse_override(word)
     except HydraException:
         key, _, value = word.partition("=")
+        if value.startswith(("{", "[")):
+            remedy = "quote the names inside the braces that are not plain letters and digits"
+            raise ValueError(f"{word}: cannot be read as key=value; {remedy}, such as '{key}={_quoted_inside(value)}'") from None
         quoted = value.replace("\\", "\\\\").replace('"', '\\"')
         raise ValueError(f"{word}: cannot be read as key=value; quote the value: '{key}=\"{quoted}\"'") from None
+
+
+def _quoted_inside(value: str) -> str:
+    """A dict or list in Hydra's grammar whose values have quotation marks, unless they are plain or have them."""
+    bare = re.compile(r"""([:,\[]\s*)([^\s"'{}\[\],:](?:[^"'{}\[\],:]*[^\s"'{}\[\],:])?)(?=\s*[,}\]])""")
+    return bare.sub(lambda found: found[0] if re.fullmatch(r"[A-Za-z0-9_./+-]+", found[2]) else f'{found[1]}"{found[2]}"', value)
 
 
 class ExitStatus(Callback):

@@ -132,6 +132,45 @@ def test_a_table_of_turns_names_its_columns(capsys: pytest.CaptureFixture[str], 
     assert (first.id, first.user, second.turns[1].request, second.turns[1].response) == ("0", "0", "is it 3?", "it is 3")
 
 
+def test_columns_that_are_not_ascii_are_quoted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["Gespräch", "Zeitpunkt", "Sprecher", "Äußerung"]]
+    rows += [[f"g{k // 2}", f"2026-01-01T10:00:0{k}", ("Kunde", "Agent-für-alle")[k % 2], f"Schöne Grüße {k}"] for k in range(4)]
+    report = inspected(write_table("cp1252.csv", rows, ";", "cp1252"), capsys)
+    dialogues = records_by_the_command(report, monkeypatch)
+    assert [(d.turns[0].request, d.turns[0].response) for d in dialogues] == [
+        ("Schöne Grüße 0", "Schöne Grüße 1"),
+        ("Schöne Grüße 2", "Schöne Grüße 3"),
+    ]
+
+
+def test_rows_that_stand_apart_are_gathered_by_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [MESSAGES[0], *MESSAGES[1::2], *MESSAGES[2::2]]
+    report = inspected(write_table("unsorted.csv", rows), capsys)
+    assert re.search(r"dialogues +3 with 3 turns", report)
+    assert "rows of a dialogue stand apart; corpus.sort=true gathers them" in report
+    assert "corpus.sort=true" in report.splitlines()[-1].split()
+    assert all(dialogue.turns[0].response for dialogue in records_by_the_command(report, monkeypatch))
+    assert "corpus.sort" not in inspected(write_table("sorted.csv", MESSAGES), capsys)
+
+
+@pytest.mark.parametrize(("column", "is_guess"), [("call", False), ("nr", True)])
+def test_columns_request_and_response_need_no_sentences(
+    column: str, is_guess: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [["order", column, "request", "response"], [0, 1, "balance", "agent"], [1, 2, "hello", "hi"], [2, 1, "thanks", "agent"]]
+    report = inspected(write_table("turns.csv", rows), capsys)
+    assert report.startswith("turns.csv: a table with one row per turn (")
+    assert (f"that {column!r} is the column of the dialogue's id is a guess" in report) == is_guess
+    (first, second) = records_by_the_command(report, monkeypatch)
+    assert [turn.request for turn in first.turns] == ["balance", "thanks"]
+    assert second.turns[0].response == "hi"
+
+
+def test_columns_request_and_response_without_text_are_no_turns() -> None:
+    assert guess_columns({"call": ["a", "a"], "request": ["x", "y"], "response": [200, 404]}) == {}
+    assert guess_columns({"request": ["x", "y"], "response": ["a", "b"]}) == {}
+
+
 @pytest.mark.parametrize("name", ["flat.jsonl", "flat.json"])
 def test_flat_objects_are_a_table(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[dict[str, Any]] = [
@@ -251,7 +290,23 @@ def test_the_command_takes_a_bare_path(words: list[str], capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    "value", ["a b", "it's", 'say "x"', "' and \"", "back\\", "b\\'s", "null", "1", "é客", "a=b,c{d}", "$x", "", {"a b:c": ["x", "y z"]}]
+    "value",
+    [
+        "a b",
+        "it's",
+        'say "x"',
+        "' and \"",
+        "back\\",
+        "b\\'s",
+        "null",
+        "1",
+        "é客",
+        "a=b,c{d}",
+        "$x",
+        "",
+        "Gespräch",
+        {"a b:c": ["x", "y z", "zä"], "d": "Gespräch"},
+    ],
 )
 def test_settings_are_written_in_the_grammar_of_hydra(value: Any) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser

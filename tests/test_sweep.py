@@ -86,6 +86,11 @@ def test_rejected_rows_do_not_stop_a_sweep(folder: Path, monkeypatch: pytest.Mon
         (["convert", "corpus=simulated", "corpus.seed=1,2", "output=s3://a/b.jsonl", "-m"], "a sweep .* local folder"),
         (["convert", "corpus=jsonl", "corpus.path=a,b.jsonl", "output=x.jsonl"], r"add -m .* 'corpus.path=\"a,b.jsonl\"'"),
         (["convert", "corpus=jsonl", "corpus.path=a=b.jsonl(", "output=x.jsonl"], r"quote the value: 'corpus.path=\"a=b.jsonl\(\"'"),
+        (
+            ["convert", "corpus=table", "corpus.columns={dialogue: Gespräch, text: wörter hier}", "corpus.path=a.csv"],
+            r"quote the names inside the braces .*'corpus.columns={dialogue: \"Gespräch\", text: \"wörter hier\"}'$",
+        ),
+        (["convert", "corpus=table", "corpus.numerical=[Länge, b]", "x=1"], r".*inside .* 'corpus.numerical=\[\"Länge\", b\]'$"),
     ],
 )
 def test_what_cannot_run_is_said_in_one_sentence(words: list[str], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ SPOKEN_BY = {
 }
 ROLE_OF_WORD = {word: role for role, words in SPOKEN_BY.items() for word in words.split()}
 MOST_SPEAKERS = 8  # distinct values of a column that may hold speakers
-PLAIN = re.compile(r"[A-Za-z_./][\w./:@%+-]*")  # a value that needs no quotation marks in Hydra's grammar
+PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./:@%+-]*")  # a value that needs no quotation marks in Hydra's grammar
 SPECIAL = re.compile(r"([\\()\[\]{}:=, \t])")  # characters that a key escapes there
 
 
@@ -217,6 +217,8 @@ def recognise_table(rows: Sequence[Row], sure: bool = False) -> Recognised | Non
         settings["speakers"] = {
             role: listed for role in ("user", "assistant", "ignore") if (listed := [v for v in values if roles[v] == role])
         }
+    if plain(columns["dialogue"]) not in COLUMNS["dialogue"]:
+        notes = [*notes, f"that {columns['dialogue']!r} is the column of the dialogue's id is a guess"]
     unread = [name for name in cells if name not in columns.values()]
     if unread:
         notes = [*notes, f"columns that are not read: {', '.join(unread)}"]
@@ -227,6 +229,8 @@ def recognise_table(rows: Sequence[Row], sure: bool = False) -> Recognised | Non
 def guess_columns(cells: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """Fields of the record -> columns of a table, by their names, else by their values. Empty: neither messages nor turns are found."""
     names = {plain(name): name for name in cells}
+    if is_turn := all(field in names and _is_text(cells[names[field]]) for field in ("request", "response")):
+        return _with_others({field: names[field] for field in ("request", "response")}, cells, names, is_turn)
     speaker = _speakers_column(cells, names)
     spoken = (names[name] for key in TEXT_KEYS for name in names if name == key or name.endswith(f"_{key}"))
     text = next((name for name in spoken if name != speaker), None)
@@ -237,13 +241,16 @@ def guess_columns(cells: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     else:
         wordy = {plain(name): name for name in cells if _has_words(cells[name])}
         found = {field: wordy[name] for field in ("request", "response") if (name := next((n for n in COLUMNS[field] if n in wordy), None))}
-    if not found:
-        return {}
+    return _with_others(found, cells, names, is_turn) if found else {}
+
+
+def _with_others(found: dict[str, str], cells: Mapping[str, Sequence[Any]], names: Mapping[str, str], is_turn: bool) -> dict[str, str]:
+    """Adds the columns of the other fields. `is_turn`: rows are turns without a doubt. Empty: there is no column of the dialogue's id."""
     for field in ("timestamp", "intent", "defect", "audio", "user"):
         name = next((name for name in COLUMNS[field] if name in names and names[name] not in found.values()), None)
         if name is not None and _is_readable(field, cells[names[name]]):
             found[field] = names[name]
-    dialogue = _dialogue_column(cells, names, {*found.values()})
+    dialogue = _dialogue_column(cells, names, {*found.values()}, is_turn)
     return {"dialogue": dialogue, **found} if dialogue is not None else {}
 
 
@@ -255,21 +262,32 @@ def _speakers_column(cells: Mapping[str, Sequence[Any]], names: Mapping[str, str
     return next((name for name in (*spoken, *named) if name in few and not _has_words(sorted(few[name]))), None)
 
 
-def _dialogue_column(cells: Mapping[str, Sequence[Any]], names: Mapping[str, str], used: set[str]) -> str | None:
-    """The column of the dialogue's id, by its name; else one that repeats in adjacent rows, or an `id`."""
+def _dialogue_column(cells: Mapping[str, Sequence[Any]], names: Mapping[str, str], used: set[str], is_turn: bool) -> str | None:
+    """The column of the dialogue's id, by its name; else one that repeats in adjacent rows, or an `id`.
+
+    `is_turn`: else, of rows that are turns without a doubt, the first one that repeats in any rows.
+    """
     free = {name: column for name, column in names.items() if column not in used}
     if found := next((free[name] for name in COLUMNS["dialogue"] if name in free), None):
         return found
     repeating = [column for column in free.values() if _repeats(cells[column]) and not _has_words(cells[column])]
     if repeating:
         return max(repeating, key=lambda column: len({str(value) for value in cells[column]}))
-    return next((column for name, column in free.items() if name == "id" or name.endswith("_id")), None)
+    named = (column for name, column in free.items() if name == "id" or name.endswith("_id"))
+    anywhere = (column for column in free.values() if 1 < len({*map(str, cells[column])}) < len(cells[column]))
+    return next(named, next((column for column in anywhere if is_turn and not _has_words(cells[column])), None))
 
 
 def _repeats(values: Sequence[Any]) -> bool:
     """Whether values follow one another as those of a dialogue's id do: each in adjacent rows."""
     runs = 1 + sum(before != after for before, after in zip(values, values[1:], strict=False))
     return len(values) > len({str(value) for value in values}) == runs > 1 or (len(values) > 1 and runs == 1)
+
+
+def _is_text(values: Sequence[Any]) -> bool:
+    """Whether the cells that are filled hold text. At least one is filled."""
+    filled = [value for value in values if value not in (None, "")]
+    return bool(filled) and all(isinstance(value, str) for value in filled)
 
 
 def _has_words(values: Sequence[Any]) -> bool:
@@ -280,8 +298,7 @@ def _has_words(values: Sequence[Any]) -> bool:
 
 def _longest(cells: Mapping[str, Sequence[Any]], used: set[str]) -> str | None:
     free = {name: sum(len(value) for value in values if isinstance(value, str)) for name, values in cells.items() if name not in used}
-    found = max(free, key=lambda name: free[name], default=None)
-    return found if found is not None and _has_words(cells[found]) else None
+    return max((name for name in free if _has_words(cells[name])), key=lambda name: free[name], default=None)
 
 
 def _is_readable(field: str, values: Sequence[Any]) -> bool:
@@ -322,6 +339,8 @@ def _literal(value: Any) -> str:
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
     text = str(value)
     if PLAIN.fullmatch(text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text

@@ -52,6 +52,10 @@ BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": T
 BOOLEANS |= {"false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}
 
 
+class NotAdjacentError(ValueError):
+    """The rows of a dialogue stand apart, and `sort` is not set."""
+
+
 class Filled(NamedTuple):
     """A line, and its cells by the field of the record."""
 
@@ -112,7 +116,8 @@ class Table:
         """Yields the dialogues in the table's order, or with `sort` in that of their ids.
 
         Dialogues that cannot be used go to `reject`; without it the first one raises RecordError that names the column. At the end, the
-        log says what was left out. ValueError: there is no such table, it lacks a column, or the rows of a dialogue are not adjacent.
+        log says what was left out. ValueError: there is no such table, or it lacks a column. NotAdjacentError: the rows of a dialogue stand
+        apart.
         """
         yield from self.read_sources(self._tables(), reject)
 
@@ -132,11 +137,11 @@ class Table:
                     yield dialogue
         self.left_out.log()
 
-    def _not_adjacent(self, group: Group) -> ValueError:
+    def _not_adjacent(self, group: Group) -> NotAdjacentError:
         first = group.lines[0]
         remedy = f"set `sort` (corpus.sort=true), or sort the table by {self.columns['dialogue']!r} and time"
         problem = f"the rows of dialogue {group.identity!r} are not adjacent, so that dialogues would be read in parts"
-        return ValueError(f"{first.source}, row {first.number}: {problem}; {remedy}")
+        return NotAdjacentError(f"{first.source}, row {first.number}: {problem}; {remedy}")
 
     def _tables(self) -> list[TableFile]:
         """The files. ValueError: there are none, or one lacks a column."""
