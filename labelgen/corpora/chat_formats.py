@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ STRUCTURAL = re.compile(
     r"action_(listen|session_start|restart|default_\w+|deactivate_loop|two_stage_fallback|back|unlikely_intent|extract_slots)"
 )
 COMPLETIONS = ("completion", "chosen", "response")
+HOLDERS = ("messages", "conversations", "output")  # keys of an object that may hold a list of messages
 
 
 class Located(NamedTuple):
@@ -50,13 +51,32 @@ class Located(NamedTuple):
 
 @dataclass
 class Chat:
-    """A conversation as the file has it. `columns`: those that hold it, the messages' first. `left_out`: what is not read, by kind."""
+    """A conversation as the file has it.
+
+    `columns`: those that hold it, the messages' first. `left_out`: what is not read, by kind. `rest`: the fields of columns that are not
+    read, by column.
+    """
 
     messages: list[Located]
     columns: list[str]
     identity: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     slots: list[dict[str, Any]] = field(default_factory=list)
+    rest: dict[str, Any] = field(default_factory=dict)
+
+    def keep_rest(self, column: str, value: Any) -> None:
+        """Keeps the fields that `to_messages` does not read of a column's value. Counts the other choices."""
+        unread = unread_of(value)
+        if unread.fields:
+            self.rest[column] = unread.fields
+        self.left_out["choices but the first"] += unread.choices
+
+
+class Unread(NamedTuple):
+    """What `to_messages` does not read of an object: its other fields, and the number of choices but the first."""
+
+    fields: dict[str, Any]
+    choices: int = 0
 
 
 class Format(NamedTuple):
@@ -75,13 +95,19 @@ def messages_chat(row: Row, keys: Keys) -> Chat:
     column = keys.messages or "messages"
     messages = system_of(holder, prefix) + list_of_messages(at_path(holder, column), f"{prefix}{column}")
     chat = Chat(messages, ["request"] if wrapped else [column.split(".")[0], "system"])
+    if wrapped:
+        chat.keep_rest("request", holder)
+    elif column not in row and "." in column:
+        chat.rest |= without_path(row, column.split("."))
     for answer in ("choices", "response"):
         value = from_json(row.get(answer))
         if keys.messages is None and (isinstance(value, Mapping) or (value and answer == "choices")):
             given = {"choices": value} if answer == "choices" else value
             chat.messages += to_messages(given, "assistant", answer, keys)
             chat.columns.append(answer)
-            chat.left_out["choices but the first"] += max(len(given.get("choices") or ()) - 1, 0)
+            chat.keep_rest(answer, given)
+    if "choices" in chat.rest:  # it is a list, not an object that holds one
+        chat.rest |= chat.rest["choices"]
     return chat
 
 
@@ -98,7 +124,10 @@ def responses_chat(row: Row, keys: Keys) -> Chat:
     messages = system_of({"instructions": row.get("instructions")})
     messages += to_messages(row.get("input"), "user", "input", keys)
     messages += to_messages(row.get("output"), "assistant", "output", keys)
-    return Chat(messages, ["input", "output", "instructions"])
+    chat = Chat(messages, ["input", "output", "instructions"])
+    for column in ("input", "output"):
+        chat.keep_rest(column, row.get(column))
+    return chat
 
 
 def trl_chat(row: Row, keys: Keys) -> Chat:
@@ -107,10 +136,15 @@ def trl_chat(row: Row, keys: Keys) -> Chat:
     completion = transcript(row[answer], "assistant", answer, keys) if answer else []
     whole = any(ROLES.get(str(located.message.get("role")).lower()) == "user" for located in completion)
     if whole and answer:  # the prompt is in it, and stays in the metadata
-        return Chat(completion, [answer])
+        chat = Chat(completion, [answer])
+        chat.keep_rest(answer, row[answer])
+        return chat
     if row.get("prompt") is None:
         raise FieldError(str(answer), "a text without a request; give `prompt` too, or a list of messages")
-    return Chat(transcript(row["prompt"], "user", "prompt", keys) + completion, ["prompt", *([answer] if answer else [])])
+    chat = Chat(transcript(row["prompt"], "user", "prompt", keys) + completion, ["prompt", *([answer] if answer else [])])
+    for column in chat.columns:
+        chat.keep_rest(column, row[column])
+    return chat
 
 
 def rasa_chat(row: Row, keys: Keys) -> Chat:
@@ -118,10 +152,13 @@ def rasa_chat(row: Row, keys: Keys) -> Chat:
     messages: list[Located] = []
     slots: list[dict[str, Any]] = []
     left_out: Counter[str] = Counter()
-    for k, event in enumerate(list_of_messages(row.get("events"), "events")):
+    events = list_of_messages(row.get("events"), "events")
+    for k, event in enumerate(events):
         kind, name = event.message.get("event"), str(event.message.get("name"))
         if kind in ("user", "bot"):
             messages += rasa_message(event, left_out)
+        elif kind == "action" and event.message.get("name") is None:
+            messages += rasa_end_to_end(event, events[k + 1 :], left_out)
         elif kind == "action" and not name.startswith("utter_") and not STRUCTURAL.fullmatch(name):
             fields = {"timestamp": event.message.get("timestamp"), "tool_calls": [{"name": name}]}
             messages.append(Located(event.where, {"role": "assistant", **fields}, made=True))
@@ -146,6 +183,18 @@ def rasa_message(event: Located, left_out: Counter[str]) -> list[Located]:
     role = "user" if raw.get("event") == "user" else "assistant"
     message = {"role": role, "content": raw.get("text"), "timestamp": raw.get("timestamp"), "metadata": raw.get("metadata") or None}
     return [Located(event.where, {**message, "predicted_by_rasa": kept or None}, made=True)]
+
+
+def rasa_end_to_end(event: Located, later: Sequence[Located], left_out: Counter[str]) -> list[Located]:
+    """An action without a name utters its `action_text`. Rasa writes the same text as a `bot` event after it, which is read instead."""
+    text = event.message.get("action_text")
+    if not text:
+        left_out["actions without a name or a text"] += 1
+        return []
+    following = next((other.message for other in later if other.message.get("event") in ("user", "bot", "action")), {})
+    if following.get("event") == "bot" and following.get("text") == text:
+        return []
+    return [Located(event.where, {"role": "assistant", "content": text, "timestamp": event.message.get("timestamp")}, made=True)]
 
 
 def read_messages(located: Iterable[Located], keys: Keys) -> list[Message]:
@@ -176,7 +225,7 @@ def to_messages(value: Any, role: str, where: str, keys: Keys) -> list[Located]:
         return [Located(where, {"role": role, "content": value}, made=True)]
     if not isinstance(value, Mapping):
         raise FieldError(where, f"a {type(value).__name__}; give text, a message or a list of messages")
-    for name in ("messages", "conversations", "output"):
+    for name in HOLDERS:
         if isinstance(value.get(name), list):
             return system_of(value, f"{where}.") + to_messages(value[name], role, f"{where}.{name}", keys)
     if isinstance(value.get("choices"), list) and value["choices"]:
@@ -190,6 +239,34 @@ def to_messages(value: Any, role: str, where: str, keys: Keys) -> list[Located]:
         raise FieldError(where, f"an object with {', '.join(map(str, value))}; set corpus.text to the key that holds the words")
     others = {key: value[key] for key in value if key != words[0]}
     return [Located(where, {"role": role, "content": value[words[0]], **others}, made=True)]
+
+
+def unread_of(value: Any) -> Unread:
+    """What `to_messages` does not read of a value. Nothing of a message, whose fields are read with it."""
+    value = decoded if is_chat(decoded := from_json(value)) else value
+    if not isinstance(value, Mapping):
+        return Unread({})
+    read = {item.where for item in system_of(value)}
+    if (name := next((name for name in HOLDERS if isinstance(value.get(name), list)), None)) is not None:
+        return Unread({key: as_json(inner) for key, inner in value.items() if key not in {name, *read}})
+    choices = value.get("choices")
+    if not isinstance(choices, list) or not choices:
+        return Unread({})
+    fields = {key: as_json(inner) for key, inner in value.items() if key != "choices"}
+    first = {key: as_json(inner) for key, inner in choices[0].items() if key != "message"}
+    return Unread(fields | ({"choices": [first]} if first else {}), len(choices) - 1)
+
+
+def without_path(row: Row, path: Sequence[str]) -> dict[str, Any]:
+    """The first column of a path, without the value at its end. Empty: it holds nothing else."""
+    column, *inner = path
+    value = row.get(column)
+    if not isinstance(value, Mapping):
+        return {}
+    rest = {key: as_json(held) for key, held in value.items() if key != inner[0]}
+    if len(inner) > 1:
+        rest |= without_path(value, inner)
+    return {column: rest} if rest else {}
 
 
 def is_message(value: Any) -> bool:

@@ -33,6 +33,7 @@ How a conversation becomes a dialogue:
   row. ISO 8601 or seconds since 1970.
 - `metadata["messages"]`: `system` (the prompt), `tool_calls` with arguments and results (`error`: the call failed), `reasoning`, `parts`
   that are left out, `slots` that Rasa set, and all other fields of messages (`other`, with the index of the message).
+  `column` is a column `messages` that is not the one read.
 
 What is left out (images, recordings within the row, encrypted reasoning, ...) is counted, and the log ends with one line per kind.
 `ChatMessages.summary` has the counts.
@@ -206,7 +207,7 @@ class Reader:
             if (time := time_of(row, "")) is not None and conversation.turns[0]["timestamp"] is None:
                 conversation.turns[0]["timestamp"] = time
                 read.add(first_key(row, TIMES))
-            metadata = {key: as_json(value) for key, value in row.items() if key not in read and value is not None}
+            metadata = {key: as_json(value) for key, value in row.items() if key not in read and value is not None} | chat.rest
             if chat.slots:
                 conversation.metadata["slots"] = chat.slots
             user = None if user_column is None else str(row[user_column])
@@ -239,6 +240,8 @@ class Reader:
         self.summary.left_out.update(+conversation.left_out)
         for message in messages:
             self.summary.parts.update(message.contents.kinds)
+        if "messages" in metadata:  # a column of that name, which is not the list
+            conversation.metadata["column"] = metadata.pop("messages")
         if held := conversation.metadata:
             system = {"system": "\n".join(held["system"])} if "system" in held else {}
             metadata["messages"] = {**held, **system}
@@ -273,6 +276,9 @@ class Reader:
                 dialogue = parse(self._fields(name, merged.user, conversation, merged.messages, metadata), group.file, group.number)
             except FieldError as error:
                 reject_or_raise(RecordError(group.file, group.number, group.identity, error.name, str(error)), reject)
+            except RecursionError:
+                problem = "nested too deep; leave the conversation out"
+                reject_or_raise(RecordError(group.file, group.number, group.identity, "record", problem), reject)
             except RecordError as error:
                 reject_or_raise(error, reject)
             else:

@@ -53,13 +53,13 @@ IDENTITIES = (  # of a call; the last is also that of a message
 )
 ARGUMENTS = ("arguments", "input", "args", "parameters", "action", "queries", "code", "server_tool_call")
 RESULTS = ("output", "result", "results", "outputs", "errorText", "error")
+ERRORS = ("errorText", "error")  # of RESULTS
+NO_ERROR = (None, False, "")  # their values where a call did not fail
 RESPONSES = (*RESULTS, "content", "response", "server_tool_call_response")  # of a part that is a result
 LOCATIONS = ("audio", "path", "url", "audio_url", "input_audio", "uri", "file", "data")
 REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 MAX_LOCATION = 4096  # characters of a path or URI; anything longer is the recording itself
-READ = {
-    "role", "from", *WORDS, *TIMES, *REASONING_FIELDS, "refusal", "audio", "tool_calls", "toolInvocations", "function_call",
-}  # fields of a message that are read; the others are kept as they are  # fmt: skip
+READ = {*REASONING_FIELDS, "refusal", "audio", "tool_calls", "toolInvocations", "function_call"}  # fields that are read of all messages
 
 
 class FieldError(ValueError):
@@ -73,7 +73,7 @@ class FieldError(ValueError):
         return FieldError, (self.name, str(self))
 
 
-MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  # what a row in no format of ours may raise
+MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)  # what a row in no format of ours may raise
 
 
 def malformed(error: Exception) -> FieldError:
@@ -107,6 +107,14 @@ class Tool(NamedTuple):
     answered: bool = False
     result: Any = None
     failed: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two logs of one call or result share: its id, or else its name, arguments and result."""
+        if self.identity:
+            return self.identity, self.called, self.answered
+        held = json.dumps([as_json(from_json(value)) for value in (self.arguments, self.result)], sort_keys=True)
+        return self.name, self.called, self.answered, held
 
     def same_as(self, other: Tool) -> bool:
         """Whether the other is the same call or result. Arguments may be JSON text in one of them."""
@@ -178,10 +186,18 @@ class Contents:
             self.say(text)
         elif (tool := tool_of(part, kind, where, self)) is not None:
             self.use(tool)
-        elif (location := recording_of(part, kind)) is not None:
+        else:
+            self._add_recording(part, kind)
+
+    def _add_recording(self, part: Row, kind: str) -> None:
+        """Adds a recording by its path or URI, and its transcript. Another part, and sound within the row, is left out."""
+        if (location := recording_of(part, kind)) is not None:
             self.recordings.append(Recording(location, kind))
         else:
             self.left_out.append(kind)
+        transcript = transcript_of(part) if is_audio(part, kind) else None
+        if transcript is not None and squeeze([transcript]) not in squeeze(self.texts):
+            self.say(transcript)
 
 
 @dataclass
@@ -198,7 +214,7 @@ class Message:
     @property
     def words_key(self) -> tuple[Any, ...]:
         """What two logs of one message share."""
-        tools = tuple((tool.identity or tool.name, tool.called, tool.answered) for tool in self.contents.tools)
+        tools = tuple(tool.key for tool in self.contents.tools)
         return (self.role, " ".join((self.contents.text or "").split()), tools)
 
 
@@ -210,14 +226,26 @@ def read_message(raw: Row, where: str, keys: Keys) -> Message:
         contents.add_part(raw, where)
         return Message("assistant", where, contents, time_of(raw, where), standalone=True)
     message = Message(role, where, Contents(), time_of(raw, where))
-    own = (keys.role, keys.text, "type" if raw.get("type") == "message" else None)
-    message.other = {key: as_json(value) for key, value in raw.items() if value is not None and key not in READ and key not in own}
+    read = READ | keys_read(raw, keys)
+    message.other = {key: as_json(value) for key, value in raw.items() if value is not None and key not in read}
     if role != "tool" or not _read_json_result(raw, message, keys):
         _read_words(raw, message, keys)
     _read_fields(raw, message)
     if role == "tool":
         _make_result(raw, message)
     return message
+
+
+def keys_read(raw: Row, keys: Keys) -> set[str | None]:
+    """The keys of a message that hold its role, words and time. Others of that kind are not read, such as `content` next to `text`."""
+    words = {keys.text} if keys.text else set(WORDS)
+    time = next((name for name in TIMES if raw.get(name) is not None), None)
+    return {role_key(raw, keys), *words, time, "type" if raw.get("type") == "message" else None}
+
+
+def role_key(raw: Row, keys: Keys) -> str:
+    """The key of a message that holds its role."""
+    return keys.role or next((key for key in ("role", "from") if raw.get(key) is not None), "role")
 
 
 def _read_words(raw: Row, message: Message, keys: Keys) -> None:
@@ -324,7 +352,7 @@ def as_list(value: Any) -> list[Any]:
 
 def role_of(raw: Row, where: str, keys: Keys) -> str | None:
     """The role of a message, as one of READ_AS. None: an item of the Responses API without a role. FieldError: it is not known."""
-    name = keys.role or next((key for key in ("role", "from") if raw.get(key) is not None), "role")
+    name = role_key(raw, keys)
     found, kind = at_path(raw, name), str(raw.get("type"))
     if found is None and keys.role is None:
         if kind in {*THOUGHT, *EMPTY} or CALLED.fullmatch(kind) or ANSWERED.fullmatch(kind) or kind in ITEMS:
@@ -370,7 +398,7 @@ def tool_of(part: Row, kind: str, where: str, contents: Contents) -> Tool | None
     if not ANSWERED.fullmatch(kind):
         return None
     name, identity = text_or_none(first_of(body, NAMES)), text_or_none(first_of(body, IDENTITIES))
-    result = first_of(body, RESPONSES)
+    result = outcome_of(body, RESPONSES)
     failed = bool(body.get("is_error") or body.get("isError")) or kind == "tool-error" or body.get("status") == "error"
     failed |= isinstance(result, Mapping) and str(result.get("type")).startswith(("error", "execution-denied"))
     return Tool(name, identity, answered=True, result=result_of(result, contents), failed=failed)
@@ -391,13 +419,20 @@ def call_of(call: Row, where: str, default: str | None = None, contents: Content
     name = text_or_none(first_of(inner, NAMES)) or default
     if not name:
         raise FieldError(where, "a call names no function; give {id, function: {name, arguments}}")
-    result = first_of(call, RESULTS)
+    result = outcome_of(call, RESULTS)
     denied = call.get("state") == "output-denied"
-    failed = denied or first_of(call, ("errorText", "error")) is not None
+    failed = denied or any(call.get(key) not in NO_ERROR for key in ERRORS)
     answered = result is not None or denied
     value = result_of("denied" if denied and result is None else result, contents or Contents()) if answered else None
     identity = text_or_none(first_of(call, IDENTITIES))
     return Tool(name, identity, True, as_json(first_of(inner, ARGUMENTS)), answered, value, failed)
+
+
+def outcome_of(holder: Row, names: Iterable[str]) -> Any:
+    """What a tool gave: the value of the key that has one. Of several that differ, such as an output and an error, an object with each."""
+    found = {key: holder[key] for key in names if holder.get(key) not in (NO_ERROR if key in ERRORS else (None,))}
+    values = list(found.values())
+    return found if any(value != values[0] for value in values) else next(iter(values), None)
 
 
 def result_of(value: Any, contents: Contents) -> Any:
@@ -415,10 +450,21 @@ def result_of(value: Any, contents: Contents) -> Any:
     return found.text
 
 
+def is_audio(part: Row, kind: str) -> bool:
+    """Whether a part is a recording, by its type or its media type."""
+    media = str(part.get("mediaType") or part.get("mimeType") or part.get("mime_type") or part.get("modality") or "")
+    return "audio" in kind or media.startswith("audio")
+
+
+def transcript_of(part: Row) -> str | None:
+    """The transcript of a recording, from its part or from the object that locates it."""
+    holders = [part, *(part[name] for name in LOCATIONS if isinstance(part.get(name), Mapping))]
+    return next((holder["transcript"] for holder in holders if isinstance(holder.get("transcript"), str)), None)
+
+
 def recording_of(part: Row, kind: str) -> str | None:
     """The path or URI of a part that is audio. None: it is not audio, or it holds the sound itself."""
-    media = str(part.get("mediaType") or part.get("mimeType") or part.get("mime_type") or part.get("modality") or "")
-    if "audio" not in kind and not media.startswith("audio"):
+    if not is_audio(part, kind):
         return None
     for name in LOCATIONS:
         value: Any = part.get(name)

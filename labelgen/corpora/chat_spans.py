@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
-from labelgen.corpora.chat_formats import Located, is_message, read_messages, to_messages
+from labelgen.corpora.chat_formats import Located, read_messages, to_messages, unread_of
 from labelgen.corpora.chat_parts import MALFORMED, FieldError, Keys, Message, as_json, at_path, first_of, from_json, malformed
 from labelgen.dialogue import RecordError, Reject, reject_or_raise
 from labelgen.io.files import hash64
@@ -116,8 +116,9 @@ def merge(spans: Sequence[Span]) -> Merged:
         given = [message for message in span.inputs if message.role != "system"]
         for message in (*span.system, *(message for message in span.inputs if message.role == "system")):
             system.setdefault(message.words_key, message)
-        repeated, kept = overlap(messages, given)
+        repeated, kept = found = overlap(messages, given)
         left_out["messages of an earlier version of the history"] += len(messages) - kept
+        left_out["fields of repeated messages that differ"] += add_fields(messages, given, found)
         new = [*given[repeated:], *span.outputs]
         for message in new:
             message.time = message.time or span.start
@@ -143,6 +144,15 @@ def overlap(messages: Sequence[Message], given: Sequence[Message]) -> Overlap:
     return Overlap(common, common) if common > 1 else Overlap(0, len(old))
 
 
+def add_fields(messages: Sequence[Message], given: Sequence[Message], found: Overlap) -> int:
+    """Adds the fields that only the repetition of a message has, such as a rating. Returns the number of those that differ."""
+    differing = 0
+    for old, again in zip(messages[found.kept - found.repeated : found.kept], given, strict=False):
+        differing += sum(old.other.get(key, value) != value for key, value in again.other.items())
+        old.other = again.other | old.other
+    return differing
+
+
 def start_of(row: Row) -> datetime | None:
     """When a span began. FieldError: it is not a time."""
     name = next((name for name in STARTS if row.get(name) not in (None, "")), None)
@@ -151,8 +161,8 @@ def start_of(row: Row) -> datetime | None:
     value = row[name]
     try:
         return parse_time(int(value) / 1e9) if name in NANOSECONDS else parse_time(value)
-    except (TypeError, ValueError) as error:
-        raise FieldError(name, str(error)) from None
+    except (OverflowError, TypeError, ValueError) as error:
+        raise FieldError(name, f"{str(value)[:40]!r} is not a time ({error}); leave the span out") from None
 
 
 # -- OpenTelemetry ---------------------------------------------------------------------------------------------------------------
@@ -194,9 +204,10 @@ def any_value(value: Any) -> Any:
     if not isinstance(value, Mapping) or len(value) != 1:
         return value
     ((kind, inner),) = value.items()
-    if kind == "arrayValue":
-        return [any_value(item) for item in inner.get("values") or ()]
-    return attributes_of(inner.get("values") or []) if kind == "kvlistValue" else inner
+    values = (inner.get("values") or []) if isinstance(inner, Mapping) else None
+    if kind == "arrayValue" and isinstance(values, list):
+        return [any_value(item) for item in values]
+    return attributes_of(values) if kind == "kvlistValue" and isinstance(values, list) else inner
 
 
 def read_opentelemetry(row: Row, keys: Keys) -> Span:
@@ -244,14 +255,16 @@ def read_langfuse(row: Row, keys: Keys) -> Span:
     span.inputs = read_messages(to_messages(given, "user", "input", keys), keys)
     span.outputs = read_messages(to_messages(output, "assistant", "output", keys), keys)
     if len(span.outputs) > 1:  # the state of an agent holds its input too
-        span.outputs = span.outputs[overlap(span.inputs, span.outputs).repeated :]
+        found = overlap(span.inputs, span.outputs)
+        span.left_out["fields of repeated messages that differ"] += add_fields(span.inputs, span.outputs, found)
+        span.outputs = span.outputs[found.repeated :]
     span.user = next((str(row[name]) for name in ("user_id", "userId") if row.get(name) not in (None, "")), None)
     span.is_root = not first_of(row, ("parent_observation_id", "parentObservationId"))
     span.rest = {key: as_json(value) for key, value in row.items() if key not in ("input", "output") and value not in (None, "")}
     for name, value in (("input", given), ("output", output)):
-        if isinstance(value, Mapping) and not is_message(value):
-            held = {key: as_json(inner) for key, inner in value.items() if key not in ("messages", "choices", "output")}
-            span.rest |= {name: held} if held else {}
+        unread = unread_of(value)
+        span.rest |= {name: unread.fields} if unread.fields else {}
+        span.left_out["choices but the first"] += unread.choices
     return span
 
 
@@ -305,10 +318,14 @@ class Group:
         """Reads a span. After an error, the conversation is lost, since its turns would be wrong."""
         try:
             self.spans.append(found.layout.read(found.part.row, keys))
+        except RecursionError:
+            self._fail(found, FieldError("record", "nested too deep; leave the span out"))
         except MALFORMED as error:
-            if self.error is None:
-                self.file, self.number = found.file, found.number
-                self.error = error if isinstance(error, FieldError) else malformed(error)
+            self._fail(found, error if isinstance(error, FieldError) else malformed(error))
+
+    def _fail(self, found: FoundSpan, error: FieldError) -> None:
+        if self.error is None:
+            self.file, self.number, self.error = found.file, found.number, error
 
 
 def group_spans(files: Sequence[RowSource], name: str | None, keys: Keys, left_out: Counter[str], reject: Reject | None) -> Iterator[Group]:

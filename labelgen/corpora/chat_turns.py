@@ -98,7 +98,10 @@ class Conversation:
         self.answered, self.within_calls = True, called
 
     def _use(self, tool: Tool) -> None:
-        """Adds a call, or a result to its call: by id, or else to the first call of that tool (or of any) without a result."""
+        """Adds a call, or a result to its call: by id, or else to the first call of that tool (or of any) without a result.
+
+        Calls of this turn come first. A call of an earlier turn may have been given up without a result.
+        """
         turn = max(len(self.turns) - 1, 0)
         result = {"result": tool.result, **({"error": True} if tool.failed else {})} if tool.answered else {}
         identity = {"id": tool.identity} if tool.identity else {}
@@ -107,7 +110,7 @@ class Conversation:
             numerical["tool_calls"] = numerical.get("tool_calls", 0) + 1
             self.note("tool_calls", {"turn": turn, "name": tool.name, "arguments": tool.arguments, **identity, **result})
             return
-        for call in self.metadata.get("tool_calls", ()):
+        for call in sorted(self.metadata.get("tool_calls", ()), key=lambda call: bool(call["turn"] != turn)):
             if "result" not in call and (call.get("id") == tool.identity if tool.identity else tool.name in (None, call["name"])):
                 call |= result
                 return

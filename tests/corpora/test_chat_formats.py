@@ -489,3 +489,139 @@ def test_spans_that_call_no_model_are_counted(tmp_path: Path) -> None:
     (dialogue,) = corpus.read()
     expect_weather(dialogue)
     assert corpus.summary.left_out == {"spans without messages": 2}
+
+
+# -- nothing is lost in silence --------------------------------------------------------------------------------------------------
+
+
+HI = {"role": "user", "content": "Hi"}
+HELLO = {"role": "assistant", "content": "Hello!"}
+
+
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        (
+            {
+                "request": {"model": "m", "tools": [{"name": "x"}], "system": "Be kind.", "messages": [HI]},
+                "response": {"id": "r", "usage": {"n": 1}, "choices": [{"message": HELLO, "finish_reason": "stop"}]},
+            },
+            {
+                "request": {"model": "m", "tools": [{"name": "x"}]},
+                "response": {"id": "r", "usage": {"n": 1}, "choices": [{"finish_reason": "stop"}]},
+            },
+        ),
+        ({"messages": [HI], "choices": [{"message": HELLO, "index": 0}]}, {"choices": [{"index": 0}]}),
+        ({"prompt": {"messages": [HI], "model": "m"}, "completion": "Hello!"}, {"prompt": {"model": "m"}}),
+    ],
+)
+def test_fields_of_a_request_and_a_response_that_are_not_read_are_kept(tmp_path: Path, row: Json, kept: Json) -> None:
+    dialogue = only(tmp_path, {"id": "a", **row})
+    assert words(dialogue) == [("Hi", "Hello!")]
+    assert {key: value for key, value in dialogue.metadata.items() if key != "messages"} == kept
+
+
+def test_the_other_fields_of_a_path_to_the_messages_are_kept(tmp_path: Path) -> None:
+    dialogue = only(tmp_path, {"id": "a", "log": {"chat": {"turns": [HI], "model": "m"}, "lang": "en"}}, messages="log.chat.turns")
+    assert dialogue.metadata == {"log": {"chat": {"model": "m"}, "lang": "en"}}
+
+
+def test_a_column_messages_that_is_not_the_one_read_is_kept(tmp_path: Path) -> None:
+    row = {"id": "a", "log": [{"role": "system", "content": "Be kind."}, HI], "messages": "two words"}
+    assert only(tmp_path, row, messages="log").metadata == {"messages": {"system": "Be kind.", "column": "two words"}}
+
+
+def test_keys_of_a_message_that_the_settings_replace_are_kept(tmp_path: Path) -> None:
+    message = {"speaker": "user", "role": "VIP", "from": "Ann", "msg": "Hi", "content": "<b>Hi</b>", "timestamp": 1714564800, "created": 7}
+    dialogue = only(tmp_path, {"id": "a", "messages": [message]}, role="speaker", text="msg")
+    assert words(dialogue) == [("Hi", None)]
+    other = {"role": "VIP", "from": "Ann", "content": "<b>Hi</b>", "created": 7}
+    assert dialogue.metadata["messages"]["other"] == [{"message": 0, **other}]
+
+
+def test_rasa_actions_without_a_name_are_responses_unless_a_bot_event_repeats_them(tmp_path: Path) -> None:
+    ask, again = {"event": "user", "text": "Hi"}, {"event": "user", "text": "Bye"}
+    action = {"event": "action", "name": None, "action_text": "Hello!"}
+    events = [
+        ask,
+        action,
+        again,
+        {**action, "action_text": "See you."},
+        {"event": "bot", "text": "See you.", "data": {}},
+        {"event": "action"},
+    ]
+    corpus = corpus_of(tmp_path, {"sender_id": "u", "events": events})
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Hello!"), ("Bye", "See you.")]
+    assert all(turn.numerical == {"tool_calls": 0} for turn in dialogue.turns)
+    assert corpus.summary.left_out == {"actions without a name or a text": 1}
+
+
+def test_fields_that_only_the_repetition_of_a_message_has_are_kept(tmp_path: Path) -> None:
+    first = {"trace_id": "t", "timestamp": 1714564800, "input": [{**HI, "lang": "en"}], "output": HELLO}
+    second = {**first, "timestamp": 1714564801, "input": [{**HI, "lang": "de"}, {**HELLO, "rating": 5}, HI]}
+    corpus = corpus_of(tmp_path, first, second)
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Hello!"), ("Hi", "Hello!")]
+    assert dialogue.metadata["messages"]["other"] == [{"message": 0, "lang": "en"}, {"message": 1, "rating": 5}]
+    assert corpus.summary.left_out == {"fields of repeated messages that differ": 1}
+
+
+def test_what_an_output_of_langfuse_holds_next_to_its_messages_is_kept_or_counted(tmp_path: Path) -> None:
+    choices = [{"message": HELLO}, {"message": HELLO}]
+    corpus = corpus_of(
+        tmp_path,
+        {"trace_id": "a", "input": "Hi", "output": {"messages": [HELLO], "output": "TEXT"}},
+        {"trace_id": "b", "input": "Hi", "output": {"choices": choices, "model": "m"}},
+    )
+    first, second = corpus.read()
+    assert first.metadata["spans"][0]["output"] == {"output": "TEXT"}
+    assert second.metadata["spans"][0]["output"] == {"model": "m"}
+    assert corpus.summary.left_out == {"choices but the first": 1}
+
+
+def test_calls_without_ids_differ_by_their_arguments(tmp_path: Path) -> None:
+    def call(city: str) -> Json:
+        return {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "w", "arguments": {"city": city}}}]}
+
+    result = {"role": "tool", "name": "w", "content": "12"}
+    row = {"trace_id": "t", "timestamp": 1714564800}
+    rome = {**row, "timestamp": 1714564801, "input": [HI, call("Rome"), result], "output": HELLO}
+    dialogue = only(tmp_path, {**row, "input": [HI], "output": call("Paris")}, rome)
+    made = [(call["arguments"]["city"], call.get("result")) for call in dialogue.metadata["messages"]["tool_calls"]]
+    assert made == [("Paris", None), ("Rome", "12")]
+    as_text = {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": '{"city":"Paris"}'}}]}
+    dialogue = only(tmp_path, {**row, "input": [HI], "output": call("Paris")}, {**rome, "input": [HI, as_text, result]})
+    made = [(call["arguments"], call.get("result")) for call in dialogue.metadata["messages"]["tool_calls"]]
+    assert made == [({"city": "Paris"}, "12")], "arguments as JSON text are the same call"
+
+
+def test_an_input_that_shares_only_the_first_message_replaces_nothing(tmp_path: Path) -> None:
+    rows = [
+        {"trace_id": "t", "timestamp": 1714564800 + k, "input": [HI, {**HELLO, "content": answer}, HI], "output": HELLO}
+        for k, answer in enumerate(["Welcome.", "Good day."])
+    ]
+    corpus = corpus_of(tmp_path, *rows)
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Welcome."), ("Hi", "Hello!"), ("Hi", "Good day."), ("Hi", "Hello!")]
+    assert not corpus.summary.left_out
+
+
+DEEP = json.loads("[" * 900 + "]" * 900)
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        ({**span("bad", 0, [said("user", "Hi")], []), "startTimeUnixNano": "9" * 400}, "startTimeUnixNano"),
+        ({"trace_id": "bad", "input": "Hi", "output": "Hello!", "metadata": DEEP}, "record"),
+        ({"attributes": [{"key": "gen_ai.x", "value": {"kvlistValue": DEEP}}]}, "record"),
+        ({"attributes": [{"key": "gen_ai.x", "value": {"arrayValue": 3}}]}, None),
+        ({"attributes": [{"key": "gen_ai.x", "value": {"arrayValue": {"values": 3}}}]}, None),
+    ],
+)
+def test_one_row_does_not_stop_the_reading_of_spans(tmp_path: Path, bad: Json, field: str | None) -> None:
+    errors: list[RecordError] = []
+    dialogues = list(corpus_of(tmp_path, bad, *full_history("good")).read(errors.append))
+    assert [dialogue.id for dialogue in dialogues] == ["good"]
+    assert [error.field for error in errors] == ([field] if field else [])

@@ -525,6 +525,33 @@ def test_recordings_of_other_formats(tmp_path: Path, part: Json) -> None:
     assert only(tmp_path, user(None, audio={"url": "s3://logs/a.wav"})).turns[0].audio == "s3://logs/a.wav"
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "audio", "path": "a.wav", "transcript": "Turn left."},
+        {"type": "input_audio", "input_audio": {"path": "a.wav", "transcript": "Turn left."}},
+    ],
+)
+def test_the_transcript_of_a_recording_is_its_words(tmp_path: Path, part: Json) -> None:
+    dialogue = only(tmp_path, user([part]), user([{"type": "text", "text": "Turn  left."}, part]))
+    assert words(dialogue) == [("Turn left.", None), ("Turn  left.", None)], "the same words count once"
+    assert [turn.audio for turn in dialogue.turns] == ["a.wav", "a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("given_fields", "expected"),
+    [
+        ({"output": "half", "errorText": "full"}, {"result": {"output": "half", "errorText": "full"}, "error": True}),
+        ({"output": "done", "errorText": ""}, {"result": "done"}),
+        ({"output": "done", "result": "done"}, {"result": "done"}),
+    ],
+)
+def test_an_output_and_an_error_of_one_call_are_kept(tmp_path: Path, given_fields: Json, expected: Json) -> None:
+    part = {"type": "tool-book", "toolCallId": "c", "state": "output-error", "input": {}, **given_fields}
+    dialogue = only(tmp_path, user("Book"), {"role": "assistant", "parts": [part]})
+    assert dialogue.metadata["messages"]["tool_calls"] == [{"turn": 0, "name": "book", "arguments": {}, "id": "c", **expected}]
+
+
 TEXTS = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8).map(lambda text: f"«{text}»")
 KINDS = [
     "text",
