@@ -30,7 +30,7 @@ How a conversation becomes a dialogue:
 - Tool calls, of all formats: the turn's categorical feature `tool` (the names, each once, joined by "+", missing without a call) and its
   numerical feature `tool_calls` (their number, missing without a message of the assistant).
 - Time: `timestamp`, `created_at` or `created` of the turn's first message, or the start of its span. The first turn may take that of the
-  row. ISO 8601 or seconds since 1970.
+  row. ISO 8601 or seconds since 1970. Another value is counted, and stays in the metadata; that of a span rejects its conversation.
 - `metadata["messages"]`: `system` (the prompt), `tool_calls` with arguments and results (`error`: the call failed), `reasoning`, `parts`
   that are left out, `slots` that Rasa set, and all other fields of messages (`other`, with the index of the message).
   `column` is a column `messages` that is not the one read.
@@ -53,6 +53,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import compress, islice
 from operator import not_
 from pathlib import PurePath
@@ -204,7 +205,7 @@ class Reader:
             conversation = self._converse(messages, chat.columns[0], -prompts)
             conversation.left_out.update(chat.left_out)
             read = {*chat.columns, id_column, user_column}
-            if (time := time_of(row, "")) is not None and conversation.turns[0]["timestamp"] is None:
+            if conversation.turns[0]["timestamp"] is None and (time := self._time_of(row, source, number)) is not None:
                 conversation.turns[0]["timestamp"] = time
                 read.add(first_key(row, TIMES))
             metadata = {key: as_json(value) for key, value in row.items() if key not in read and value is not None} | chat.rest
@@ -219,6 +220,14 @@ class Reader:
         except MALFORMED as error:
             field_error = error if isinstance(error, FieldError) else malformed(error)
             raise RecordError(source, number, identity, field_error.name, str(field_error)) from error
+
+    def _time_of(self, row: Row, source: str, number: int) -> datetime | None:
+        """The time of a row. One that cannot be read is counted, and stays in the metadata."""
+        try:
+            return time_of(row, "")
+        except FieldError as error:
+            self.summary.left_out.add(f"times in {error.name!r}", f"{source}, row {number}: {error}")
+            return None
 
     def _converse(self, messages: Sequence[Message], column: str, first: int = 0) -> Conversation:
         """Reads the messages in order, of which `first` is the index of the first.
@@ -240,6 +249,8 @@ class Reader:
         self.summary.left_out.update(+conversation.left_out)
         for message in messages:
             self.summary.parts.update(message.contents.kinds)
+            if (error := message.unreadable) is not None:
+                self.summary.left_out.add(f"times in {error.name.rpartition('.')[2]!r}", f"{identity}, {error.name}: {error}")
         if "messages" in metadata:  # a column of that name, which is not the list
             conversation.metadata["column"] = metadata.pop("messages")
         if held := conversation.metadata:

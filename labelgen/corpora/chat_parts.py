@@ -210,6 +210,7 @@ class Message:
     time: datetime | None = None
     other: dict[str, Any] = field(default_factory=dict)  # fields that are not read
     standalone: bool = False
+    unreadable: FieldError | None = None  # its time, which `other` keeps
 
     @property
     def words_key(self) -> tuple[Any, ...]:
@@ -222,18 +223,29 @@ def read_message(raw: Row, where: str, keys: Keys) -> Message:
     """Reads a message of any API. FieldError: its role, or a part of it, cannot be used."""
     role = role_of(raw, where, keys)
     if role is None:  # an item of the Responses API
-        contents = Contents()
-        contents.add_part(raw, where)
-        return Message("assistant", where, contents, time_of(raw, where), standalone=True)
-    message = Message(role, where, Contents(), time_of(raw, where))
+        message = Message("assistant", where, Contents(), standalone=True)
+        message.contents.add_part(raw, where)
+        _read_time(raw, message)
+        return message
+    message = Message(role, where, Contents())
     read = READ | keys_read(raw, keys)
     message.other = {key: as_json(value) for key, value in raw.items() if value is not None and key not in read}
+    _read_time(raw, message)
     if role != "tool" or not _read_json_result(raw, message, keys):
         _read_words(raw, message, keys)
     _read_fields(raw, message)
     if role == "tool":
         _make_result(raw, message)
     return message
+
+
+def _read_time(raw: Row, message: Message) -> None:
+    """Reads the time. One that cannot be read is kept in `other`."""
+    try:
+        message.time = time_of(raw, message.where)
+    except FieldError as error:
+        name = error.name.removeprefix(f"{message.where}.")
+        message.unreadable, message.other[name] = error, as_json(raw[name])
 
 
 def keys_read(raw: Row, keys: Keys) -> set[str | None]:

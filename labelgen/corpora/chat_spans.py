@@ -280,8 +280,9 @@ def stored_json(value: Any) -> Any:
 
 def is_langfuse(row: Row) -> bool:
     """Whether a row is a trace, an observation or a session of Langfuse."""
-    has = {name for name in row if row[name] is not None}
-    return "messages" not in has and (({"input", "output"} <= has and bool(has & LANGFUSE)) or isinstance(row.get("traces"), list))
+    if row.get("messages") is not None:
+        return False
+    return ({"input", "output"} <= row.keys() and not LANGFUSE.isdisjoint(row)) or isinstance(row.get("traces"), list)
 
 
 SPAN_FORMATS: dict[str, SpanFormat] = {
@@ -325,7 +326,9 @@ class Group:
 
     def _fail(self, found: FoundSpan, error: FieldError) -> None:
         if self.error is None:
-            self.file, self.number, self.error = found.file, found.number, error
+            identity = found.part.row.get("id")
+            problem = str(error) if identity in (None, self.identity) else f"{error} (in {identity!r})"
+            self.file, self.number, self.error = found.file, found.number, FieldError(error.name, problem)
 
 
 def group_spans(files: Sequence[RowSource], name: str | None, keys: Keys, left_out: Counter[str], reject: Reject | None) -> Iterator[Group]:
@@ -366,5 +369,7 @@ def _spans(files: Sequence[RowSource], name: str | None, left_out: Counter[str],
             elif not isinstance(row, str) and ANY_SPAN & row.keys():
                 left_out["spans without messages"] += 1
             else:
-                problem = row if isinstance(row, str) else "neither a span nor a trace, as other rows of the file are; separate the files"
+                columns = "" if isinstance(row, str) else ", ".join(sorted(map(str, row)))
+                unknown = f"neither a span nor a trace, as other rows of the file are (the columns: {columns})"
+                problem = row if isinstance(row, str) else f"{unknown}; separate the files, or set corpus.format"
                 reject_or_raise(RecordError(str(file), number, None, "record", problem), reject)

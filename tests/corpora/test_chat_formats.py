@@ -625,3 +625,18 @@ def test_one_row_does_not_stop_the_reading_of_spans(tmp_path: Path, bad: Json, f
     dialogues = list(corpus_of(tmp_path, bad, *full_history("good")).read(errors.append))
     assert [dialogue.id for dialogue in dialogues] == ["good"]
     assert [error.field for error in errors] == ([field] if field else [])
+
+
+def test_traces_of_langfuse_need_no_value_in_each_column(tmp_path: Path) -> None:
+    rows = [
+        {"id": "t1", "session_id": None, "input": {"question": "Hi"}, "output": {"answer": "Hello!"}},
+        {"id": "t2", "session_id": "s", "input": {"args": ["Hi"]}, "output": "Hello!"},
+        {"id": "t3", "session_id": "r", "input": {"question": "Hi"}, "output": None},
+        {"id": "t4"},
+    ]
+    errors: list[RecordError] = []
+    dialogues = list(corpus_of(tmp_path, *rows).read(errors.append))
+    assert {dialogue.id: words(dialogue) for dialogue in dialogues} == {"t1": [("Hi", "Hello!")], "r": [("Hi", None)]}
+    problems = {error.field: error.problem for error in errors}
+    assert problems["input"] == "an object with args; set corpus.text to the key that holds the words (in 't2')"
+    assert "the columns: id" in problems["record"] and "corpus.format" in problems["record"]
