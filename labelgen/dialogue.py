@@ -276,7 +276,8 @@ class RecordError(ValueError):
     def __init__(self, source: str, row: int, dialogue_id: str | None, field: str, problem: str) -> None:
         self.source, self.row, self.dialogue_id, self.field, self.problem = source, row, dialogue_id, field, problem
         place = f"{source}, row {row}" if row else source
-        super().__init__(f"{place}, dialogue {dialogue_id!r}, field {field!r}: {problem}")
+        dialogue = "" if dialogue_id is None else f", dialogue {dialogue_id!r}"
+        super().__init__(f"{place}{dialogue}, field {field!r}: {problem}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # an error of a worker process must survive pickling
         return RecordError, (self.source, self.row, self.dialogue_id, self.field, self.problem)

@@ -31,6 +31,7 @@ Labelled: intent and defect, if the table has columns for them. Nothing else. Li
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -48,6 +49,8 @@ from labelgen.io.tables import TABLE_SUFFIXES, TableFile
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}
 MESSAGE = {"dialogue", "speaker", "text", "timestamp", "intent", "defect", "audio", "user"}
 EXCEL = "excel"  # the `time_format` of day numbers
+DAYS = re.compile(r"[0-9]+(?:[.,][0-9]+)?")  # a day number as text
+THOUSANDS = re.compile(r"[0-9]{1,3}[.,][0-9]{3}")  # it may have a separator of thousands instead of a decimal point
 BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True}
 BOOLEANS |= {"false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}
 
@@ -174,7 +177,7 @@ class Table:
         return gathered(rows, identify, refuse) if self.sort else adjacent(rows, identify)
 
     def _dialogue(self, group: Group) -> Dialogue | None:
-        """The dialogue of a group. None: all its rows are of speakers to ignore. RecordError: a row or a cell cannot be used."""
+        """The dialogue of a group. None: none of its rows is a message. RecordError: a row or a cell cannot be used."""
         if group.unreadable is not None:
             raise RecordError(group.unreadable.source, group.unreadable.number, group.identity, "record", group.unreadable.reason)
         first, identity = group.lines[0], group.identity
@@ -194,7 +197,7 @@ class Table:
             second = list(users.values())[1]
             raise RecordError(second.source, second.number, identity, str(self.columns["user"]), problem)
         if not turns:
-            self.left_out["dialogues of speakers to ignore alone"] += 1
+            self.left_out["dialogues without a message"] += 1
             return None
         return parse({"id": identity, "user": next(iter(users), None), "turns": turns}, first.source, first.number)
 
@@ -239,6 +242,8 @@ class Table:
                 raise ValueError(f"{error}. `time_format` reads other formats, and with {EXCEL} the numbers of a spreadsheet") from None
         try:
             if self.time_format == EXCEL:
+                if isinstance(value, str) and (not DAYS.fullmatch(value.strip()) or THOUSANDS.fullmatch(value.strip())):
+                    raise ValueError
                 return SPREADSHEET_EPOCH + timedelta(days=float(str(value).replace(",", ".")))
             return parse_time(time_by(self.time_format, str(value).strip()))
         except (ValueError, TypeError, OverflowError):
@@ -256,6 +261,11 @@ class Table:
             problem = f"{value!r} is none of the speakers {known}; add it to `speakers`, under `ignore` to leave its rows out"
             raise RecordError(line.source, line.number, identity, str(self.columns["speaker"]), problem)
         own = ("intent", "audio") if speaker == "user" else ("defect",)
+        for key in sorted(({"intent", "audio", "defect"} - {*own}) & {*cells}):
+            self.left_out[f"values of column {self.columns[key]!r} in rows of the {speaker}"] += 1
+        if not any(cells.get(key) for key in ("text", "categorical", "numerical")) and not {*own} & {*cells}:
+            self.left_out[f"rows of the {speaker} without a text"] += 1
+            return
         fields = {key: cells[key] for key in ("categorical", "numerical", "timestamp", *own) if key in cells}
         if speaker == "user":
             turns.append(fields | {"request": cells.get("text")})
@@ -287,7 +297,7 @@ def time_by(time_format: str, value: str) -> datetime:
 def number(value: Any) -> float | None:
     """A cell as a finite number. ValueError: it is none."""
     try:
-        found = None if missing(value) else float(value)
+        found = None if missing(value) else math.inf if "_" in str(value) else float(value)
     except (TypeError, ValueError):
         found = math.inf
     if found is not None and math.isinf(found):

@@ -119,6 +119,8 @@ def list_files(
         raise ValueError(f"{path}: the folder holds {' and '.join(f'no {suffix}' for suffix in suffixes)} file{linked}")
     for file in wanted:
         plain_file(file)
+    if found.broken:
+        log.warning("%s: links that lead nowhere are not read (%d), such as %s", path, len(found.broken), found.broken[0])
     hidden = [file for file in kept if file not in visible and has_ending(file.name, suffixes)]
     _log_ignored(path, [file for file in visible if file not in wanted], hidden, found.linked, remedy)
     return sorted(wanted, key=str)
@@ -129,18 +131,22 @@ class Found(NamedTuple):
 
     files: list[UPath]
     linked: list[UPath]
+    broken: list[UPath]  # links to nothing or to themselves, which are not read
 
 
 def _files_of(named: Sequence[UPath]) -> Found:
     """The files that the paths name. Two of the paths may name a folder and a file in it."""
-    files, linked = {}, {}
+    files, linked, broken = {}, {}, {}
     for item in named:
         for file in item.rglob("*") if item.is_dir() else [item]:
-            if not file.is_dir():
+            if file.protocol in LOCAL_PROTOCOLS and file.is_symlink() and not file.exists():
+                broken[str(file)] = file
+            elif not file.is_dir():
                 files[str(file)] = file
             elif file.is_symlink():
                 linked[str(file)] = file
-    return Found(list(files.values()), [folder for name, folder in linked.items() if not any(name == str(item) for item in named)])
+    folders = [folder for name, folder in linked.items() if not any(name == str(item) for item in named)]
+    return Found(list(files.values()), folders, list(broken.values()))
 
 
 def _is_wanted(file: UPath, suffixes: Collection[str], kinds: Collection[Kind]) -> bool:

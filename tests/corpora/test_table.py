@@ -310,7 +310,9 @@ def test_times_have_the_format_that_is_set(tmp_path: Path, time_format: str, val
     assert dialogue.turns[0].timestamp == datetime(2024, 5, 1, 12, minute, tzinfo=UTC)
 
 
-@pytest.mark.parametrize(("time_format", "value"), [("%d.%m.%Y", "2024-05-01"), ("excel", "noon"), ("excel", "1e99")])
+@pytest.mark.parametrize(
+    ("time_format", "value"), [("%d.%m.%Y", "2024-05-01"), ("excel", "noon"), ("excel", "1e99"), ("excel", "45,123"), ("excel", "1_000")]
+)
 def test_a_time_of_another_format_is_counted(tmp_path: Path, time_format: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
     ((dialogue,), _) = read(replace(table(tmp_path / "a.csv", [{"session": "a", "query": "x", "at": value}]), time_format=time_format))
     assert dialogue.turns[0].timestamp is None
@@ -339,7 +341,7 @@ def test_rows_of_speakers_to_ignore_are_counted(tmp_path: Path, caplog: pytest.L
         ("c", [(None, "Hi")]),
     ]
     assert sorted(record.message for record in caplog.records) == [
-        "1 dialogue of speakers to ignore alone was left out", "1 row of speaker '' was left out", "2 rows of speaker 'ivr' were left out"
+        "1 dialogue without a message was left out", "1 row of speaker '' was left out", "2 rows of speaker 'ivr' were left out"
     ]  # fmt: skip
 
 
@@ -391,3 +393,29 @@ def test_columns_without_a_use_cost_nothing(tmp_path: Path) -> None:
     ((dialogue,), errors) = read(Table(str(tmp_path / "a.parquet"), {**COLUMNS, "timestamp": "at"}, SPEAKERS))
     assert not errors
     assert dialogue.turns[1].timestamp == datetime(2024, 5, 1, 12, microsecond=123456, tzinfo=UTC)
+
+
+def test_a_message_without_anything_is_no_turn_and_cells_of_the_other_speaker_are_counted(tmp_path: Path) -> None:
+    rows: list[Cells] = [
+        {"session": 1, "who": "caller", "words": "", "nlu": "", "bad": ""},
+        {"session": 1, "who": "caller", "words": "hi", "nlu": "Greet", "bad": "true"},
+        {"session": 1, "who": "bot", "words": "hello", "nlu": "Greet", "bad": "false"},
+        {"session": 2, "who": "caller", "words": ""},
+    ]
+    corpus = table(tmp_path / "a.csv", rows, MESSAGE)
+    (dialogue,), errors = read(corpus)
+    assert [(turn.request, turn.response, turn.intent, turn.defect) for turn in dialogue.turns] == [("hi", "hello", "Greet", False)]
+    assert not errors
+    assert corpus.left_out == {
+        "rows of the user without a text": 2,
+        "dialogues without a message": 1,
+        "values of column 'bad' in rows of the user": 1,
+        "values of column 'nlu' in rows of the assistant": 1,
+    }
+
+
+def test_a_number_with_underscores_is_left_out(tmp_path: Path) -> None:
+    corpus = table(tmp_path / "a.csv", [{"session": 1, "query": "hi", "asr": "1_000"}], numerical=["asr"])
+    (dialogue,), _ = read(corpus)
+    assert not dialogue.turns[0].numerical
+    assert corpus.left_out == {"values of column 'asr'": 1}

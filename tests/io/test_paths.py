@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labelgen.io.paths import error_message, error_reason, naming_file
+from labelgen.io.paths import error_message, error_reason, list_record_files, naming_file
 
 
 def test_an_error_of_the_system_is_its_files_and_its_reason(tmp_path: Path) -> None:
@@ -53,3 +53,13 @@ def test_the_command_names_the_file_of_a_full_disk(ending: str, tmp_path: Path) 
     assert ended.returncode == 1
     assert ended.stderr.strip().endswith(f"labelgen: {tmp_path}/out.{ending}: File too large"), ended.stderr
     assert not list(tmp_path.glob("out*")), "nothing is left"
+
+
+def test_links_that_lead_nowhere_are_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n", "utf-8")
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "absent.jsonl")
+    (tmp_path / "c.jsonl").symlink_to(tmp_path / "c.jsonl")
+    assert [file.name for file in list_record_files(tmp_path)] == ["a.jsonl"]
+    assert "links that lead nowhere are not read (2), such as" in caplog.text
+    with pytest.raises(ValueError, match="no such file"):
+        list_record_files(tmp_path / "b.jsonl")
