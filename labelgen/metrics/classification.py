@@ -9,7 +9,18 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 import numpy as np
 import torch
 
-from labelgen.metrics.dialogue_metric import Components, DialogueMetric, Floats, Pair, RatioMetric, SumMetric, as_list, labelled, ratio
+from labelgen.metrics.dialogue_metric import (
+    Components,
+    DialogueMetric,
+    Floats,
+    MeanMetric,
+    Pair,
+    RatioMetric,
+    SumMetric,
+    as_list,
+    labelled,
+    ratio,
+)
 
 
 class F1(RatioMetric):
@@ -88,27 +99,12 @@ class SubsetF1(F1):
         return np.array([hits, predicted - hits, positive - hits, judged], dtype=np.float64)
 
 
-class Accuracy(RatioMetric):
+class Accuracy(MeanMetric):
     """Share of labelled items that are right. Statistics: [right, labelled items]."""
-
-    def __init__(self) -> None:
-        super().__init__(size=2)
 
     def statistics(self, preds: Sequence[Hashable], target: Sequence[Hashable | None]) -> Floats:
         pairs = labelled(preds, target)
         return np.array([sum(pair.pred == pair.target for pair in pairs), len(pairs)], dtype=np.float64)
-
-    def successes(self, merged: Floats) -> Floats:
-        return merged[..., :1]
-
-    def trials(self, merged: Floats) -> Floats:
-        return merged[..., 1:2]
-
-    def items(self, merged: Floats) -> Floats:
-        return merged[..., 1]
-
-    def positives(self, merged: Floats) -> Floats:
-        return self.items(merged)
 
 
 class MacroF1(RatioMetric):

@@ -171,6 +171,25 @@ class RatioMetric(SumMetric):
         return Components(values, number, (successes - values * trials) / number, dialogues)
 
 
+class MeanMetric(RatioMetric):
+    """Abstract: the mean of a value over items. Statistics: [sum of the values, items]."""
+
+    def __init__(self) -> None:
+        super().__init__(size=2)
+
+    def successes(self, merged: Floats) -> Floats:
+        return merged[..., :1]
+
+    def trials(self, merged: Floats) -> Floats:
+        return merged[..., 1:2]
+
+    def items(self, merged: Floats) -> Floats:
+        return merged[..., 1]
+
+    def positives(self, merged: Floats) -> Floats:
+        return self.items(merged)
+
+
 class Result(NamedTuple):
     """A figure, the number of annotated positives behind it, and its direction."""
 

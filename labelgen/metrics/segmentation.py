@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelgen.metrics.classification import F1, confusion
-from labelgen.metrics.dialogue_metric import Floats, Pair, RatioMetric, labelled
+from labelgen.metrics.dialogue_metric import Floats, MeanMetric, Pair, labelled
 
 
 class BoundaryF1(F1):
@@ -34,7 +34,7 @@ class PairwiseF1(F1):
         return confusion([Pair(a.pred == b.pred and a.pred is not None, a.target == b.target) for a, b in combinations(turns, 2)])
 
 
-class WindowError(RatioMetric):
+class WindowError(MeanMetric):
     """Abstract: the share of windows in which two segmentations disagree, as a mean over dialogues. Statistics: [sum of shares, dialogues].
 
     A segment is a maximal run of labelled turns of one goal. A window spans k gaps between turns; k is half the mean length of the gold
@@ -43,9 +43,6 @@ class WindowError(RatioMetric):
     """
 
     higher_is_better = False
-
-    def __init__(self) -> None:
-        super().__init__(size=2)
 
     @abstractmethod
     def disagreements(self, gold: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -61,18 +58,6 @@ class WindowError(RatioMetric):
         before = np.concatenate([np.zeros((1, 2), dtype=np.int64), changes.cumsum(0)])  # boundaries before each turn
         inside = before[k:] - before[:-k]
         return np.array([self.disagreements(gold=inside[:, 1], predicted=inside[:, 0]).mean(), 1.0])
-
-    def successes(self, merged: Floats) -> Floats:
-        return merged[..., :1]
-
-    def trials(self, merged: Floats) -> Floats:
-        return merged[..., 1:2]
-
-    def items(self, merged: Floats) -> Floats:
-        return merged[..., 1]
-
-    def positives(self, merged: Floats) -> Floats:
-        return self.items(merged)
 
 
 class Pk(WindowError):
