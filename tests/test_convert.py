@@ -82,7 +82,7 @@ def test_a_corpus_is_never_overwritten_nor_joined_by_its_output(tmp_path: Path) 
     assert [one.name for one in folder.iterdir()] == ["a.jsonl"]
     assert file.read_bytes() == before
     for source in (str(file), f"{folder}/a*.jsonl"):
-        convert(Records(source), str(folder / "b.jsonl"))  # beside it nothing is lost
+        convert(Records(source), str(folder / "b.jsonl"))  # in another file nothing is lost
 
 
 def test_tenths_of_annotated_records_are_apart_and_complete(tmp_path: Path) -> None:

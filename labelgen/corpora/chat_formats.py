@@ -17,20 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from labelgen.corpora.chat_parts import (
-    ANSWERED,
-    CALLED,
-    ROLES,
-    THOUGHT,
-    WORDS,
-    FieldError,
-    Keys,
-    Message,
-    as_json,
-    at_path,
-    from_json,
-    read_message,
-)
+from labelgen.corpora.chat_fields import ROLES, WORDS, Keys, Message, at_path, read_message
+from labelgen.corpora.chat_parts import ANSWERED, CALLED, THOUGHT, FieldError, as_json, from_json
 from labelgen.io.rows import Row
 
 TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # hh-rlhf

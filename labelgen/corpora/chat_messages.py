@@ -60,8 +60,9 @@ from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
 from labelgen.corpora import LeftOut
+from labelgen.corpora.chat_fields import READ_AS, TIMES, Keys, Message, time_of
 from labelgen.corpora.chat_formats import FORMATS, Format, candidates, read_messages
-from labelgen.corpora.chat_parts import MALFORMED, READ_AS, TIMES, FieldError, Keys, Message, as_json, malformed, time_of
+from labelgen.corpora.chat_parts import MALFORMED, FieldError, as_json, malformed
 from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
 from labelgen.corpora.chat_turns import Conversation
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise

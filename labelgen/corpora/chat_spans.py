@@ -17,8 +17,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
+from labelgen.corpora.chat_fields import Keys, Message, at_path
 from labelgen.corpora.chat_formats import Located, read_messages, to_messages, unread_of
-from labelgen.corpora.chat_parts import MALFORMED, FieldError, Keys, Message, as_json, at_path, first_of, from_json, malformed
+from labelgen.corpora.chat_parts import MALFORMED, FieldError, as_json, first_of, from_json, malformed
 from labelgen.dialogue import RecordError, Reject, reject_or_raise
 from labelgen.io.files import hash64
 from labelgen.io.rows import Row, RowSource

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from labelgen.corpora.chat_parts import FieldError, Message, Tool
+from labelgen.corpora.chat_fields import Message
+from labelgen.corpora.chat_parts import FieldError, Tool
 
 
 @dataclass

@@ -13,8 +13,9 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
+from labelgen.corpora.chat_fields import ROLES, WORDS
 from labelgen.corpora.chat_formats import FORMATS, candidates
-from labelgen.corpora.chat_parts import ROLES, WORDS, from_json
+from labelgen.corpora.chat_parts import from_json
 from labelgen.corpora.chat_spans import SPAN_FORMATS
 from labelgen.corpora.table import BOOLEANS
 from labelgen.dialogue import Turn

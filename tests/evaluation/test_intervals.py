@@ -65,7 +65,7 @@ def test_intervals_of_frequent_items_keep_their_coverage_and_are_hardly_wider(co
 
 
 def test_the_percentile_bootstrap_does_not_keep_its_coverage_there(coverage: ModuleType) -> None:
-    """What this replaces: the simulation tells the two apart."""
+    """What this replaces: the simulation separates the two."""
     for found in coverage.measure(100, 0.02, 2, 100, ["F1", "AP"], ["percentile"]):
         assert found.held < ENOUGH - 0.03, found
 

@@ -497,7 +497,7 @@ def test_eight_bits_are_used_where_labels_agree(exported: Path, logs: Path, in_p
     write((d.model_copy(update={"id": f"new {d.id}"}) for d in dialogues), tmp_path / "later.jsonl")
     with pytest.raises(ValueError, match="changes too many labels"):
         backfill(str(exported), str(tmp_path / "later.jsonl"), str(tmp_path / "out"), precision="int8", least_agreement=1.0)
-    assert not (tmp_path / "out" / "_passed.json").exists(), "the next run is judged anew"
+    assert not (tmp_path / "out" / "_passed.json").exists(), "the next run is judged again"
     with pytest.raises(ValueError, match="shard_rows 2000 there, 7 now"):
         label(str(tmp_path / "out"), least_agreement=0.1, shard_rows=7)
     with pytest.raises(ValueError, match="a number from 0 to 1"):

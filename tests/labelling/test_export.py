@@ -243,7 +243,7 @@ def test_a_missing_or_cut_file_is_refused(name: str, copy: Path) -> None:
     (copy / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         load(copy)
-    if name != "config.json":  # even where the fingerprint was made anew
+    if name != "config.json":  # even where the fingerprint was made again
         resign(copy)
         with pytest.raises(ValueError, match=name.replace(".", r"\.")):
             load(copy)

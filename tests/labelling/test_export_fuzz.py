@@ -1,6 +1,6 @@
 """Whatever an export's files hold, `load` gives an annotator that labels, or a ValueError that names the file; and it does nothing else.
 
-The damage is signed anew, as by one who knows how the fingerprint is made. Other damages, one by one, are in test_export.py.
+The damage is signed again, as by one who knows how the fingerprint is made. Other damages, one by one, are in test_export.py.
 """
 
 import json
