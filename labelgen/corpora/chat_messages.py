@@ -66,7 +66,7 @@ from labelgen.corpora.chat_parts import MALFORMED, FieldError, as_json, malforme
 from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
 from labelgen.corpora.chat_turns import Conversation
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
-from labelgen.io.files import DUPLICATE_ID, SeenIds, convert_rows
+from labelgen.io.files import SeenIds, convert_rows, unique_dialogues
 from labelgen.io.paths import RECORD_SUFFIXES, list_files
 from labelgen.io.rows import Row, RowFile, RowSource
 
@@ -140,12 +140,7 @@ class ChatMessages:
     def read_sources(self, sources: Sequence[RowSource], reject: Reject | None) -> Iterator[Dialogue]:
         """See `read`. The rows are those of the sources, whatever `path` is."""
         self.summary.clear()
-        reader, ids = Reader(self), SeenIds()
-        for file, number, dialogue in reader.dialogues(sources, reject):
-            if ids.add(dialogue.id):
-                yield dialogue
-            else:
-                reject_or_raise(RecordError(file, number, dialogue.id, "id", DUPLICATE_ID), reject)
+        yield from unique_dialogues(Reader(self).dialogues(sources, reject), reject)
         self.summary.log()
 
 

@@ -26,8 +26,8 @@ from typing import Any, Literal
 from labelgen.corpora.chat_messages import ChatMessages
 from labelgen.corpora.recognition import Recognised, is_record, overrides, recognise
 from labelgen.corpora.table import Table
-from labelgen.dialogue import Dialogue, RecordError, Reject, reject_or_raise
-from labelgen.io.files import DUPLICATE_ID, SeenIds, convert_rows
+from labelgen.dialogue import Dialogue, Reject
+from labelgen.io.files import convert_rows, unique_dialogues
 from labelgen.io.hugging_face import import_datasets, record_of
 from labelgen.io.paths import error_reason
 from labelgen.io.rows import NumberedRow, Row
@@ -175,9 +175,5 @@ def _plain(value: Any, feature: Any) -> Any:
 
 def _unique(source: DatasetRows, reject: Reject | None) -> Iterator[Dialogue]:
     """The dialogues of rows that `labelgen.to_dataset` made."""
-    ids = SeenIds()
-    for number, dialogue in convert_rows(source.rows(), str(source), record_of, reject):
-        if ids.add(dialogue.id):
-            yield dialogue
-        else:
-            reject_or_raise(RecordError(str(source), number, dialogue.id, "id", DUPLICATE_ID), reject)
+    found = convert_rows(source.rows(), str(source), record_of, reject)
+    return unique_dialogues(((str(source), row, dialogue) for row, dialogue in found), reject)

@@ -66,13 +66,18 @@ def read_files(
 
     `reject` takes rows that `convert` or the record refuses with a RecordError, and repeated ids. Without `reject` the first one raises.
     """
+    found = ((str(file), record) for file in files for record in read_records(file, convert, reject, explain=explain))
+    return unique_dialogues(((file, record.row, record.dialogue) for file, record in found), reject)
+
+
+def unique_dialogues(found: Iterable[tuple[str, int, Dialogue]], reject: Reject | None) -> Iterator[Dialogue]:
+    """The dialogues of `found`: file, row and dialogue. One whose id came before goes to `reject`; without it, RecordError."""
     ids = SeenIds()
-    for file in files:
-        for number, dialogue in read_records(file, convert, reject, explain=explain):
-            if ids.add(dialogue.id):
-                yield dialogue
-            else:
-                reject_or_raise(RecordError(str(file), number, dialogue.id, "id", DUPLICATE_ID), reject)
+    for file, row, dialogue in found:
+        if ids.add(dialogue.id):
+            yield dialogue
+        else:
+            reject_or_raise(RecordError(file, row, dialogue.id, "id", DUPLICATE_ID), reject)
 
 
 def read_records(
