@@ -114,13 +114,12 @@ class ComponentLimits(NamedTuple):
 def proportion_limits(components: Components, level: float) -> ComponentLimits:
     """Clopper and Pearson's limits of each component with its effective number of trials.
 
-    That number is at most the number of trials. If nothing or everything succeeded, the variance cannot be estimated, and the number is at
-    most that of the dialogues with a trial. Few such dialogues make the variance uncertain, so Student's t replaces the normal quantile.
+    That number is at most the number of trials. If nothing or everything succeeded, the variance cannot be estimated, and the number is that
+    of the dialogues with a trial. Few such dialogues make the variance uncertain, so Student's t replaces the normal quantile.
     """
     p, trials, dialogues = components.values, components.trials, components.dialogues
     variance = (components.influences**2).sum(0) * dialogues / np.maximum(dialogues - 1.0, 1.0)
-    without_variance = np.minimum(trials, dialogues)
-    effective = np.where(variance > 0, np.minimum(trials, p * (1 - p) / np.where(variance > 0, variance, 1.0)), without_variance)
+    effective = np.where(variance > 0, np.minimum(trials, p * (1 - p) / np.where(variance > 0, variance, 1.0)), dialogues)
     of_trials, of_dialogues = (student_t(number - 1.0, level) for number in (trials, dialogues))
     effective = effective * np.divide(of_trials, of_dialogues, out=np.zeros_like(p), where=np.isfinite(of_dialogues)) ** 2
     effective = np.where(trials <= 1, trials, effective)

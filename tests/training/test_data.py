@@ -2,6 +2,9 @@
 
 import json
 import logging
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,6 +170,17 @@ def test_workers_give_the_same_batches_and_prefetching_is_not_counted(tmp_path: 
         for name in ("ids", "utterances", "token", "categorical", "frozen_states"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
         assert all(torch.equal(one.targets[name], other.targets[name]) for name in one.targets)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # from 3.12 on Python warns of threads
+def test_a_worker_that_ctrl_c_reaches_still_delivers_its_batches() -> None:
+    tokens = [sum(map(len, texts_of(dialogue))) for dialogue in MANY]
+    whole = list(BatchLoader(MANY, tokens, names, 1_000))  # type: ignore[arg-type]
+    loaded = iter(BatchLoader(MANY, tokens, names, 1_000, num_workers=1))  # type: ignore[arg-type]
+    first = next(loaded)
+    [worker] = multiprocessing.active_children()
+    os.kill(worker.pid or 0, signal.SIGINT)
+    assert [first, *loaded] == whole and len(whole) > 6, "more than the worker makes ahead"
 
 
 def test_the_corpus_is_read_by_setup_and_once(tmp_path: Path) -> None:
