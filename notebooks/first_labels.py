@@ -33,7 +33,7 @@ from labelgen.demo import quiet
 
 folder = Path(mkdtemp())
 small = ("encoder.frozen_layers=6", "encoder.dialogue_layers=2", "trainer.max_epochs=4", "data.batch_tokens=384", "lr=3e-3")
-plain = ("+trainer.enable_model_summary=false", "+trainer.enable_progress_bar=false", f"data.cache={folder}/cache")
+plain = ("+trainer.enable_progress_bar=false", f"data.cache={folder}/cache")
 
 
 def train(name, *overrides):

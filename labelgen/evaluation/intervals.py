@@ -114,8 +114,8 @@ class ComponentLimits(NamedTuple):
 def proportion_limits(components: Components, level: float) -> ComponentLimits:
     """Clopper and Pearson's limits of each component with its effective number of trials.
 
-    That number is at most the number of trials. If nothing or everything succeeded, the variance cannot be estimated, and the number is that
-    of the dialogues with a trial. Few such dialogues make the variance uncertain, so Student's t replaces the normal quantile.
+    That number is at most the number of trials. If nothing or everything succeeded, the variance cannot be estimated, and the number is
+    that of the dialogues with a trial. Few such dialogues make the variance uncertain, so Student's t replaces the normal quantile.
     """
     p, trials, dialogues = components.values, components.trials, components.dialogues
     variance = (components.influences**2).sum(0) * dialogues / np.maximum(dialogues - 1.0, 1.0)

@@ -83,12 +83,19 @@ def train(
     else:
         point.check_budget(fitter.max_epochs)
     metrics.start(point.step if point else 0)
-    log.info("training on %d dialogues, validating on %d, into %s", len(module.train), len(module.valid), output)
+    log.info("training %s on %d dialogues, validating on %d, into %s", _size(learner), len(module.train), len(module.valid), output)
     _fit(fitter, learner, module, point, resume)
     last = Path(output, "checkpoints", "last.ckpt")
     if callbacks.get("last") is None or not last.exists():  # no callback for it, or no step
         fitter.save_checkpoint(last)
     return _finish(fitter, output, learner, validation, bool(module.tasks))
+
+
+def _size(learner: Learner) -> str:
+    """How many parameters are trained: `10.65 M of 28.72 M parameters`."""
+    trained = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in learner.parameters())
+    return f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M parameters"
 
 
 def _without_budget(trainer: Callable[..., pl.Trainer]) -> bool:

@@ -29,7 +29,6 @@ RUN = (
         "trainer.max_epochs=1",
         "trainer.log_every_n_steps=1",
         "trainer.limit_train_batches=2",
-        "+trainer.enable_model_summary=false",
     ),
 )
 WEIGHTS = [  # settings that change what is learnt
@@ -47,6 +46,7 @@ TESTED = {  # settings with another test
     "trainer": {
         *("accelerator", "devices", "val_check_interval", "log_every_n_steps", "deterministic", "precision"),
         *("max_epochs", "max_steps", "max_time", "limit_train_batches"),  # test_train.py: test_every_budget_...
+        "enable_model_summary",  # test_train.py: test_the_log_gives_the_sizes_once
     },
 }
 

@@ -39,7 +39,7 @@ from labelgen.training.train import advice
 SMALL = (
     *("encoder=tiny", "encoder.max_tokens=16", "data.batch_tokens=700", "data.valid_fraction=0.2", "data.cache=null"),
     *("trainer.max_epochs=2", "trainer.val_check_interval=0.67", "trainer.log_every_n_steps=1"),
-    *("+trainer.enable_model_summary=false", "+trainer.enable_progress_bar=false"),
+    "+trainer.enable_progress_bar=false",
     *("callbacks.last.every_n_train_steps=1", "callbacks.early_stopping.patience=99", "min_valid_dialogues=0"),
 )
 
@@ -464,6 +464,13 @@ def test_fewer_epochs_than_the_checkpoint_holds_are_refused(whole: Path) -> None
     )
     with pytest.raises(ValueError, match=f"^{re.escape(wanted)}$"):
         train(whole, "trainer.max_epochs=1")
+
+
+def test_the_log_gives_the_sizes_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level("INFO", "labelgen")
+    train(tmp_path, "trainer.max_steps=1", "encoder.frozen_layers=1")
+    assert re.search(r"training 0\.03 M of 0\.06 M parameters on 1\d dialogues, validating on \d, into", caplog.text)
+    assert "FLOPs" not in capsys.readouterr().out, "Lightning's table"
 
 
 def test_few_validation_dialogues_choose_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
