@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
@@ -67,7 +68,7 @@ class Message:
     standalone: bool = False
     unreadable: FieldError | None = None  # its time, which `other` keeps
 
-    @property
+    @cached_property
     def words_key(self) -> tuple[Any, ...]:
         """What two logs of one message share."""
         tools = tuple(tool.key for tool in self.contents.tools)

@@ -185,9 +185,33 @@ def rasa_end_to_end(event: Located, later: Sequence[Located], left_out: Counter[
     return [Located(event.where, {"role": "assistant", "content": text, "timestamp": event.message.get("timestamp")}, made=True)]
 
 
-def read_messages(located: Iterable[Located], keys: Keys) -> list[Message]:
-    """Reads messages. FieldError: one cannot be used."""
-    return [read_message(item.message, item.where, Keys() if item.made else keys) for item in located]
+class ReadMessage(NamedTuple):
+    """A message before and after reading."""
+
+    located: Located
+    message: Message
+
+
+class MessageReader:
+    """Reads messages. One that equals the last message at its path is not read again: inputs of calls repeat the conversation so far.
+
+    The messages that are returned may be shared. Copy one before you change it.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self._last: dict[str, ReadMessage] = {}  # by path
+
+    def read(self, located: Iterable[Located]) -> list[Message]:
+        """The messages, in their order. FieldError: one cannot be used."""
+        return [self._read(item) for item in located]
+
+    def _read(self, item: Located) -> Message:
+        last = self._last.get(item.where)
+        if last is None or last.located != item:
+            last = ReadMessage(item, read_message(item.message, item.where, Keys() if item.made else self.keys))
+            self._last[item.where] = last
+        return last.message
 
 
 def transcript(value: Any, role: str, where: str, keys: Keys) -> list[Located]:

@@ -61,7 +61,7 @@ from typing import Any, Literal, NamedTuple
 
 from labelgen.corpora import LeftOut
 from labelgen.corpora.chat_fields import READ_AS, TIMES, Keys, Message, time_of
-from labelgen.corpora.chat_formats import FORMATS, Format, candidates, read_messages
+from labelgen.corpora.chat_formats import FORMATS, Format, MessageReader, candidates
 from labelgen.corpora.chat_parts import MALFORMED, FieldError, as_json, malformed
 from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
 from labelgen.corpora.chat_turns import Conversation
@@ -196,7 +196,7 @@ class Reader:
             layout = recognise(row, self.corpus.format, self.keys)
             self._announce(source, layout.description)
             chat = layout.read(row, self.keys)
-            messages = read_messages(chat.messages, self.keys)
+            messages = MessageReader(self.keys).read(chat.messages)
             prompts = sum(item.made and item.message["role"] == "system" for item in chat.messages)  # they are not in the list
             conversation = self._converse(messages, chat.columns[0], -prompts)
             conversation.left_out.update(chat.left_out)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
 from labelgen.corpora.chat_fields import Keys, Message, at_path
-from labelgen.corpora.chat_formats import Located, read_messages, to_messages, unread_of
+from labelgen.corpora.chat_formats import Located, MessageReader, to_messages, unread_of
 from labelgen.corpora.chat_parts import MALFORMED, FieldError, as_json, first_of, from_json, malformed
 from labelgen.dialogue import RecordError, Reject, reject_or_raise
 from labelgen.io.files import hash64
@@ -52,6 +52,7 @@ LANGFUSE = {
     "observations",
     "parentObservationId",
 }
+WordsKey = tuple[Any, ...]  # see Message.words_key
 INPUT, OUTPUT, INSTRUCTIONS = "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"
 
 
@@ -83,7 +84,7 @@ class SpanFormat(NamedTuple):
     description: str
     fits: Callable[[Row], bool]
     split: Callable[[Row], list[SpanRow]]
-    read: Callable[[Row, Keys], Span]
+    read: Callable[[Row, MessageReader], Span]
 
 
 class Merged(NamedTuple):
@@ -112,20 +113,25 @@ def merge(spans: Sequence[Span]) -> Merged:
             used = chosen
     used.sort(key=lambda span: span.start or datetime.min.replace(tzinfo=UTC))
     messages: list[Message] = []
-    system: dict[tuple[Any, ...], Message] = {}
+    keys: list[WordsKey] = []  # of the messages
+    system: dict[WordsKey, Message] = {}
     for span in used:
         given = [message for message in span.inputs if message.role != "system"]
         for message in (*span.system, *(message for message in span.inputs if message.role == "system")):
             system.setdefault(message.words_key, message)
-        repeated, kept = found = overlap(messages, given)
+        repeated, kept = found = overlap(keys, keys_of(given))
         left_out["messages of an earlier version of the history"] += len(messages) - kept
         left_out["fields of repeated messages that differ"] += add_fields(messages, given, found)
         new = [*given[repeated:], *span.outputs]
-        for message in new:
-            message.time = message.time or span.start
-        messages = messages[:kept] + new
+        messages[kept:] = [replace(message, time=message.time or span.start) for message in new]
+        keys[kept:] = keys_of(new)
     user = next((span.user for span in used if span.user is not None), None)
     return Merged([*system.values(), *messages], user, [span.rest for span in used if span.rest], +left_out)
+
+
+def keys_of(messages: Sequence[Message]) -> list[WordsKey]:
+    """By which messages are compared."""
+    return [message.words_key for message in messages]
 
 
 class Overlap(NamedTuple):
@@ -135,22 +141,37 @@ class Overlap(NamedTuple):
     kept: int
 
 
-def overlap(messages: Sequence[Message], given: Sequence[Message]) -> Overlap:
-    """What an input repeats of the messages so far."""
-    old, new = [message.words_key for message in messages], [message.words_key for message in given]
-    for length in range(min(len(old), len(new)), 0, -1):
-        if old[-length:] == new[:length]:
-            return Overlap(length, len(old))
+def overlap(old: Sequence[WordsKey], new: Sequence[WordsKey]) -> Overlap:
+    """What an input (`new`) repeats of the messages so far (`old`). It takes time that is linear in the length of the input."""
+    if (repeated := longest_border(old[-len(new) :] if new else (), new)) > 0:
+        return Overlap(repeated, len(old))
     common = next((k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     return Overlap(common, common) if common > 1 else Overlap(0, len(old))
 
 
-def add_fields(messages: Sequence[Message], given: Sequence[Message], found: Overlap) -> int:
+def longest_border(text: Sequence[WordsKey], pattern: Sequence[WordsKey]) -> int:
+    """The length of the longest end of the text that begins the pattern (Knuth, Morris and Pratt, 1977). The text is not the longer one."""
+    borders: list[int] = []  # of each beginning of the pattern: the longest shorter beginning that also ends it
+    length = 0
+    for k, item in enumerate((*pattern, *text)):
+        while length and (length == len(pattern) or pattern[length] != item):
+            length = borders[length - 1]
+        length += k > 0 and pattern[length] == item
+        if k < len(pattern):
+            borders.append(length)
+        if k == len(pattern) - 1:
+            length = 0
+    return length
+
+
+def add_fields(messages: list[Message], given: Sequence[Message], found: Overlap) -> int:
     """Adds the fields that only the repetition of a message has, such as a rating. Returns the number of those that differ."""
     differing = 0
-    for old, again in zip(messages[found.kept - found.repeated : found.kept], given, strict=False):
-        differing += sum(old.other.get(key, value) != value for key, value in again.other.items())
-        old.other = again.other | old.other
+    for k, again in enumerate(given[: found.repeated], found.kept - found.repeated):
+        other = messages[k].other
+        differing += sum(other.get(key, value) != value for key, value in again.other.items())
+        if again.other.keys() - other.keys():
+            messages[k] = replace(messages[k], other=again.other | other)
     return differing
 
 
@@ -211,14 +232,14 @@ def any_value(value: Any) -> Any:
     return attributes_of(values) if kind == "kvlistValue" and isinstance(values, list) else inner
 
 
-def read_opentelemetry(row: Row, keys: Keys) -> Span:
+def read_opentelemetry(row: Row, reader: MessageReader) -> Span:
     """A span with `gen_ai.input.messages` and `gen_ai.output.messages`, as JSON text or as lists. Of several choices, the first is read."""
     span = Span(start_of(row), str(at_path(row, "gen_ai.operation.name") or ""))
-    span.inputs = read_messages(to_messages(at_path(row, INPUT), "user", INPUT, keys), keys)
-    choices = read_messages(to_messages(at_path(row, OUTPUT), "assistant", OUTPUT, keys), keys)
+    span.inputs = reader.read(to_messages(at_path(row, INPUT), "user", INPUT, reader.keys))
+    choices = reader.read(to_messages(at_path(row, OUTPUT), "assistant", OUTPUT, reader.keys))
     span.outputs, span.left_out["choices but the first"] = choices[:1], max(len(choices) - 1, 0)
     if instructions := from_json(at_path(row, INSTRUCTIONS)):
-        span.system = read_messages([Located(INSTRUCTIONS, {"role": "system", "content": instructions}, made=True)], keys)
+        span.system = reader.read([Located(INSTRUCTIONS, {"role": "system", "content": instructions}, made=True)])
     user = first_of(row, ("user.id", "enduser.id"))
     span.user = None if user is None else str(user)
     span.is_root = span.operation not in ("execute_tool", "embeddings")
@@ -249,14 +270,14 @@ def split_langfuse(row: Row) -> list[SpanRow]:
     return [SpanRow(identity, row)]
 
 
-def read_langfuse(row: Row, keys: Keys) -> Span:
+def read_langfuse(row: Row, reader: MessageReader) -> Span:
     """A trace or an observation: `input` and `output` are a text, a message, a list of messages or an object that holds one of them."""
     span = Span(start_of(row), str(row.get("type") or ""))
     given, output = stored_json(row.get("input")), stored_json(row.get("output"))
-    span.inputs = read_messages(to_messages(given, "user", "input", keys), keys)
-    span.outputs = read_messages(to_messages(output, "assistant", "output", keys), keys)
+    span.inputs = reader.read(to_messages(given, "user", "input", reader.keys))
+    span.outputs = reader.read(to_messages(output, "assistant", "output", reader.keys))
     if len(span.outputs) > 1:  # the state of an agent holds its input too
-        found = overlap(span.inputs, span.outputs)
+        found = overlap(keys_of(span.inputs), keys_of(span.outputs))
         span.left_out["fields of repeated messages that differ"] += add_fields(span.inputs, span.outputs, found)
         span.outputs = span.outputs[found.repeated :]
     span.user = next((str(row[name]) for name in ("user_id", "userId") if row.get(name) not in (None, "")), None)
@@ -313,13 +334,14 @@ class Group:
     file: str
     number: int
     description: str
+    reader: MessageReader
     spans: list[Span] = field(default_factory=list)
     error: FieldError | None = None
 
-    def add(self, found: FoundSpan, keys: Keys) -> None:
+    def add(self, found: FoundSpan) -> None:
         """Reads a span. After an error, the conversation is lost, since its turns would be wrong."""
         try:
-            self.spans.append(found.layout.read(found.part.row, keys))
+            self.spans.append(found.layout.read(found.part.row, self.reader))
         except RecursionError:
             self._fail(found, FieldError("record", "nested too deep; leave the span out"))
         except MALFORMED as error:
@@ -342,17 +364,21 @@ def group_spans(files: Sequence[RowSource], name: str | None, keys: Keys, left_o
     groups: dict[str, Group] = {}
     for position, row in groupby(_spans(files, name, left_out, reject), key=lambda found: found.position):
         alone: list[Group] = []
+        touched: dict[str, Group] = {}  # only a conversation of this row can end in it
         for found in row:
             identity = found.part.conversation
-            group = Group(identity, found.file, found.number, found.layout.description)
+            group = groups.get(identity) if identity is not None else None
+            if group is None:
+                group = Group(identity, found.file, found.number, found.layout.description, MessageReader(keys))
             if identity is None:
                 alone.append(group)
             else:
-                group = groups.setdefault(identity, group)
-            group.add(found, keys)
+                groups[identity] = touched[identity] = group
+            group.add(found)
         yield from alone
-        for identity in [identity for identity in groups if last[hash64(identity)] <= position]:
-            yield groups.pop(identity)
+        for identity in touched:
+            if last[hash64(identity)] == position:
+                yield groups.pop(identity)
 
 
 def _spans(files: Sequence[RowSource], name: str | None, left_out: Counter[str], reject: Reject | None) -> Iterator[FoundSpan]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ class Conversation:
     left_out: Counter[str] = field(default_factory=Counter)
     answered: bool = False  # the assistant has spoken in the last turn
     within_calls: bool = False  # the message before called tools, or was a tool's
+    unanswered: list[dict[str, Any]] = field(default_factory=list)  # calls without a result, which are few at any time
 
     def note(self, name: str, value: Any) -> None:
         """Appends the value to a list of the metadata."""
@@ -109,19 +110,28 @@ class Conversation:
         if tool.called:
             numerical = self.turns[-1]["numerical"]
             numerical["tool_calls"] = numerical.get("tool_calls", 0) + 1
-            self.note("tool_calls", {"turn": turn, "name": tool.name, "arguments": tool.arguments, **identity, **result})
+            call = {"turn": turn, "name": tool.name, "arguments": tool.arguments, **identity, **result}
+            self.note("tool_calls", call)
+            self.unanswered += [] if result else [call]
             return
-        for call in sorted(self.metadata.get("tool_calls", ()), key=lambda call: bool(call["turn"] != turn)):
-            if "result" not in call and (call.get("id") == tool.identity if tool.identity else tool.name in (None, call["name"])):
-                call |= result
-                return
-        self.note("tool_calls", {"turn": turn, "name": tool.name, "id": tool.identity, **result})  # the log is cut
+        fitting = [call for call in self.unanswered if answers(tool, call)]
+        if not fitting:
+            self.note("tool_calls", {"turn": turn, "name": tool.name, "id": tool.identity, **result})  # the log is cut
+            return
+        call = next((call for call in fitting if call["turn"] == turn), fitting[0])
+        call |= result
+        self.unanswered = [other for other in self.unanswered if other is not call]
 
     def finish(self) -> None:
         """Names the tools of each turn: its feature `tool`."""
-        for k, turn in enumerate(self.turns):
-            if names := dict.fromkeys(self._tools_of(k)):
-                turn["categorical"]["tool"] = "+".join(names)
+        names: defaultdict[int, dict[str, None]] = defaultdict(dict)  # by turn, in order
+        for call in self.metadata.get("tool_calls", ()):
+            if "arguments" in call:
+                names[call["turn"]][call["name"]] = None
+        for turn, called in names.items():
+            self.turns[turn]["categorical"]["tool"] = "+".join(called)
 
-    def _tools_of(self, turn: int) -> Iterator[str]:
-        return (call["name"] for call in self.metadata.get("tool_calls", ()) if call["turn"] == turn and "arguments" in call)
+
+def answers(result: Tool, call: Mapping[str, Any]) -> bool:
+    """Whether a result may be that of a call: by the id, or else by the tool's name. A result without either fits each call."""
+    return bool(call.get("id") == result.identity if result.identity else result.name in (None, call["name"]))

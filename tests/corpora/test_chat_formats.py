@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelgen.corpora import chat_formats, chat_spans
+from labelgen.corpora.chat_fields import Keys, Message
 from labelgen.corpora.chat_messages import ChatMessages
+from labelgen.corpora.chat_parts import Contents, Tool
+from labelgen.corpora.chat_spans import overlap
+from labelgen.corpora.chat_turns import Conversation
 from labelgen.dialogue import Dialogue, RecordError
+from labelgen.io.files import hash64
 
 Json = dict[str, Any]
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -640,3 +647,97 @@ def test_traces_of_langfuse_need_no_value_in_each_column(tmp_path: Path) -> None
     problems = {error.field: error.problem for error in errors}
     assert problems["input"] == "an object with args; set corpus.text to the key that holds the words (in 't2')"
     assert "the columns: id" in problems["record"] and "corpus.format" in problems["record"]
+
+
+# -- many rows per conversation --------------------------------------------------------------------------------------------------
+
+
+class Compared:
+    """A key of a message that counts how often one is compared."""
+
+    count = 0
+
+    def __init__(self, name: int) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return isinstance(other, Compared) and self.name == other.name
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@given(st.lists(st.integers(0, 2), max_size=9), st.lists(st.integers(0, 2), max_size=9))
+@settings(max_examples=300, deadline=None)
+def test_what_an_input_repeats_is_the_longest_end_that_begins_it_or_a_common_beginning(old: list[int], new: list[int]) -> None:
+    ends = [length for length in range(1, min(len(old), len(new)) + 1) if old[-length:] == new[:length]]
+    common = next((k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    expected = (max(ends), len(old)) if ends else (common, common) if common > 1 else (0, len(old))
+    assert overlap([(name,) for name in old], [(name,) for name in new]) == expected
+
+
+@pytest.mark.parametrize(("end", "size"), [(1, 50), (1, 400), (400, 1)])
+def test_the_comparisons_are_linear_in_the_input(end: int, size: int) -> None:
+    old, new = [Compared(0)] * size, [Compared(0) for _ in range(size)] + [Compared(k) for k in range(end)]
+    Compared.count = 0
+    overlap(old, new)  # type: ignore[arg-type]
+    assert Compared.count <= 5 * len(new)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_messages_that_inputs_repeat_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    history = [said(("user", "assistant")[k % 2], f"message {k}") for k in range(80)]
+    rows = [span("a", k, history[: 2 * k + 1] if whole else history[2 * k : 2 * k + 1], [history[2 * k + 1]]) for k in range(40)]
+    read, keyed = Counter[str](), Counter[str]()
+    read_message, words_key = chat_formats.read_message, Message.__dict__["words_key"].func
+
+    def counted(raw: Json, where: str, keys: Keys) -> Message:
+        read["messages"] += 1
+        return read_message(raw, where, keys)
+
+    monkeypatch.setattr(chat_formats, "read_message", counted)
+
+    def counted_key(message: Message) -> Any:
+        keyed["messages"] += 1
+        return words_key(message)
+
+    monkeypatch.setattr(Message.__dict__["words_key"], "func", counted_key)
+    dialogue = only(tmp_path, *rows)
+    assert words(dialogue) == [(f"message {2 * k}", f"message {2 * k + 1}") for k in range(40)]
+    assert read["messages"] <= 3 * len(rows)
+    assert keyed["messages"] <= 3 * len(rows)
+
+
+def test_messages_that_are_shared_keep_their_own_times_and_fields(tmp_path: Path) -> None:
+    row = {"trace_id": "t", "output": HELLO}
+    rows = [{**row, "timestamp": 1714564800 + k, "input": [{**HI, "lang": "en"}] if k == 1 else [HI]} for k in range(3)]
+    dialogue = only(tmp_path, *rows)
+    assert [turn.timestamp for turn in dialogue.turns] == [NOON + timedelta(seconds=k) for k in range(3)]
+    assert dialogue.metadata["messages"]["other"] == [{"message": 2, "lang": "en"}]
+
+
+def test_open_conversations_are_not_searched_at_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"c{k}" for k in range(30)]
+    rows = [span(name, k, [said("user", "Hi")], [said("assistant", "Hello!")]) for k in range(2) for name in names]
+    hashed = Counter[str]()
+
+    def counted(text: str) -> int:
+        hashed[text] += 1
+        return hash64(text)
+
+    monkeypatch.setattr(chat_spans, "hash64", counted)
+    dialogues = list(corpus_of(tmp_path, *rows).read())
+    assert [dialogue.id for dialogue in dialogues] == names
+    assert max(hashed.values()) <= 4, "twice per row: at the first reading, and at the second"
+
+
+def test_calls_that_have_a_result_are_not_searched_again() -> None:
+    conversation, waiting = Conversation(), list[int]()
+    for k in range(50):
+        call = Tool("weather", None if k % 2 else f"c{k}", called=True)
+        conversation.add(Message("assistant", "", Contents(tools=[call])), 2 * k)
+        waiting.append(len(conversation.unanswered))
+        conversation.add(Message("tool", "", Contents(tools=[Tool(None, call.identity, answered=True, result=k)])), 2 * k + 1)
+    assert [call["result"] for call in conversation.metadata["tool_calls"]] == list(range(50))
+    assert set(waiting) == {1}
+    assert not conversation.unanswered
