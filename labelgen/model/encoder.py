@@ -108,14 +108,16 @@ class TurnEncoder(nn.Module):
         """States after the embeddings and the frozen layers. For a HuggingFaceBackbone that is not frozen these are the ids."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_layers):
             x = self.backbone.embed(ids, groups)
+            biases = self.backbone.attention_biases(groups)
             for layer in self.backbone.layers[: self.frozen_layers]:
-                x = layer(x, groups)
+                x = layer(x, groups, biases)
             return x
 
     def _encode(self, ids: Tensor, groups: Sequence[Group], frozen_states: Tensor | None) -> Tensor:
         x = self.frozen_states(ids, groups) if frozen_states is None else frozen_states.to(self.dtype)
+        biases = self.backbone.attention_biases(groups)
         for layer in self.backbone.layers[self.frozen_layers :]:
-            x = layer(x, groups)
+            x = layer(x, groups, biases)
         return x
 
     def forward(self, ids: Int[Tensor, " L"], groups: Sequence[Group], frozen_states: Tensor | None = None) -> Float[Tensor, "L D"]:

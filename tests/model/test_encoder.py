@@ -10,7 +10,18 @@ import torch
 from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    ElectraConfig,
+    ElectraModel,
+    MPNetConfig,
+    MPNetModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from labelgen.dialogue import PARTS, Dialogue, Turn
 from labelgen.inputs.batch import Collator, Group, TextEncoder
@@ -29,6 +40,7 @@ MAKERS: dict[str, Callable[[], nn.Module]] = {
     "bert": lambda: BertModel(BertConfig(**SMALL, max_position_embeddings=48)),
     "bert-relu": lambda: BertModel(BertConfig(**SMALL, hidden_act="relu", layer_norm_eps=1e-3), add_pooling_layer=False),
     "roberta": lambda: RobertaModel(RobertaConfig(**SMALL, max_position_embeddings=50, pad_token_id=1, type_vocab_size=1)),
+    "mpnet": lambda: MPNetModel(MPNetConfig(**SMALL, max_position_embeddings=202)),
     "electra": lambda: ElectraModel(ElectraConfig(**SMALL, embedding_size=16)),
     "distilbert": lambda: DistilBertModel(DistilBertConfig(vocab_size=259, dim=24, n_layers=2, n_heads=4, hidden_dim=40)),
 }
@@ -69,9 +81,23 @@ def test_texts_equal_hugging_face_one_at_a_time(name: str, prefix: str) -> None:
     torch.testing.assert_close(ours.pool(found, GROUPS), torch.stack([states.mean(0) for states in wanted]), **EXACT)
 
 
+def test_mpnet_has_the_published_buckets_at_every_distance() -> None:
+    theirs = MPNetModel(MPNetConfig(**SMALL, max_position_embeddings=512)).eval()
+    nn.init.normal_(theirs.encoder.relative_attention_bias.weight)
+    ours = TurnEncoder(theirs.config.to_dict(), 0).backbone
+    ours.load(theirs.state_dict())
+    groups = [Group(2, 1), Group(1, 7), Group(3, 400), Group(1, 9)]
+    found = ours.attention_biases(groups)
+    assert found is not None
+    for group, bias in zip(groups, found, strict=True):
+        wanted = theirs.encoder.compute_position_bias(torch.zeros(1, group.length, 1), num_buckets=32)
+        torch.testing.assert_close(bias, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["bert", "mpnet"])
 @pytest.mark.parametrize("frozen", [0, 2, 3])
-def test_chunks_without_gradients_change_nothing(frozen: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    turn = TurnEncoder(make_theirs("bert").config.to_dict(), frozen_layers=frozen)
+def test_chunks_without_gradients_change_nothing(frozen: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = TurnEncoder(make_theirs(name).config.to_dict(), frozen_layers=frozen)
     whole = turn(pack(texts()), GROUPS)
     for budget in (1, 16, 47):
         monkeypatch.setattr(encoder_module, "TOKENS_AT_ONCE", budget)
@@ -81,7 +107,7 @@ def test_chunks_without_gradients_change_nothing(frozen: int, monkeypatch: pytes
             torch.testing.assert_close(turn(pack(texts()), GROUPS, frozen_states), whole, **EXACT)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "mpnet", "distilbert", "electra"])
 def test_frozen_layers_get_no_gradient_and_the_others_do(name: str) -> None:
     config = make_theirs(name).config.to_dict()
     layers = len(TurnEncoder(config, 0).backbone.layers)
