@@ -46,7 +46,8 @@ def packed_attention(
     """
     attended = []
     parts = query_key_value.split(sizes(groups))
-    for (count, _), part, bias in zip(groups, parts, biases or [None] * len(parts), strict=True):
+    of_groups: Sequence[Tensor | None] = biases or [None] * len(parts)
+    for (count, _), part, bias in zip(groups, parts, of_groups, strict=True):
         query, key, value = rearrange(part, "(n l) (three h d) -> three n h l d", n=count, three=3, h=num_heads)
         mask = None if bias is None else bias.to(query.dtype)
         states = F.scaled_dot_product_attention(query, key, value, mask, dropout, causal)
