@@ -18,6 +18,7 @@ from upath import UPath
 
 from labelgen.corpora import Corpus
 from labelgen.corpora.chat_messages import ChatMessages
+from labelgen.corpora.chat_parts import from_json
 from labelgen.corpora.recognition import Recognised, override, recognise, recognise_table
 from labelgen.corpora.records import Records
 from labelgen.corpora.table import NotAdjacentError, Table
@@ -110,7 +111,8 @@ class Sample:
         """What the rows are."""
         if not self.rows:
             raise ValueError(f"{self.file}: {self.problem}")
-        found = recognise_table(self.rows) if self.is_text else recognise(self.rows)
+        holds_json = any(from_json(cell) is not cell for row in self.rows for cell in row.values())
+        found = recognise_table(self.rows) if self.is_text and not holds_json else recognise(self.rows)
         if found is None:
             columns = ", ".join(map(repr, self.rows[0])) or "none"
             remedy = (

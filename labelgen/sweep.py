@@ -83,6 +83,9 @@ def _parsed(word: str) -> Override:
         return OverridesParser.create().parse_override(word)
     except HydraException:
         key, _, value = word.partition("=")
+        if key.endswith(".roles") and (pairs := re.findall(r"""["']?([^{},:"']+?)["']?\s*:\s*["']?(\w+)""", value)):
+            listed = ", ".join(f'"{role}={read_as}"' for role, read_as in pairs)  # names before a colon are plain ASCII
+            raise ValueError(f"{word}: cannot be read as key=value; give a list: '{key}=[{listed}]'") from None
         if value.startswith(("{", "[")):
             remedy = "quote the names inside the braces that are not plain letters and digits"
             raise ValueError(f"{word}: cannot be read as key=value; {remedy}, such as '{key}={_quoted_inside(value)}'") from None

@@ -343,3 +343,46 @@ def test_langfuse_is_no_table_and_a_table_of_prompts_is_no_trl() -> None:
     found = recognise([{"conversation_id": k // 2, "prompt": "hello there", "response": "hi to you"} for k in range(4)])
     assert found is not None
     assert found.settings["columns"] == {"dialogue": "conversation_id", "request": "prompt", "response": "response"}
+
+
+def test_roles_whose_names_are_not_ascii(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [{"role": "Kundin Ä", "content": "hi"}, {"role": 'the "Support" Agent', "content": "hello"}]
+    report = inspected(write_lines("c.jsonl", [{"messages": messages}]), capsys)
+    assert report.splitlines()[-1].count("corpus.roles=[") == 1
+    (dialogue,) = records_by_the_command(report, monkeypatch)
+    assert (dialogue.turns[0].request, dialogue.turns[0].response) == ("hi", "hello")
+    words = ["convert", "corpus=chat_messages", "corpus.path=c.jsonl", "output=o.jsonl"]
+    assert labelgen(monkeypatch, *words, 'corpus.roles={Kundin Ä: user, "Support Agent": assistant}') == 1
+    remedy = 'corpus.roles=["Kundin Ä=user", "Support Agent=assistant"]'
+    assert f"give a list: '{remedy}'" in capsys.readouterr().out
+    write_lines("c.jsonl", [{"messages": [messages[0], {"role": "Support Agent", "content": "hello"}]}])
+    assert labelgen(monkeypatch, *words, remedy) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "description"),
+    [
+        ([{"data": [{"id": "a", "messages": CHAT}]}], "chat messages"),
+        ([{"sender_id": "a", "event": name, "text": text, "timestamp": 1} for name, text in (("user", "hi"), ("bot", "hello"))],
+         "events of Rasa trackers"),
+        ([{"span_id": "1", "attributes": {"http.method": "GET"}},
+          {"trace_id": "t", "attributes": {"gen_ai.prompt.0.content": "hi", "gen_ai.completion.0.content": "hello"}}],
+         "OpenTelemetry GenAI spans or events"),
+    ],
+)  # fmt: skip
+def test_rows_that_take_several_for_a_conversation_or_hold_several(
+    rows: list[dict[str, Any]], description: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = inspected(write_lines("f.jsonl", rows), capsys)
+    assert report.startswith(f"f.jsonl: {description} (")
+    (dialogue,) = records_by_the_command(report, monkeypatch)
+    assert [bool(turn.request and turn.response) for turn in dialogue.turns] == [True]
+
+
+def test_a_csv_file_whose_cells_hold_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [{"event": "user", "text": "hi", "timestamp": 1}, {"event": "bot", "text": "hello", "timestamp": 2}]
+    cells = [["a", event["event"], json.dumps(event)] for event in events]
+    report = inspected(write_table("f.csv", [["sender_id", "type_name", "data"], *cells]), capsys)
+    assert report.startswith("f.csv: events of Rasa trackers (")
+    (dialogue,) = records_by_the_command(report, monkeypatch)
+    assert (dialogue.id, dialogue.turns[0].request, dialogue.turns[0].response) == ("a", "hi", "hello")

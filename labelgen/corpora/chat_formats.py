@@ -6,7 +6,7 @@
 - trl: huggingface.co/docs/trl/dataset_formats, `prompt` with `completion`, `chosen` with `rejected`
 - rasa: rasa.com/docs/reference/primitives/events, trackers with their `events`
 
-`chat_spans` has the formats whose conversations take several rows.
+`chat_groups` has the formats whose conversations take several rows.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class Chat:
         unread = unread_of(value)
         if unread.fields:
             self.rest[column] = unread.fields
-        self.left_out["choices but the first"] += unread.choices
+        self.left_out["choices after the first"] += unread.choices
 
 
 class Unread(NamedTuple):
-    """What `to_messages` does not read of an object: its other fields, and the number of choices but the first."""
+    """What `to_messages` does not read of an object: its other fields, and the number of choices after the first."""
 
     fields: dict[str, Any]
     choices: int = 0
@@ -88,7 +88,7 @@ def messages_chat(row: Row, keys: Keys) -> Chat:
     elif column not in row and "." in column:
         chat.rest |= without_path(row, column.split("."))
     for answer in ("choices", "response"):
-        value = from_json(row.get(answer))
+        value = from_json(row.get(answer)) if answer == "choices" else decoded_chat(row.get(answer))
         if keys.messages is None and (isinstance(value, Mapping) or (value and answer == "choices")):
             given = {"choices": value} if answer == "choices" else value
             chat.messages += to_messages(given, "assistant", answer, keys)
@@ -109,12 +109,14 @@ def sharegpt_chat(row: Row, keys: Keys) -> Chat:
 
 def responses_chat(row: Row, keys: Keys) -> Chat:
     """`instructions`, `input` (text or items) and `output` (items) of the Responses API."""
+    given, output = row.get("input"), row.get("output")
+    if isinstance(output, str):  # it is never a text, so that both columns hold JSON text
+        given, output = decoded_chat(given), decoded_chat(output)
     messages = system_of({"instructions": row.get("instructions")})
-    messages += to_messages(row.get("input"), "user", "input", keys)
-    messages += to_messages(row.get("output"), "assistant", "output", keys)
+    messages += to_messages(given, "user", "input", keys) + to_messages(output, "assistant", "output", keys)
     chat = Chat(messages, ["input", "output", "instructions"])
-    for column in ("input", "output"):
-        chat.keep_rest(column, row.get(column))
+    chat.keep_rest("input", given)
+    chat.keep_rest("output", output)
     return chat
 
 
@@ -167,10 +169,11 @@ def rasa_message(event: Located, left_out: Counter[str]) -> list[Located]:
         return []
     intent = (predicted.get("intent") or {}).get("name")
     found = {"intent": intent, "confidence": (predicted.get("intent") or {}).get("confidence"), "entities": predicted.get("entities")}
-    kept = {key: value for key, value in found.items() if value}
+    others = {key: value for key, value in predicted.items() if key not in ("intent", "entities", "text")}
+    kept = {key: value for key, value in {**found, **others}.items() if value}
     role = "user" if raw.get("event") == "user" else "assistant"
-    message = {"role": role, "content": raw.get("text"), "timestamp": raw.get("timestamp"), "metadata": raw.get("metadata") or None}
-    return [Located(event.where, {**message, "predicted_by_rasa": kept or None}, made=True)]
+    message = {key: value or None for key, value in raw.items() if key not in ("event", "text", "parse_data", "data", "sender_id")}
+    return [Located(event.where, {**message, "role": role, "content": raw.get("text"), "predicted_by_rasa": kept or None}, made=True)]
 
 
 def rasa_end_to_end(event: Located, later: Sequence[Located], left_out: Counter[str]) -> list[Located]:
@@ -226,9 +229,8 @@ def transcript(value: Any, role: str, where: str, keys: Keys) -> list[Located]:
 def to_messages(value: Any, role: str, where: str, keys: Keys) -> list[Located]:
     """The messages that an input or output of a model is: a text, a message, a list of them, or an object that holds them.
 
-    `role`: of a text. FieldError: it is none of these.
+    `role`: of a text. A text stays one, whatever it looks like: see `decoded_chat`. FieldError: it is none of these.
     """
-    value = decoded if is_chat(decoded := from_json(value)) else value
     if value in (None, "", [], {}):
         return []
     if isinstance(value, list) and all(isinstance(item, Mapping) for item in value) and any(map(is_message, value)):
@@ -255,7 +257,6 @@ def to_messages(value: Any, role: str, where: str, keys: Keys) -> list[Located]:
 
 def unread_of(value: Any) -> Unread:
     """What `to_messages` does not read of a value. Nothing of a message, whose fields are read with it."""
-    value = decoded if is_chat(decoded := from_json(value)) else value
     if not isinstance(value, Mapping):
         return Unread({})
     read = {item.where for item in system_of(value)}
@@ -295,6 +296,11 @@ def is_chat(value: Any) -> bool:
     if isinstance(value, list):
         return any(is_message(item) or (isinstance(item, Mapping) and isinstance(item.get("type"), str)) for item in value)
     return isinstance(value, Mapping) and (is_message(value) or any(name in value for name in ("messages", "choices", "output", *WORDS)))
+
+
+def decoded_chat(value: Any) -> Any:
+    """The messages that a JSON text holds, in a format that stores them so. Another text, unchanged."""
+    return decoded if is_chat(decoded := from_json(value)) else value
 
 
 def system_of(holder: Row, prefix: str = "") -> list[Located]:

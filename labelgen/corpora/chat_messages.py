@@ -1,4 +1,4 @@
-"""Your own logs as chat messages, in JSON or Parquet: the formats of OpenAI, Anthropic, the AI SDK, ShareGPT, TRL, Rasa, Langfuse and
+"""Your own logs as chat messages, in JSON, Parquet or CSV: the formats of OpenAI, Anthropic, the AI SDK, ShareGPT, TRL, Rasa, Langfuse and
 OpenTelemetry.
 
 `path` is a file or a folder of files. The format is recognised by the columns of a row, and the log says which it is; `format` sets it:
@@ -9,12 +9,20 @@ OpenTelemetry.
 - `responses`: `input` and `output` of the OpenAI Responses API.
 - `trl`: `prompt` with `completion`, or `chosen` with `rejected`, which stays in the metadata. Each is a text or a list of messages.
 - `rasa`: trackers with `sender_id` and `events`. Intents and entities that Rasa predicted are metadata, not annotations.
+- `rasa_events`: an event of a tracker per row, with its `sender_id`, as event brokers write them. Or rows of the table `events` of a
+  tracker store, whose column `data` holds the event as JSON.
 - `langfuse`: traces or observations with `input` and `output`, one dialogue per session (or else per trace).
 - `opentelemetry`: spans with `gen_ai.input.messages` and `gen_ai.output.messages`, one dialogue per `gen_ai.conversation.id` (or else
-  `session.id` or trace). Rows may be flat, have `attributes`, or be OTLP JSON.
+  `session.id` or trace). Also the older events (`gen_ai.user.message`, `gen_ai.choice`), as log records or within spans, and the older
+  attributes `gen_ai.prompt` and `gen_ai.completion`, also by number as in OpenLLMetry. Rows may be flat, have `attributes`, or be OTLP
+  JSON.
+
+A row that holds all rows in one list, such as {"data": [...]}, is replaced by them. A text stays a text if it looks like JSON, except where
+a format stores messages as JSON text. Cells of CSV may hold JSON text. Of a folder, only JSON and Parquet are read.
 
 For another layout, set `messages` (the column), `role` and `text` (keys of a message; `author.role` is a path) and `roles`, such as
-{customer: user, agent: assistant, note: ignore}. The module `chat_parts` lists the types of parts that are known, with their definitions.
+{customer: user, agent: assistant, note: ignore} or [customer=user, agent=assistant]. The module `chat_parts` lists the types of parts that
+are known, with their definitions.
 
 How a conversation becomes a dialogue:
 
@@ -59,16 +67,20 @@ from operator import not_
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
+from upath import UPath
+
 from labelgen.corpora import LeftOut
 from labelgen.corpora.chat_fields import READ_AS, TIMES, Keys, Message, time_of
 from labelgen.corpora.chat_formats import FORMATS, Format, MessageReader, candidates
+from labelgen.corpora.chat_groups import SPAN_FORMATS, Unwrapped, format_of_rows, group_spans
 from labelgen.corpora.chat_parts import MALFORMED, FieldError, as_json, malformed
-from labelgen.corpora.chat_spans import SPAN_FORMATS, group_spans, merge
 from labelgen.corpora.chat_turns import Conversation
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
 from labelgen.io.files import SeenIds, convert_rows, unique_dialogues
+from labelgen.io.formats import Kind, format_of
 from labelgen.io.paths import RECORD_SUFFIXES, list_files
-from labelgen.io.rows import Row, RowFile, RowSource
+from labelgen.io.rows import NumberedRow, Row, RowFile, RowSource
+from labelgen.io.tables import TableFile
 
 log = logging.getLogger(__name__)
 IDS = ("id", "conversation_id", "session_id", "conversationId", "sessionId", "sender_id")
@@ -105,9 +117,10 @@ class Summary:
 class ChatMessages:
     """The conversations of the file or folder `path`. ValueError: a setting has another value.
 
-    `format`: messages, sharegpt, responses, trl, rasa, opentelemetry or langfuse; None: recognised. `messages`: the column with the list
-    of messages. `role`, `text`: the keys of a message's role and words. `roles`: a role of the file -> one of system, user, assistant,
-    tool, function_call, ignore. `without_words`: what becomes of a message without words, call and recording.
+    `format`: messages, sharegpt, responses, trl, rasa, rasa_events, opentelemetry or langfuse; None: recognised. `messages`: the column
+    with the list of messages. `role`, `text`: the keys of a message's role and words. `roles`: a role of the file -> one of system, user,
+    assistant, tool, function_call, ignore; or a list such as [caller=user]. `without_words`: what becomes of a message without words, call
+    and recording.
     `summary`: what the last `read` has found.
     """
 
@@ -116,7 +129,7 @@ class ChatMessages:
     messages: str | None = None
     role: str | None = None
     text: str | None = None
-    roles: Mapping[str, str] | None = None
+    roles: Mapping[str, str] | Sequence[str] | None = None
     without_words: Literal["reject", "skip"] = "reject"
     summary: Summary = field(default_factory=Summary, init=False, repr=False, compare=False)
 
@@ -124,7 +137,7 @@ class ChatMessages:
         known = {**FORMATS, **SPAN_FORMATS}
         if self.format is not None and self.format not in known:
             raise ValueError(f"format={self.format!r}: give {', '.join(known)}, or null to recognise it")
-        if wrong := {role: value for role, value in (self.roles or {}).items() if value not in READ_AS}:
+        if wrong := {role: value for role, value in roles_of(self.roles).items() if value not in READ_AS}:
             raise ValueError(f"roles: {wrong} is not known; a role of the file is read as one of {', '.join(READ_AS)}")
         if self.without_words not in ("reject", "skip"):
             raise ValueError(f"without_words={self.without_words!r}: give reject or skip")
@@ -134,14 +147,39 @@ class ChatMessages:
 
         At the end, the log says what was left out.
         """
-        remedy = "give JSON (.jsonl, .ndjson, .json, also .gz) or .parquet, with `messages` or another format of chats"
-        yield from self.read_sources([RowFile(file) for file in list_files(self.path, RECORD_SUFFIXES, remedy)], reject)
+        remedy = "give JSON (.jsonl, .ndjson, .json, also .gz), .parquet or one .csv, with `messages` or another format of chats"
+        files = list_files(self.path, RECORD_SUFFIXES, remedy, (Kind.JSON_LINES, Kind.JSON_VALUES, Kind.PARQUET, Kind.TEXT))
+        yield from self.read_sources([TextFile(file, remedy) if is_text(file) else RowFile(file) for file in files], reject)
 
     def read_sources(self, sources: Sequence[RowSource], reject: Reject | None) -> Iterator[Dialogue]:
         """See `read`. The rows are those of the sources, whatever `path` is."""
         self.summary.clear()
+        sources = [Unwrapped(source, self.summary.left_out) for source in sources]
         yield from unique_dialogues(Reader(self).dialogues(sources, reject), reject)
         self.summary.log()
+
+
+def is_text(file: UPath) -> bool:
+    """Whether a file is CSV, or nothing that is known."""
+    return format_of(file).kind is Kind.TEXT
+
+
+class TextFile:
+    """A CSV file as a source of rows, whose cells may hold JSON text. ValueError, with the remedy: it has no columns."""
+
+    def __init__(self, file: UPath, remedy: str) -> None:
+        names = TableFile(file, []).names()
+        if not names:
+            raise ValueError(f"{file}: {remedy}")
+        self.table = TableFile(file, [name for name in names if name])
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    def rows(self) -> Iterator[NumberedRow]:
+        """The rows. An empty cell is no value."""
+        for number, row in self.table.rows():
+            yield NumberedRow(number, row if isinstance(row, str) else {name: cell or None for name, cell in row.items()})
 
 
 class FoundDialogue(NamedTuple):
@@ -157,7 +195,7 @@ class Reader:
 
     def __init__(self, corpus: ChatMessages) -> None:
         self.corpus, self.summary = corpus, corpus.summary
-        self.keys = Keys(corpus.messages, corpus.role, corpus.text, corpus.roles or {})
+        self.keys = Keys(corpus.messages, corpus.role, corpus.text, roles_of(corpus.roles))
         self.fingerprints, self.copies = SeenIds(), Counter[str]()
         self._announced: str | None = None
 
@@ -175,7 +213,7 @@ class Reader:
             return self.corpus.format in SPAN_FORMATS
         for _, row in islice(file.rows(), ROWS_TO_RECOGNISE):
             if not isinstance(row, str):
-                if any(known.fits(row) for known in SPAN_FORMATS.values()):
+                if format_of_rows(row) is not None:
                     return True
                 if any(known.fits(row) for known in FORMATS.values()):
                     return False
@@ -268,16 +306,18 @@ class Reader:
 
     def _dialogues_of_spans(self, files: Sequence[RowSource], reject: Reject | None) -> Iterator[FoundDialogue]:
         for group in group_spans(files, self.corpus.format, self.keys, self.summary.left_out, reject):
-            self._announce(group.file, group.description)
+            self._announce(group.file, group.layout.description)
             try:
                 if group.error is not None:
                     raise group.error
-                merged = merge(group.spans)
+                merged = group.layout.merge(group.spans)
                 if not merged.messages:
                     self.summary.left_out.update(merged.left_out)
                     continue
                 conversation = self._converse(merged.messages, "messages")
                 conversation.left_out.update(merged.left_out)
+                if merged.slots:
+                    conversation.metadata["slots"] = list(merged.slots)
                 name = self._new_id([message.words_key for message in merged.messages]) if group.identity is None else group.identity
                 metadata = {"spans": merged.rest} if merged.rest else {}
                 dialogue = parse(self._fields(name, merged.user, conversation, merged.messages, metadata), group.file, group.number)
@@ -298,7 +338,7 @@ def recognise(row: Row, name: str | None, keys: Keys) -> Format:
         return FORMATS[name]
     if keys.messages is not None:
         return FORMATS["messages"]
-    if any(known.fits(row) for known in SPAN_FORMATS.values()):
+    if format_of_rows(row) is not None:
         raise FieldError("record", "one of several rows of a conversation, in a file that begins with whole ones; separate the files")
     fitting = [known for known, layout in FORMATS.items() if layout.fits(row)]
     if len(fitting) > 1 and fitting[1] in ("sharegpt", "rasa"):  # two columns that hold whole conversations
@@ -306,10 +346,19 @@ def recognise(row: Row, name: str | None, keys: Keys) -> Format:
     if not fitting:
         lists = [f"corpus.messages={name}" for name in candidates(row)]
         remedy = "set corpus.messages to the column that holds them, or corpus.format"
-        remedy = f"set {' or '.join(lists)} if that holds them" if lists else remedy
+        remedy = f"set {' or '.join(lists)} if that holds them, or save the conversations of such a list as a file" if lists else remedy
         columns = ", ".join(sorted(map(str, row))) or "none"
         raise FieldError("messages", f"no chat format that is known (the columns: {columns}); {remedy}")
     return FORMATS[fitting[0]]
+
+
+def roles_of(setting: Mapping[str, str] | Sequence[str] | None) -> Mapping[str, str]:
+    """The setting `roles` as a mapping: it is one, or a list of `role=read as`. ValueError: an item has no "="."""
+    if setting is None or isinstance(setting, Mapping):
+        return setting or {}
+    if wrong := [item for item in setting if "=" not in item]:
+        raise ValueError(f"roles: {wrong[0]!r}: give role=user, such as caller=user")
+    return {role: value for role, _, value in (item.rpartition("=") for item in setting)}
 
 
 def first_key(row: Row, names: Sequence[str]) -> str | None:

@@ -54,7 +54,7 @@ class HuggingFace:
     messages: str | None = None
     role: str | None = None
     text: str | None = None
-    roles: Mapping[str, str] | None = None
+    roles: Mapping[str, str] | Sequence[str] | None = None
     without_words: Literal["reject", "skip"] = "reject"
 
     def read(self, reject: Reject | None = None) -> Iterator[Dialogue]:

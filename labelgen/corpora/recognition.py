@@ -13,10 +13,10 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
-from labelgen.corpora.chat_fields import ROLES, WORDS
+from labelgen.corpora.chat_fields import ROLES, WORDS, at_path
 from labelgen.corpora.chat_formats import FORMATS, candidates
+from labelgen.corpora.chat_groups import format_of_rows, items_of
 from labelgen.corpora.chat_parts import from_json
-from labelgen.corpora.chat_spans import SPAN_FORMATS
 from labelgen.corpora.table import BOOLEANS
 from labelgen.dialogue import Turn
 from labelgen.io.rows import Row
@@ -86,7 +86,8 @@ def recognise(rows: Sequence[Row]) -> Recognised | None:
         return None
     if is_record(rows[0]):
         return Recognised("records", "jsonl")
-    return _recognise_spans(rows[0]) or recognise_table(rows, sure=True) or _recognise_chats(rows) or recognise_table(rows)
+    rows = [item for row in rows for item in items_of(row)]
+    return _recognise_spans(rows) or recognise_table(rows, sure=True) or _recognise_chats(rows) or recognise_table(rows)
 
 
 def foreign(row: Row, source: str) -> str | None:
@@ -110,8 +111,14 @@ def is_record(row: Row) -> bool:
 # -- chat messages ---------------------------------------------------------------------------------------------------------------
 
 
-def _recognise_spans(row: Row) -> Recognised | None:
-    return next((Recognised(known.description, "chat_messages") for known in SPAN_FORMATS.values() if known.fits(row)), None)
+def _recognise_spans(rows: Sequence[Row]) -> Recognised | None:
+    """The format of the first row that has one, if several of its rows make a conversation."""
+    for row in rows:
+        if (known := format_of_rows(row)) is not None:
+            return Recognised(known.description, "chat_messages")
+        if any(known.fits(row) for known in FORMATS.values()):
+            return None
+    return None
 
 
 def _recognise_chats(rows: Sequence[Row]) -> Recognised | None:
@@ -134,7 +141,7 @@ def _recognise_messages(rows: Sequence[Row], column: str, description: str) -> R
     role, text = _key_of(messages, SPEAKER_KEYS), _key_of(messages, TEXT_KEYS)
     if role is None or (text is None and not any(set(message) & {*WORDS, "tool_calls"} for message in messages)):
         return None
-    values = dict.fromkeys(str(value) for message in messages if (value := _at(message, role)) is not None)
+    values = dict.fromkeys(str(value) for message in messages if (value := at_path(message, role)) is not None)
     unknown = [value for value in values if value.lower() not in ROLES]
     known = {ROLES[value.lower()] for value in values if value.lower() in ROLES}
     guess = guess_speakers(unknown, known)
@@ -147,8 +154,9 @@ def _recognise_messages(rows: Sequence[Row], column: str, description: str) -> R
         settings["role"] = role
     if text is not None and text not in WORDS:
         settings["text"] = text
-    if guess.roles:
-        settings["roles"] = guess.roles
+    if guess.roles:  # Hydra has no form for keys that are not ASCII
+        listed = [f"{value}={role}" for value, role in guess.roles.items()]
+        settings["roles"] = guess.roles if all(value.isascii() for value in guess.roles) else listed
     if settings and column == "conversations":
         settings["format"] = "sharegpt"
     return Recognised(description, "chat_messages", settings, guess.notes)
@@ -164,13 +172,6 @@ def _key_of(messages: Sequence[Row], names: Sequence[str]) -> str | None:
     if inner is None or key in WORDS:
         return str(key)
     return next((f"{key}.{name}" for name in ("role", "type", "text", "parts", "name") if name in inner), None)
-
-
-def _at(message: Row, path: str) -> Any:
-    value: Any = message
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 class Speakers(NamedTuple):

@@ -193,7 +193,8 @@ class RejectedFile:
         """Logs how many records are not usable, where the reasons are, and the first of them. Nothing, if all are usable."""
         if not self.count:
             return
-        log.warning("%d records were not usable; reasons in %s%s", self.count, self.path, ", such as" if self.first else "")
+        counted = f"{self.count} records were" if self.count > 1 else "1 record was"
+        log.warning("%s not usable; reasons in %s%s", counted, self.path, ", such as" if self.first else "")
         for error in self.first:
             log.warning("  %s", error)
 

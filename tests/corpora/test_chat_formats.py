@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 from collections import Counter
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelgen.corpora import chat_formats, chat_spans
+from labelgen.corpora import chat_formats, chat_groups
 from labelgen.corpora.chat_fields import Keys, Message
 from labelgen.corpora.chat_messages import ChatMessages
 from labelgen.corpora.chat_parts import Contents, Tool
@@ -154,7 +155,7 @@ def test_other_choices_are_counted(tmp_path: Path) -> None:
     choices = [{"message": {"role": "assistant", "content": text}} for text in ("Hello!", "Hey!", "Yo!")]
     corpus = corpus_of(tmp_path, {"messages": [{"role": "user", "content": "Hi"}], "choices": choices})
     assert [words(dialogue) for dialogue in corpus.read()] == [[("Hi", "Hello!")]]
-    assert corpus.summary.left_out == {"choices but the first": 2}
+    assert corpus.summary.left_out == {"choices after the first": 2}
 
 
 RASA = {
@@ -571,7 +572,7 @@ def test_fields_that_only_the_repetition_of_a_message_has_are_kept(tmp_path: Pat
     (dialogue,) = corpus.read()
     assert words(dialogue) == [("Hi", "Hello!"), ("Hi", "Hello!")]
     assert dialogue.metadata["messages"]["other"] == [{"message": 0, "lang": "en"}, {"message": 1, "rating": 5}]
-    assert corpus.summary.left_out == {"fields of repeated messages that differ": 1}
+    assert corpus.summary.left_out == {"fields with several values in repeated messages": 1}
 
 
 def test_what_an_output_of_langfuse_holds_next_to_its_messages_is_kept_or_counted(tmp_path: Path) -> None:
@@ -584,7 +585,7 @@ def test_what_an_output_of_langfuse_holds_next_to_its_messages_is_kept_or_counte
     first, second = corpus.read()
     assert first.metadata["spans"][0]["output"] == {"output": "TEXT"}
     assert second.metadata["spans"][0]["output"] == {"model": "m"}
-    assert corpus.summary.left_out == {"choices but the first": 1}
+    assert corpus.summary.left_out == {"choices after the first": 1}
 
 
 def test_calls_without_ids_differ_by_their_arguments(tmp_path: Path) -> None:
@@ -725,7 +726,7 @@ def test_open_conversations_are_not_searched_at_each_row(tmp_path: Path, monkeyp
         hashed[text] += 1
         return hash64(text)
 
-    monkeypatch.setattr(chat_spans, "hash64", counted)
+    monkeypatch.setattr(chat_groups, "hash64", counted)
     dialogues = list(corpus_of(tmp_path, *rows).read())
     assert [dialogue.id for dialogue in dialogues] == names
     assert max(hashed.values()) <= 4, "twice per row: at the first reading, and at the second"
@@ -741,3 +742,310 @@ def test_calls_that_have_a_result_are_not_searched_again() -> None:
     assert [call["result"] for call in conversation.metadata["tool_calls"]] == list(range(50))
     assert set(waiting) == {1}
     assert not conversation.unanswered
+
+
+# -- older conventions of OpenTelemetry --------------------------------------------------------------------------------------------
+
+SYSTEM = ("gen_ai.system.message", {"content": "Be kind."})
+ASK = ("gen_ai.user.message", {"content": "Weather?"})
+WEATHER_CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": RAIN}}
+CALLED = ("gen_ai.choice", {"index": 0, "finish_reason": "tool_calls", "message": {"tool_calls": [WEATHER_CALL]}})
+CALLED_BEFORE = ("gen_ai.assistant.message", {"tool_calls": [WEATHER_CALL]})
+ANSWERED = ("gen_ai.tool.message", {"id": "c1", "content": "rain"})
+FIRST = ("gen_ai.choice", {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Rain."}})
+SECOND = ("gen_ai.choice", {"index": 1, "finish_reason": "stop", "message": {"role": "assistant", "content": "Wet."}})
+EVENTS = {"s1": [SYSTEM, ASK, CALLED], "s2": [SYSTEM, ASK, CALLED_BEFORE, ANSWERED, FIRST, SECOND]}
+
+
+def typed(value: Any) -> Json:
+    """A value as OTLP's AnyValue."""
+    if isinstance(value, dict):
+        return {"kvlistValue": {"values": [{"key": key, "value": typed(inner)} for key, inner in value.items()]}}
+    if isinstance(value, list):
+        return {"arrayValue": {"values": [typed(inner) for inner in value]}}
+    return {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}
+
+
+def as_attributes(fields: Json) -> Json:
+    """Attributes hold no objects, but their JSON text."""
+    return {key: value if isinstance(value, str | int) else json.dumps(value) for key, value in fields.items()}
+
+
+def log_records(form: str) -> list[Json]:
+    """The events of two calls, as one row each."""
+    rows = []
+    for span_id, events in EVENTS.items():
+        for name, fields in events:
+            second = len(rows)
+            row: Json = {"trace_id": "t", "span_id": span_id, "timestamp": f"2024-05-01T12:00:{second:02}Z"}
+            if form == "console":
+                row |= {"event_name": name, "body": fields, "attributes": {"gen_ai.system": "openai"}}
+            elif form == "attribute":
+                row |= {"attributes": {"event.name": name}, "body": json.dumps(fields)}
+            elif form == "clickhouse":
+                row = {"TraceId": "t", "SpanId": span_id, "Timestamp": row["timestamp"], "Body": json.dumps(fields)}
+                row |= {"EventName": name, "LogAttributes": {"gen_ai.system": "openai"}}
+            elif form == "no span":
+                row = {"trace_id": "t", "timestamp": row["timestamp"], "event_name": name, "body": fields}
+            else:
+                row = {"traceId": "t", "spanId": span_id, "timeUnixNano": str(1714564800_000000000 + second * 10**9)}
+                row |= {"eventName": name, "body": typed(fields), "attributes": [{"key": "gen_ai.system", "value": {"stringValue": "x"}}]}
+            rows.append(row)
+    return [{"resourceLogs": [{"scopeLogs": [{"logRecords": rows}]}]}] if form == "otlp" else rows
+
+
+def expect_one_call(corpus: ChatMessages) -> Dialogue:
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Weather?", "Rain.")]
+    assert calls(dialogue) == [(0, "weather", RAIN, "c1", "rain")]
+    assert dialogue.metadata["messages"]["system"] == "Be kind."
+    return dialogue
+
+
+@pytest.mark.parametrize("form", ["console", "attribute", "clickhouse", "no span", "otlp"])
+def test_events_as_log_records(tmp_path: Path, form: str) -> None:
+    corpus = corpus_of(tmp_path, *log_records(form))
+    dialogue = expect_one_call(corpus)
+    assert (dialogue.id, dialogue.turns[0].timestamp) == ("t", NOON)
+    assert corpus.summary.left_out == {"choices after the first": 1}
+    assert len(dialogue.metadata["spans"]) == 2
+    assert dialogue.metadata["messages"]["other"][-1]["finish_reason"] == "stop"
+
+
+def test_events_in_any_order_of_rows(tmp_path: Path) -> None:
+    expect_one_call(corpus_of(tmp_path, *reversed(log_records("console"))))
+
+
+@pytest.mark.parametrize("form", ["span events", "one attribute", "text choices"])
+def test_events_within_a_span(tmp_path: Path, form: str) -> None:
+    rows = []
+    for k, (span_id, events) in enumerate(EVENTS.items()):
+        row: Json = {"name": "chat m", "context": {"trace_id": "t", "span_id": span_id}, "start_time": f"2024-05-01T12:00:0{k}Z"}
+        row["attributes"] = {"gen_ai.operation.name": "chat", "user.id": "u"}
+        if form == "one attribute":
+            row["attributes"]["events"] = json.dumps([{"event.name": name, **fields} for name, fields in events])
+        else:
+            row["events"] = [{"name": name, "attributes": as_attributes(fields)} for name, fields in events]
+            row["events"] += [{"name": "exception", "attributes": {"exception.type": "ValueError"}}]
+        if form == "text choices" and k == 1:
+            row["events"][4] = {"name": "gen_ai.choice", "attributes": {"message": "Rain.", "finish_reason": "stop"}}
+        rows.append(row)
+    corpus = corpus_of(tmp_path, *rows)
+    dialogue = expect_one_call(corpus)
+    assert dialogue.user == "u"
+    assert corpus.summary.left_out == {"choices after the first": 1}
+    if form != "one attribute":
+        assert dialogue.metadata["spans"][0]["events"] == [{"name": "exception", "exception.type": "ValueError"}]
+
+
+def test_events_of_a_span_in_other_rows(tmp_path: Path) -> None:
+    spans = [{"context": {"trace_id": "t", "span_id": name}, "start_time": "2024-05-01T11:00:00Z"} for name in ("s1", "s2")]
+    empty = [{**row, "attributes": {"gen_ai.operation.name": "chat", "user.id": "u"}} for row in spans]
+    corpus = corpus_of(tmp_path, *log_records("console"), *empty)
+    assert expect_one_call(corpus).user == "u"
+    assert corpus.summary.left_out == {"choices after the first": 1}
+    parts = json.dumps([said("user", "Weather?")])
+    whole = {**spans[0], "attributes": {"gen_ai.input.messages": parts, "gen_ai.output.messages": json.dumps([said("assistant", "Rain.")])}}
+    corpus = corpus_of(tmp_path, whole, *log_records("console")[:3])
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Weather?", "Rain.")]
+    assert corpus.summary.left_out == {"events of a span that has the messages itself": 3}
+
+
+def test_parts_of_events_without_types(tmp_path: Path) -> None:
+    ask = {"event_name": "gen_ai.user.message", "trace_id": "t", "body": {"role": "user", "content": [{"text": "Hi"}]}}
+    answer = {
+        "event_name": "gen_ai.choice",
+        "trace_id": "t",
+        "body": {"index": 0, "content": {"role": "model", "parts": [{"text": "Hello!"}]}},
+    }
+    assert words(only(tmp_path, ask, answer)) == [("Hi", "Hello!")]
+    text = {"name": "gen_ai.user.message", "attributes": {"content": '[{"a": 1}]'}}
+    assert words(only(tmp_path, {"trace_id": "t", "events": [text]})) == [('[{"a": 1}]', None)], "a text that is no list of parts"
+
+
+NUMBERED = {
+    "gen_ai.prompt.0.role": "system",
+    "gen_ai.prompt.0.content": "Be kind.",
+    "gen_ai.prompt.10.role": "tool",
+    "gen_ai.prompt.10.tool_call_id": "c1",
+    "gen_ai.prompt.10.content": "rain",
+    "gen_ai.prompt.2.role": "assistant",
+    "gen_ai.prompt.2.tool_calls.0.id": "c1",
+    "gen_ai.prompt.2.tool_calls.0.name": "weather",
+    "gen_ai.prompt.2.tool_calls.0.arguments": json.dumps(RAIN),
+    "gen_ai.prompt.1.role": "user",
+    "gen_ai.prompt.1.content": '[{"type": "text", "text": "Weather?"}, {"type": "image_url", "image_url": {"url": "x"}}]',
+    "gen_ai.completion.0.content": "Rain.",
+    "gen_ai.completion.0.finish_reason": "stop",
+    "gen_ai.completion.1.content": "Wet.",
+    "gen_ai.request.model": "m",
+}
+
+
+@pytest.mark.parametrize("in_column", [True, False])
+def test_messages_as_numbered_attributes(tmp_path: Path, in_column: bool) -> None:
+    corpus = corpus_of(tmp_path, {"traceId": "t", "attributes": NUMBERED} if in_column else {"traceId": "t", **NUMBERED})
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Weather?", "Rain.")]
+    assert calls(dialogue) == [(0, "weather", json.dumps(RAIN), "c1", "rain")]
+    assert dialogue.metadata["messages"]["system"] == "Be kind."
+    assert dialogue.metadata["messages"]["other"] == [{"message": 4, "finish_reason": "stop"}]
+    assert dialogue.metadata["spans"] == [{"traceId": "t", "gen_ai.request.model": "m"}]
+    assert corpus.summary.left_out == {"choices after the first": 1, "parts of type image_url": 1}
+
+
+def test_prompts_and_completions_as_json_text_and_the_fields_next_to_the_messages(tmp_path: Path) -> None:
+    prompt = {"gen_ai.prompt": json.dumps([HI]), "gen_ai.completion": json.dumps([HELLO])}
+    events = [{"name": "gen_ai.content.prompt", "attributes": {"gen_ai.prompt": prompt["gen_ai.prompt"]}}]
+    events += [{"name": "gen_ai.content.completion", "attributes": {"gen_ai.completion": prompt["gen_ai.completion"]}}]
+    for row in ({"attributes": prompt}, {"events": events}):
+        assert words(only(tmp_path, row)) == [("Hi", "Hello!")]
+    row = {
+        "gen_ai.input.messages": {"messages": [HI], "model": "m"},
+        "gen_ai.output.messages": {"choices": [{"message": HELLO}, {}], "n": 2},
+    }
+    corpus = corpus_of(tmp_path, row)
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Hello!")]
+    assert dialogue.metadata["spans"] == [{"gen_ai.input.messages": {"model": "m"}, "gen_ai.output.messages": {"n": 2}}]
+    assert corpus.summary.left_out == {"choices after the first": 1}
+
+
+# -- a row per event of Rasa -------------------------------------------------------------------------------------------------------
+
+
+def rasa_rows(form: str) -> list[Json]:
+    """The events of two trackers, mixed, as a broker or a tracker store writes them."""
+    events = [{**event, "timestamp": 1714564797.0 + k} for k, event in enumerate(RASA["events"])]
+    rows: list[Json] = []
+    for k, event in enumerate(events):
+        for sender in ("caller 7", "caller 8"):
+            if form == "broker":
+                rows.append({"sender_id": sender, **event})
+            else:
+                data = event if form == "json column" else json.dumps(event)
+                rows.append({"id": k, "sender_id": sender, "type_name": event["event"], "timestamp": event["timestamp"], "data": data})
+    return rows
+
+
+def write_csv(folder: Path, rows: list[Json]) -> ChatMessages:
+    with (folder / "events.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return ChatMessages(str(folder / "events.csv"))
+
+
+@pytest.mark.parametrize("form", ["broker", "json column", "json text", "csv", "reversed"])
+def test_events_of_rasa_as_rows(tmp_path: Path, form: str) -> None:
+    rows = rasa_rows("broker" if form == "reversed" else form)
+    corpus = write_csv(tmp_path, rows) if form == "csv" else corpus_of(tmp_path, *(reversed(rows) if form == "reversed" else rows))
+    tracker = only(tmp_path, RASA) if form == "broker" else None
+    corpus = corpus_of(tmp_path, *rows) if form == "broker" else corpus
+    dialogues = {dialogue.id: dialogue for dialogue in corpus.read()}
+    assert sorted(dialogues) == ["caller 7", "caller 8"]
+    for dialogue in dialogues.values():
+        assert words(dialogue) == [("weather in Rome", "It rains."), (None, "Anything else?"), ("no", None)]
+        assert calls(dialogue) == [(0, "action_weather", None, None, None)]
+        assert dialogue.metadata["messages"]["slots"] == [{"event": 4, "name": "city", "value": "Rome"}]
+    assert corpus.summary.left_out == {"events of type session_started": 2, "parts of type buttons": 2, "parts of type image": 2}
+    if tracker is not None:
+        found = dialogues["caller 7"]
+        assert (found.turns[0], found.metadata["messages"]) == (tracker.turns[0], tracker.metadata["messages"])
+
+
+def test_fields_of_rasa_events_are_kept(tmp_path: Path) -> None:
+    parsed = {"intent": {"name": "greet", "confidence": 0.9}, "entities": [], "text": "Hi", "intent_ranking": [{"name": "greet"}]}
+    event = {"event": "user", "text": "Hi", "input_channel": "rest", "message_id": "m", "parse_data": parsed}
+    dialogue = only(tmp_path, {"sender_id": "a", "events": [event]})
+    predicted = {"intent": "greet", "confidence": 0.9, "intent_ranking": [{"name": "greet"}]}
+    other = {"message": 0, "input_channel": "rest", "message_id": "m", "predicted_by_rasa": predicted}
+    assert dialogue.metadata["messages"]["other"] == [other]
+
+
+def test_cells_of_csv_may_hold_json(tmp_path: Path) -> None:
+    corpus = write_csv(tmp_path, [{"id": "a", "messages": json.dumps([HI, HELLO]), "user": ""}])
+    (dialogue,) = corpus.read()
+    assert (words(dialogue), dialogue.user) == ([("Hi", "Hello!")], None)
+
+
+# -- texts that look like JSON, and lists of rows ----------------------------------------------------------------------------------
+
+LIKE_JSON = '[{"type": "text", "text": "not a part"}]'
+
+
+@pytest.mark.parametrize("text", [LIKE_JSON, '{"role": "user", "content": "x"}', '{"messages": []}', '{"a": 1}'])
+def test_a_text_that_looks_like_json_stays_a_text(tmp_path: Path, text: str) -> None:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+    for row in (
+        {"prompt": text, "completion": text},
+        {"prompt": text, "chosen": text, "rejected": "x"},
+        {"prompt": [{**HI, "content": text}], "response": text},
+        {"messages": [{**HI, "content": text}, {**HELLO, "content": text}]},
+        {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": text}]},
+        {"input": text, "output": [message]},
+        {"sender_id": "u", "events": [{"event": "user", "text": text}, {"event": "bot", "text": text, "data": {}}]},
+    ):
+        assert words(only(tmp_path, row)) == [(text, text)]
+
+
+def test_json_text_is_read_where_the_format_has_no_texts(tmp_path: Path) -> None:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello!"}]}
+    row = {"input": json.dumps([{"role": "user", "content": "Hi"}]), "output": json.dumps([message])}
+    assert words(only(tmp_path, row)) == [("Hi", "Hello!")]
+    assert words(only(tmp_path, {"messages": json.dumps([HI]), "response": json.dumps({"choices": [{"message": HELLO}]})})) == [
+        ("Hi", "Hello!")
+    ]
+    dialogue = only(tmp_path, {"messages": [HI], "response": '{"a": 1}'})
+    assert (words(dialogue), dialogue.metadata) == ([("Hi", None)], {"response": '{"a": 1}'})
+
+
+def test_traces_of_langfuse_with_few_columns(tmp_path: Path) -> None:
+    trace = {"id": "t2", "name": "chat", "timestamp": "2024-05-01T12:00:00Z", "input": "Hi", "output": "Hello!"}
+    corpus = corpus_of(tmp_path, trace, {"id": "t1", "session_id": "s", "input": "Ho", "output": "Hey!"})
+    assert {dialogue.id: words(dialogue) for dialogue in corpus.read()} == {"t2": [("Hi", "Hello!")], "s": [("Ho", "Hey!")]}
+    assert not corpus.summary.left_out
+
+
+CHATS = [{"id": "a", "messages": [HI, HELLO]}, {"id": "b", "messages": [HI]}]
+
+
+@pytest.mark.parametrize("name", ["data", "items", "conversations"])
+@pytest.mark.parametrize("pages", [1, 2])
+def test_an_object_that_holds_the_rows_in_one_list_is_read(tmp_path: Path, name: str, pages: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    lists = [CHATS] if pages == 1 else [CHATS[:1], CHATS[1:]]
+    corpus = corpus_of(tmp_path, *({name: listed, "page": k} for k, listed in enumerate(lists)))
+    assert [dialogue.id for dialogue in corpus.read()] == ["a", "b"]
+    assert caplog.messages[0] == f"chats.jsonl: its rows are the items of {name!r}"
+    assert corpus.summary.left_out == {f"columns next to the list {name!r}": 1}
+    errors: list[RecordError] = []
+    corpus = corpus_of(tmp_path, {name: [*CHATS, {"id": "c", "messages": 3}]}, {"id": "d", "messages": []})
+    assert len(list(corpus.read(errors.append))) == 2
+    assert [(error.row, error.dialogue_id) for error in errors] == [(3, "c"), (4, "d")]
+
+
+def test_an_object_whose_lists_leave_a_doubt_is_not_taken_apart(tmp_path: Path) -> None:
+    for row in ({"data": CHATS, "items": CHATS}, {"data": [*CHATS, {"day": 1}]}, {"data": [{"day": 1}]}):
+        with pytest.raises(RecordError, match=r"set corpus\.messages=data.*or save the conversations of such a list as a file"):
+            only(tmp_path, row)
+    traces = [{"id": "t", "input": "Hi", "output": "Hello!", "session_id": "x"}]
+    assert only(tmp_path, {"id": "s", "traces": traces}).id == "s", "a session of Langfuse"
+    events = [{"sender_id": "u", "event": "user", "text": "Hi"}]
+    assert only(tmp_path, {"sender_id": "v", "events": events}).id == "v", "a tracker of Rasa"
+
+
+def test_roles_as_a_list(tmp_path: Path) -> None:
+    row = {"id": "a", "messages": [{"role": "Kundin=Ä", "content": "Hi"}, {"role": "bot 1", "content": "Hello!"}]}
+    assert words(only(tmp_path, row, roles=["Kundin=Ä=user", "bot 1=assistant"])) == [("Hi", "Hello!")]
+    with pytest.raises(ValueError, match=r"roles: 'caller': give role=user"):
+        ChatMessages("x.jsonl", roles=["caller"])
+    with pytest.raises(ValueError, match=r"{'a': 'b'} is not known"):
+        ChatMessages("x.jsonl", roles=["a=b"])
+
+
+def test_counts_of_one_are_in_the_singular(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    choices = [{"message": HELLO}, {"message": HELLO}]
+    list(corpus_of(tmp_path, {"data": [{"messages": [HI], "choices": choices}], "page": 1}).read())
+    assert caplog.messages == ["1 choice after the first was left out", "1 column next to the list 'data' was left out"]
