@@ -34,6 +34,7 @@ __all__ = [
     "parse_time",
     "path_of",
     "read_rows",
+    "text_in",
 ]
 
 log = logging.getLogger(__name__)
@@ -147,6 +148,13 @@ def is_user(speaker: Any, user: str, system: str) -> bool:
     if speaker not in (user, system):
         raise ValueError(f"speaker {speaker!r} is neither {user} nor {system}")
     return bool(speaker == user)
+
+
+def text_in(raw: Any, key: str | int) -> str:
+    """The text under `key`, which a record must not lack. ValueError: it is null or something else. KeyError: there is no such key."""
+    if not isinstance(raw[key], str):
+        raise ValueError(f"{key} {raw[key]!r} is not a text")
+    return str(raw[key])
 
 
 def parse_time(value: Any) -> datetime:
