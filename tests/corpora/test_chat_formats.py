@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from labelgen.corpora import chat_formats, chat_groups
 from labelgen.corpora.chat_fields import Keys, Message
 from labelgen.corpora.chat_messages import ChatMessages
+from labelgen.corpora.chat_opentelemetry import as_lists
 from labelgen.corpora.chat_parts import Contents, Tool
 from labelgen.corpora.chat_spans import overlap
 from labelgen.corpora.chat_turns import Conversation
@@ -717,6 +718,12 @@ def test_messages_that_are_shared_keep_their_own_times_and_fields(tmp_path: Path
     assert dialogue.metadata["messages"]["other"] == [{"message": 2, "lang": "en"}]
 
 
+def test_fields_of_an_output_are_not_those_of_the_next_input(tmp_path: Path) -> None:
+    state = {"messages": [{**HI, "rating": 5}, HELLO]}
+    rows = [{"trace_id": "t", "timestamp": 1714564800 + k, "input": [HI], "output": (state, HELLO)[k]} for k in range(2)]
+    assert only(tmp_path, *rows).metadata["messages"]["other"] == [{"message": 0, "rating": 5}]
+
+
 def test_open_conversations_are_not_searched_at_each_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"c{k}" for k in range(30)]
     rows = [span(name, k, [said("user", "Hi")], [said("assistant", "Hello!")]) for k in range(2) for name in names]
@@ -1049,3 +1056,56 @@ def test_counts_of_one_are_in_the_singular(tmp_path: Path, caplog: pytest.LogCap
     choices = [{"message": HELLO}, {"message": HELLO}]
     list(corpus_of(tmp_path, {"data": [{"messages": [HI], "choices": choices}], "page": 1}).read())
     assert caplog.messages == ["1 choice after the first was left out", "1 column next to the list 'data' was left out"]
+
+
+def test_results_of_tools_in_events_find_their_calls_by_id(tmp_path: Path) -> None:
+    made = [{**WEATHER_CALL, "id": name} for name in ("c1", "c2")]
+    events = [ASK, ("gen_ai.assistant.message", {"tool_calls": made})]
+    events += [("gen_ai.tool.message", {"id": name, "content": name}) for name in ("c2", "c1")]
+    row = {"trace_id": "t", "events": [{"name": name, "attributes": as_attributes(fields)} for name, fields in [*events, FIRST]]}
+    dialogue = only(tmp_path, row)
+    assert [(call["id"], call["result"]) for call in dialogue.metadata["messages"]["tool_calls"]] == [("c1", "c1"), ("c2", "c2")]
+    assert dialogue.metadata["messages"]["other"] == [{"message": 4, "finish_reason": "stop"}]
+
+
+def test_numbers_in_the_names_of_attributes_are_places_of_a_list() -> None:
+    assert as_lists({"a": {str(k): {"n": k} for k in reversed(range(11))}, "b": 1}) == {"a": [{"n": k} for k in range(11)], "b": 1}
+
+
+def test_fields_of_events_and_their_times(tmp_path: Path) -> None:
+    shared = {"traceId": "t", "timeUnixNano": "0", "attributes": {"user.id": "u"}, "severity": 9}
+    ask = {**shared, "eventName": ASK[0], "body": ASK[1], "observedTimeUnixNano": "1714564800000000000"}
+    answer = {**shared, "eventName": FIRST[0], "body": FIRST[1], "observedTimeUnixNano": "1714564801000000000"}
+    dialogue = only(tmp_path, answer, ask)
+    assert (words(dialogue), dialogue.user, dialogue.turns[0].timestamp) == ([("Weather?", "Rain.")], "u", NOON)
+    kept = {"severity": 9, "traceId": "t", "timeUnixNano": "0", "user.id": "u"}
+    assert [set(event) - set(kept) for event in dialogue.metadata["spans"][0]["events"]] == [{"eventName", "observedTimeUnixNano"}] * 2
+    assert all(kept.items() <= event.items() for event in dialogue.metadata["spans"][0]["events"])
+
+
+def test_attributes_of_a_span_are_preferred_to_its_events(tmp_path: Path) -> None:
+    row = span("a", 0, [said("user", "Hi")], [said("assistant", "Hello!")])
+    dialogue = only(tmp_path, {**row, "events": [{"name": ASK[0], "attributes": ASK[1]}]})
+    assert words(dialogue) == [("Hi", "Hello!")]
+    assert dialogue.metadata["spans"][0]["events"] == [{"name": ASK[0], **ASK[1]}]
+
+
+def test_spans_of_tools_are_left_out_next_to_those_of_agents(tmp_path: Path) -> None:
+    rows = [span("a", k, [said("user", text)], [said("assistant", text)], operation) for k, (operation, text) in enumerate(
+        [("invoke_agent", "Hi"), ("execute_tool", "Rome"), ("embeddings", "Hi")]
+    )]  # fmt: skip
+    corpus = corpus_of(tmp_path, *rows)
+    assert [words(dialogue) for dialogue in corpus.read()] == [[("Hi", "Hi")]]
+    assert corpus.summary.left_out == {"spans of type execute_tool": 1, "spans of type embeddings": 1}
+
+
+def test_a_message_of_a_call_keeps_a_time_of_its_own(tmp_path: Path) -> None:
+    given_at = {**HI, "timestamp": "2024-05-01T12:00:00Z"}
+    row = {"trace_id": "t", "timestamp": "2024-05-01T12:00:09Z", "input": [given_at], "output": HELLO}
+    assert only(tmp_path, row).turns[0].timestamp == NOON
+
+
+def test_events_of_rasa_without_times_have_those_of_their_rows(tmp_path: Path) -> None:
+    texts = [("user", "Hi"), ("bot", "Hello!")]
+    rows = [{"sender_id": "a", "timestamp": k, "data": {"event": kind, "text": text}} for k, (kind, text) in enumerate(texts, 1)]
+    assert words(only(tmp_path, *reversed(rows))) == [("Hi", "Hello!")]
