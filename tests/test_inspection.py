@@ -126,6 +126,16 @@ def test_a_table_of_messages_names_its_columns(
     assert dialogues[2].turns[0].timestamp is not None
 
 
+def test_blank_rows_change_nothing_but_the_count(capsys: pytest.CaptureFixture[str]) -> None:
+    columns, *rows = MESSAGES
+    plain = inspected(write_table("m.csv", [columns, *rows]), capsys)
+    report = inspected(write_table("m.csv", [columns, rows[0], [""] * 5, *rows[1:], [], [" "] * 5]), capsys)
+    assert "rows without a value 3" in report
+    assert [line for line in report.splitlines()[1:] if "left out" not in line] == [
+        line for line in plain.splitlines()[1:] if "left out" not in line
+    ]
+
+
 def test_a_table_of_turns_names_its_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [["Call", "Question", "Answer", "customer_id"], *([k // 2, f"is it {k}?", f"it is {k}", k // 2] for k in range(4))]
     (first, second) = records_by_the_command(inspected(write_table("t.csv", rows), capsys), monkeypatch)

@@ -17,7 +17,7 @@ from labelgen.corpora.chat_fields import ROLES, WORDS, at_path
 from labelgen.corpora.chat_formats import FORMATS, candidates
 from labelgen.corpora.chat_groups import format_of_rows, items_of
 from labelgen.corpora.chat_parts import from_json
-from labelgen.corpora.table import BOOLEANS
+from labelgen.corpora.table import BOOLEANS, missing
 from labelgen.dialogue import Turn
 from labelgen.io.rows import Row
 
@@ -207,7 +207,8 @@ def recognise_table(rows: Sequence[Row], sure: bool = False) -> Recognised | Non
     """A table whose columns have common names. `sure`: only if rows of a dialogue follow one another."""
     if any(isinstance(value, Mapping | list) for row in rows for value in row.values()):
         return None
-    cells = {name: [row.get(name) for row in rows] for name in rows[0] if name}
+    filled = [row for row in rows if not all(map(missing, row.values()))]
+    cells = {name: [row.get(name) for row in filled] for name in rows[0] if name}
     columns = guess_columns(cells)
     if "dialogue" not in columns or (sure and not _repeats(cells[columns["dialogue"]])):
         return None

@@ -2,10 +2,11 @@
 
 `path` is a file or a folder of files (.csv, .tsv, .parquet, also .gz), which are streamed in the order of their names as one table. CSV
 files have the column names in the first line. Their delimiter and encoding (UTF-8, UTF-16 or cp1252) are recognised, and logged unless they
-are commas and UTF-8; `delimiter` and `encoding` set them. Blank lines, and columns that are not named, are ignored. `columns` maps the
-fields of a record to columns of the table:
+are commas and UTF-8; `delimiter` and `encoding` set them. Columns that are not named are ignored. Rows without a value in the named
+columns, such as blank lines, are left out and counted. `columns` maps the fields of a record to columns of the table:
 
-- One row per turn: `dialogue` (the id), and any of `request`, `response`, `timestamp`, `intent`, `defect`, `audio`, `user`.
+- One row per turn: `dialogue` (the id), and any of `request`, `response`, `timestamp`, `intent`, `defect`, `audio`, `user`. A row that has
+  none of these but an id, a time or a user is left out and counted.
 - One row per message: `dialogue`, `speaker` and `text`, and any of `timestamp`, `intent`, `defect`, `audio`, `user`. `speakers` lists the
   values of the column `speaker` that mean the user, and those that mean the assistant. A row of the user begins a turn and gives its
   time, intent and audio. The assistant's row after it is the response and says whether it was defective. A row without a partner is a
@@ -16,6 +17,8 @@ fields of a record to columns of the table:
 numbers and values of `defect` that cannot be read: the log says at the end how many, with the first. Times are ISO 8601 or seconds since
 1970. `time_format` sets another format, as Python's `strptime` has it ('%d.%m.%Y %H:%M'), or `excel` for the day numbers of spreadsheets.
 Rows of the speakers in `speakers.ignore` are left out and counted.
+
+An id is the text of its cell without the space around it: 1, 1.0, "1" and "1 " are one dialogue.
 
 The rows of a dialogue must be adjacent and in order of time. They may continue in the next file. If an id comes back later, reading stops
 with an error: memory holds one dialogue at a time, and the dialogues read so far may be incomplete. With `sort=true` the rows may stand
@@ -47,7 +50,9 @@ from labelgen.io.rows import Row, RowSource
 from labelgen.io.tables import TABLE_SUFFIXES, TableFile
 
 TURN = {"dialogue", "request", "response", "timestamp", "intent", "defect", "audio", "user"}
+CONTENT = ("request", "response", "audio", "intent", "categorical", "numerical")  # a row with none of these is no turn
 MESSAGE = {"dialogue", "speaker", "text", "timestamp", "intent", "defect", "audio", "user"}
+LAST_WHOLE = 2.0**53  # from here on, a float may stand for several whole numbers
 EXCEL = "excel"  # the `time_format` of day numbers
 DAYS = re.compile(r"[0-9]+(?:[.,][0-9]+)?")  # a day number as text
 THOUSANDS = re.compile(r"[0-9]{1,3}[.,][0-9]{3}")  # it may have a separator of thousands instead of a decimal point
@@ -146,9 +151,13 @@ class Table:
         problem = f"the rows of dialogue {group.identity!r} are not adjacent, so that dialogues would be read in parts"
         return NotAdjacentError(f"{first.source}, row {first.number}: {problem}; {remedy}")
 
+    def _columns(self) -> list[str]:
+        """The columns that are read."""
+        return [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
+
     def _tables(self) -> list[TableFile]:
         """The files. ValueError: there are none, or one lacks a column."""
-        columns = [column for column in (*self.columns.values(), *self.categorical, *self.numerical) if column is not None]
+        columns = self._columns()
         files = list_files(self.path, TABLE_SUFFIXES, "give a .csv or .parquet file, or one of JSON", tuple(Kind))
         tables = [TableFile(file, columns, self.delimiter, self.encoding) for file in files]
         for table in tables:
@@ -163,18 +172,28 @@ class Table:
         """The rows of all tables by dialogue."""
 
         def identify(row: Row) -> str | None:
-            return text(row[str(self.columns["dialogue"])])
+            return identity_of(row[str(self.columns["dialogue"])])
 
         def refuse(row: Unreadable) -> None:
             problem = f"{row.reason}. The dialogue of this row is read without it"
             reject_or_raise(RecordError(row.source, row.number, None, "record", problem), reject)
 
-        rows = (
-            Unreadable(str(table), number, row) if isinstance(row, str) else Line(str(table), number, row)
-            for table in tables
-            for number, row in table.rows()
-        )
+        rows = (row for table in tables for row in self._lines(table))
         return gathered(rows, identify, refuse) if self.sort else adjacent(rows, identify)
+
+    def _lines(self, table: RowSource) -> Iterator[Line | Unreadable]:
+        """The rows of a table. Those without a value in any column that is read are counted."""
+        identity, columns = str(self.columns["dialogue"]), self._columns()
+        for number, row in table.rows():
+            if isinstance(row, str):
+                yield Unreadable(str(table), number, row)
+            elif all(missing(row[column]) for column in columns):
+                self.left_out.add("rows without a value", f"{table}, row {number}")
+            elif isinstance(value := row[identity], float) and LAST_WHOLE <= abs(value) < math.inf:
+                problem = f"column {identity!r}: {value!r} is a float that may have lost digits; write ids as text, or as whole numbers"
+                yield Unreadable(str(table), number, problem)
+            else:
+                yield Line(str(table), number, row)
 
     def _dialogue(self, group: Group) -> Dialogue | None:
         """The dialogue of a group. None: none of its rows is a message. RecordError: a row or a cell cannot be used."""
@@ -190,8 +209,10 @@ class Table:
                 users.setdefault(user, line)
             if "speaker" in cells:
                 self._add_message(turns, cells, line, identity)
-            else:
+            elif any(cells.get(key) for key in CONTENT) or "defect" in cells:
                 turns.append(cells)
+            else:
+                self.left_out.add("rows without a request or a response", f"{line.source}, row {line.number}")
         if len(users) > 1:
             problem = f"{' and '.join(map(repr, users))} in one dialogue; make the dialogues' ids unique over users"
             second = list(users.values())[1]
@@ -286,7 +307,15 @@ def text(value: Any) -> str | None:
     """A cell as text. Numbers become text too, because ids are often numbers."""
     if missing(value):
         return None
+    if isinstance(value, bytes):  # a binary column of Parquet
+        return value.decode("utf-8", "surrogateescape")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def identity_of(value: Any) -> str | None:
+    """The id of a dialogue in a cell: its text without the space around it. So 1, 1.0, "1" and "1 " are one dialogue."""
+    found = text(value)
+    return None if found is None else found.strip()
 
 
 def time_by(time_format: str, value: str) -> datetime:

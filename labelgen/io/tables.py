@@ -93,7 +93,7 @@ class TableFile:
         return rows(self.file, file_format=self.format)
 
     def rows(self) -> Iterator[NumberedRow]:
-        """The rows, with the cells of the columns that are read. The line of the names is not counted. Blank lines are left out."""
+        """The rows, with the cells of the columns that are read. The line of the names is not counted. Blank rows have empty cells."""
         if self.is_json:
             for number, row in self._json_rows():
                 yield NumberedRow(number, row if isinstance(row, str) else {name: row.get(name) for name in self.columns})
@@ -137,6 +137,8 @@ class _CSVReader:
                 if cells is None:
                     return
                 if not _is_filled(cells):
+                    if self.header is not None:
+                        yield dict.fromkeys(self._places, "")
                     continue
                 problem = self._problem_of_names(cells) if self.header is None else self._problem_of_cells(cells, len(self.header))
             if self.header is not None:

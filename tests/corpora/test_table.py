@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 import tracemalloc
@@ -419,3 +420,79 @@ def test_a_number_with_underscores_is_left_out(tmp_path: Path) -> None:
     (dialogue,), _ = read(corpus)
     assert not dialogue.turns[0].numerical
     assert corpus.left_out == {"values of column 'asr'": 1}
+
+
+# -- rows without anything, and ids ----------------------------------------------------------------------------------------------
+
+
+def written_rows(path: Path, lines: Sequence[tuple[str | None, str | None]]) -> Path:
+    """A table with the columns session and query, and a row number that the corpus does not read."""
+    if path.suffix == ".csv":
+        rows = ["" if line == (None, None) else ",".join(cell or "" for cell in line) + "," for line in lines]
+        path.write_text("session,query,note\n" + "\n".join(rows) + "\n")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"session": session, "query": query, "note": "x"}) + "\n" for session, query in lines))
+    else:
+        pq.write_table(
+            pa.table({"session": [line[0] for line in lines], "query": [line[1] for line in lines], "note": ["x"] * len(lines)}), path
+        )
+    return path
+
+
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("ending", [*ENDINGS, "jsonl"])
+def test_rows_without_anything_are_no_turns_and_are_counted(
+    ending: str, sort: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Blank ones, also in the middle of a dialogue and at the end; and those that have an id alone."""
+    lines = [("a", "1"), (None, None), ("", " "), ("a", "2"), ("b", None), ("c", ""), ("c", "3"), (None, None), ("", "")]
+    dialogues, errors = read(Table(str(written_rows(tmp_path / f"a.{ending}", lines)), COLUMNS, SPEAKERS, sort=sort))
+    assert not errors
+    assert [(d.id, [turn.request for turn in d.turns]) for d in dialogues] == [("a", ["1", "2"]), ("c", ["3"])]
+    file = tmp_path / f"a.{ending}"
+    assert [record.message for record in caplog.records] == [
+        "1 dialogue without a message was left out",
+        f"2 rows without a request or a response were left out, such as {file}, row 5",
+        f"4 rows without a value were left out, such as {file}, row 2",
+    ]
+
+
+def test_rows_that_say_something_besides_words_are_turns(tmp_path: Path) -> None:
+    lines = [
+        {"session": "a", "query": "", "bad": "no"},
+        {"session": "a", "wav": "a.wav"},
+        {"session": "a", "asr": "0"},
+        {"session": "a", "nlu": "X"},
+    ]
+    ((dialogue,), _) = read(table(tmp_path / "a.csv", [*lines, {"session": "a", "at": "2024-05-01", "caller": "u"}], numerical=["asr"]))
+    assert [(t.defect, t.audio, t.numerical, t.intent) for t in dialogue.turns] == [
+        (False, None, {}, None), (None, "a.wav", {}, None), (None, None, {"asr": 0.0}, None), (None, None, {}, "X")
+    ]  # fmt: skip
+    assert dialogue.user == "u"
+
+
+@pytest.mark.parametrize("ids", [["1", "1 ", " 1"], [1, "1", 1.0]])
+def test_an_id_is_its_text_without_the_space_around_it(ids: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps({"session": name, "query": "x"}) + "\n" for name in [*ids, "1 1"]))
+    dialogues, errors = read(Table(str(file), COLUMNS, SPEAKERS))
+    assert not errors
+    assert [(d.id, len(d.turns)) for d in dialogues] == [("1", 3), ("1 1", 1)]
+
+
+def test_ids_that_have_lost_digits_are_refused(tmp_path: Path) -> None:
+    """As pandas writes whole numbers next to missing ones."""
+    pq.write_table(pa.table({"session": [1.0, float(2**53), 2.0**53 + 2], "query": ["x", "y", "z"]}), tmp_path / "a.parquet")
+    dialogues, errors = read(Table(str(tmp_path / "a.parquet"), COLUMNS, SPEAKERS, sort=True))
+    assert [d.id for d in dialogues] == ["1"]
+    assert [error.row for error in errors] == [2, 3]
+    assert "is a float that may have lost digits; write ids as text" in errors[0].problem
+    pq.write_table(pa.table({"session": [2**53, 2**53 + 1], "query": ["x", "y"]}), tmp_path / "a.parquet")
+    assert [d.id for d in read(Table(str(tmp_path / "a.parquet"), COLUMNS, SPEAKERS))[0]] == [str(2**53), str(2**53 + 1)]
+
+
+def test_binary_columns_hold_text(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"session": [b"a", b"b"], "query": ["é".encode(), b"\xff"]}), tmp_path / "a.parquet")
+    (dialogue,), (error,) = read(Table(str(tmp_path / "a.parquet"), COLUMNS, SPEAKERS))
+    assert (dialogue.id, dialogue.turns[0].request) == ("a", "é")
+    assert (error.row, error.dialogue_id, error.field) == (2, "b", "turns.0.request")

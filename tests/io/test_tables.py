@@ -98,12 +98,13 @@ def test_the_delimiter_is_that_of_the_named_columns(tmp_path: Path) -> None:
     assert table_rows(tmp_path / "a.csv") == [(1, {"id": "1", "text": "a, b"})]
 
 
-def test_blank_columns_and_lines_and_unnamed_columns_cost_nothing(tmp_path: Path) -> None:
+def test_blank_columns_and_unnamed_columns_cost_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    file.write_bytes(b"id,text,note,note,,\n1,x,,,,\n,,,,,\n2,y,\xff,,,\n3,z,,,,,\n4,w,,,,,!\n")
+    file.write_bytes(b"\n,,\nid,text,note,note,,\n1,x,,,,\n,,,,,\n\n2,y,\xff,,,\n3,z,,,,,\n4,w,,,,,!\n")
     *read, last = table_rows(file, encoding="utf-8")
-    assert read == [(1, {"id": "1", "text": "x"}), (2, {"id": "2", "text": "y"}), (3, {"id": "3", "text": "z"})]
-    assert last[0] == 4 and "7 cells under 6 column names" in last[1]
+    cells = [("1", "x"), ("", ""), ("", ""), ("2", "y"), ("3", "z")]
+    assert read == [(number, {"id": name, "text": text}) for number, (name, text) in enumerate(cells, 1)], "blank rows are counted"
+    assert last[0] == 6 and "7 cells under 6 column names" in last[1]
 
 
 def test_a_workbook_is_refused_with_the_remedy(tmp_path: Path) -> None:
