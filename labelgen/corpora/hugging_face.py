@@ -18,7 +18,7 @@ Labelled: records keep their annotations. Tables and chats: see their pages. Lic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from labelgen.corpora.chat_messages import ChatMessages
 from labelgen.corpora.recognition import Recognised, is_record, overrides, recognise
 from labelgen.corpora.table import Table
 from labelgen.dialogue import Dialogue, Reject
-from labelgen.io.files import convert_rows, unique_dialogues
+from labelgen.io.files import convert_rows, record_columns, unique_dialogues
 from labelgen.io.hugging_face import import_datasets, record_of
 from labelgen.io.paths import error_reason
 from labelgen.io.rows import NumberedRow, Row
@@ -103,10 +103,16 @@ class DatasetRows:
     def __str__(self) -> str:
         return self._name
 
-    def rows(self) -> Iterator[NumberedRow]:
-        """The rows, numbered from 1. Recordings and images are not decoded."""
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns. Empty: they are not known."""
+        return list(self._features)
+
+    def rows(self, columns: Collection[str] | None = None) -> Iterator[NumberedRow]:
+        """The rows, numbered from 1, with all columns or these. Recordings and images are not decoded."""
         for number, row in enumerate(self._dataset, 1):
-            yield NumberedRow(number, {name: _plain(value, self._features.get(name)) for name, value in row.items()})
+            chosen = row if columns is None else {name: row[name] for name in columns}
+            yield NumberedRow(number, {name: _plain(value, self._features.get(name)) for name, value in chosen.items()})
 
     def sample(self) -> list[Row]:
         """The first rows."""
@@ -175,5 +181,6 @@ def _plain(value: Any, feature: Any) -> Any:
 
 def _unique(source: DatasetRows, reject: Reject | None) -> Iterator[Dialogue]:
     """The dialogues of rows that `labelgen.to_dataset` made."""
-    found = convert_rows(source.rows(), str(source), record_of, reject)
+    columns = record_columns(source.columns, str(source))
+    found = convert_rows(source.rows(columns), str(source), record_of, reject)
     return unique_dialogues(((str(source), row, dialogue) for row, dialogue in found), reject)

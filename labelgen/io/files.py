@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,12 +18,12 @@ import numpy as np
 from upath import UPath
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, parse, reject_or_raise
-from labelgen.io.arrow import arrow_schema, from_arrow, to_arrow, to_tables
-from labelgen.io.formats import Kind, format_of
+from labelgen.io.arrow import PROVENANCE_COLUMNS, arrow_schema, from_arrow, to_arrow, to_tables
+from labelgen.io.formats import Format, Kind, format_of
 from labelgen.io.lock import locked
 from labelgen.io.offsets import MisplacedSlots
 from labelgen.io.paths import OUTPUT_SUFFIXES, list_record_files, local_path, naming_file
-from labelgen.io.rows import NumberedRow, Position, Row, rows
+from labelgen.io.rows import NumberedRow, Position, Row, raise_unless_damaged, rows
 
 log = logging.getLogger(__name__)
 Convert = Callable[[Row, str, int], Row]
@@ -30,6 +31,7 @@ Explain = Callable[[Row, str], str | None]
 DUPLICATE_ID = "a dialogue with this id came before; make ids unique (this one is left out)"
 REJECTED_STATUS = 3  # exit status: finished, but some rows were rejected
 REASONS_SHOWN = 3
+COLUMNS_SHOWN = 10
 RECENT_IDS = 50_000  # in a Python set, 80 bytes each; the others take 8 bytes each
 
 
@@ -97,8 +99,11 @@ def read_records(
     """
     with naming_file(file):
         file_format = format_of(file)
+    columns = None
+    if convert is None and file_format == Format(Kind.PARQUET):
+        columns = _parquet_columns(file, is_logged=not start)
     convert = convert or (_columns_of_record if file_format.kind is Kind.PARQUET else _as_it_is)
-    numbered = (NumberedRow(number + rows_before, row) for number, row in rows(file, start, stop, position, file_format))
+    numbered = (NumberedRow(number + rows_before, row) for number, row in rows(file, start, stop, position, file_format, columns))
     yield from convert_rows(numbered, str(file), convert, reject, explain)
 
 
@@ -120,6 +125,40 @@ def convert_rows(
 
 def _as_it_is(row: Row, source: str, number: int) -> Row:
     return row
+
+
+def _parquet_columns(file: UPath, is_logged: bool) -> list[str] | None:
+    """See `record_columns`. None: the file is damaged, too."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with naming_file(file), file.open("rb") as opened:
+            names = pq.read_schema(opened).names
+    except (pa.ArrowException, OSError) as error:
+        raise_unless_damaged(error)
+        return None
+    return record_columns(names, str(file), is_logged)
+
+
+def record_columns(names: Sequence[str], source: str, is_logged: bool = True) -> list[str] | None:
+    """Those columns of a table that are fields of a record, or its provenance. The log names the others. None: it does not hold records.
+
+    Every row has all columns, so that one without a use would cost all rows.
+    """
+    if not {"id", "turns"} <= {*names}:
+        return None
+    known = {*Dialogue.model_fields, *PROVENANCE_COLUMNS}
+    unknown = [name for name in names if name not in known]
+    if unknown and is_logged:
+        shown = ", ".join(map(_with_suggestion, unknown[:COLUMNS_SHOWN])) + (", ..." if len(unknown) > COLUMNS_SHOWN else "")
+        log.warning("%s: columns that are not read, because a record has no such fields: %d (%s)", source, len(unknown), shown)
+    return [name for name in names if name in known]
+
+
+def _with_suggestion(name: str) -> str:
+    close = get_close_matches(name, Dialogue.model_fields, n=1)
+    return f"{name!r} (did you mean {close[0]!r}?)" if close else repr(name)
 
 
 def _columns_of_record(row: Row, source: str, number: int) -> Row:

@@ -194,3 +194,10 @@ def test_messages_as_lists_by_key(tmp_path: Path) -> None:
 def test_a_dataset_without_rows(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"messages": []}).to_parquet(tmp_path / "empty.parquet")
     assert list(HuggingFace(str(tmp_path / "empty.parquet")).read()) == []
+
+
+def test_columns_that_are_no_fields_of_a_record_are_named_and_cost_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dialogues = [Dialogue(id=name, turns=[Turn(request="x")]) for name in "ab"]
+    to_dataset(dialogues).add_column("split", ["x", "y"]).save_to_disk(tmp_path / "data")
+    assert list(HuggingFace(str(tmp_path / "data")).read()) == dialogues
+    assert "columns that are not read, because a record has no such fields: 1 ('split')" in caplog.text

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
+from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue, Label, RecordError, Turn
-from labelgen.io.arrow import arrow_schema
-from labelgen.io.files import RejectedFile, read, write
+from labelgen.io.arrow import arrow_schema, to_arrow
+from labelgen.io.files import RejectedFile, read, read_records, write
 from labelgen.io.paths import list_files
 
 ENDINGS = ("jsonl", "parquet")
@@ -96,6 +98,33 @@ def test_parquet_with_other_columns(tmp_path: Path) -> None:
     got, errors = rejects(tmp_path / "a.parquet")
     assert not got
     assert "columns" in errors[0].problem
+
+
+def test_parquet_columns_that_are_no_fields_are_named_and_cost_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither if Python cannot hold their values (2**62 microseconds)."""
+    table = pa.Table.from_pylist([to_arrow(Dialogue(id=name, turns=[Turn(request="x")])) for name in "ab"], schema=arrow_schema())
+    for name, values in (("lables", ["x", "y"]), ("expires", pa.array([2**62, 0], pa.timestamp("us"))), ("model", ["m", "m"])):
+        table = table.append_column(name, [values])
+    pq.write_table(table, tmp_path / "a.parquet")
+    got, errors = rejects(tmp_path / "a.parquet")
+    assert [dialogue.id for dialogue in got] == ["a", "b"]
+    assert not errors
+    (record,) = caplog.records
+    words = "columns that are not read, because a record has no such fields: 2 ('lables' (did you mean 'labels'?), 'expires')"
+    assert record.message == f"{tmp_path / 'a.parquet'}: {words}"
+    caplog.clear()
+    assert len(list(read_records(UPath(tmp_path / "a.parquet"), None, None, start=1))) == 1
+    assert not caplog.records, "once for all fragments of a file"
+
+
+def test_parquet_without_the_columns_of_a_record_is_refused_with_what_it_holds(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a"], "messages": [[{"role": "user", "content": "hi"}]]}), tmp_path / "a.parquet")
+    with pytest.raises(RecordError, match="corpus=chat_messages"):
+        list(Records(str(tmp_path / "a.parquet")).read())
+    turns = [[{"role": "user", "content": "hi"}]]
+    pq.write_table(pa.table({"id": ["a"], "turns": turns}), tmp_path / "a.parquet")
+    with pytest.raises(RecordError):
+        list(read(tmp_path / "a.parquet"))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
