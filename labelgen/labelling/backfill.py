@@ -261,16 +261,22 @@ class InProcess:
                 for step in labeler.label(fragment, fragment.rows_before(rows), lambda identity, row: ids.add(identity)):
                     progress.show(total.plus(step.counts), size + step.byte)
                 total, size, rows = total.plus(step.counts), size + fragment.size, step.rows
-                progress.show(total, size)
         return total
 
 
 class Step(NamedTuple):
-    """How far a fragment is labelled: the counts, the bytes of the fragment, and the rows of the file up to here."""
+    """How far a fragment is labelled: the counts, the bytes of the rows that are labelled, and the rows of the file that are read."""
 
     counts: Counts
     byte: int
     rows: int
+
+
+class ChunkStep(NamedTuple):
+    """How far a chunk is labelled: the counts, and the share of its rows. It is 1 when the shard is written."""
+
+    counts: Counts
+    share: float
 
 
 class Pending(NamedTuple):
@@ -293,17 +299,18 @@ class FragmentLabeler:
 
         `rows_before`: rows of the file before the fragment. `is_first_use(id, row)`: whether no earlier row has this id.
         """
-        position, total, unusable = Position(), Counts(), self.annotator.unusable_recordings
+        position, total, unusable, read = Position(), Counts(), self.annotator.unusable_recordings, 0
         start = 0 if fragment.is_parquet else fragment.start
         with self.output.rejected(fragment) as rejected:
             rows = read_fragment(fragment, rows_before, position, rejected)
             for number, chunk in enumerate(_chunks(rows, self.job.shard_rows)):
-                for counts in self._label_chunk(fragment, number, chunk, is_first_use, rejected):
+                of_chunk = min(position.byte - start, fragment.size) - read  # the chunk is read before it is labelled
+                for counts, share in self._label_chunk(fragment, number, chunk, is_first_use, rejected):
                     counts = total.plus(counts)._replace(rejected=rejected.count)
-                    yield Step(counts, position.byte - start, rows_before + position.row)
-                total = counts._replace(rejected=0)
+                    yield Step(counts, read + int(share * of_chunk), rows_before + position.row)
+                total, read = counts._replace(rejected=0), read + of_chunk
         total = Counts(total.labelled, total.skipped, rejected.count, self.annotator.unusable_recordings - unusable)
-        yield Step(total, position.byte - start, rows_before + position.row)
+        yield Step(total, fragment.size, rows_before + position.row)
 
     def _label_chunk(
         self,
@@ -312,17 +319,18 @@ class FragmentLabeler:
         chunk: Sequence[NumberedDialogue],
         is_first_use: Callable[[str, int], bool],
         reject: Reject,
-    ) -> Iterator[Counts]:
+    ) -> Iterator[ChunkStep]:
         """Labels those rows of a chunk that have no labels yet, and writes their shard. Yields the counts so far."""
         *existing, free = self.output.shards_of(f"{fragment.name}-{number:06d}")  # by a lost worker, or for other rows
         pending = self._pending(chunk, self.output.index(existing), fragment, is_first_use, reject)
         shard = Shard(self.provenance, fragment, reject)
         for dialogue in self._labelled(pending.rows, fragment, reject):
             shard.add(pending.rows[dialogue.id].row, dialogue)
-            yield Counts(shard.count, pending.skipped)
+            done = len(chunk) - len(pending.rows) + shard.count
+            yield ChunkStep(Counts(shard.count, pending.skipped), done / (len(chunk) + 1))
         if content := shard.content():
             self.output.save(free.name, content)
-        yield Counts(shard.count, pending.skipped)
+        yield ChunkStep(Counts(shard.count, pending.skipped), 1.0)
 
     def _pending(
         self,

@@ -92,8 +92,9 @@ def fragments(file: UPath) -> list[Fragment]:
         raise_unless_damaged(error)
         return [Fragment(str(file), 0, 0, None, size, is_parquet=True)]
     starts = [*range(0, length, FRAGMENT_ROWS)] or [0]
-    cuts = enumerate(pairwise([*starts, length]))
-    return [Fragment(str(file), k, a, b, size * (b - a) // max(length, 1), is_parquet=True) for k, (a, b) in cuts]
+    sizes = [end - start for start, end in pairwise([*(size * row // max(length, 1) for row in starts), size])]  # together the file's
+    rows = zip(pairwise([*starts, length]), sizes, strict=True)
+    return [Fragment(str(file), k, a, b, part, is_parquet=True) for k, ((a, b), part) in enumerate(rows)]
 
 
 def read_fragment(fragment: Fragment, rows_before: int, position: Position, reject: Reject) -> Iterator[NumberedDialogue]:

@@ -10,9 +10,10 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import fsspec
@@ -20,6 +21,7 @@ import pandas as pd
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from upath import UPath
 
 import labelgen
 from labelgen.config import main
@@ -28,7 +30,7 @@ from labelgen.dialogue import Dialogue, Turn
 from labelgen.io.files import read, write
 from labelgen.labelling import shards
 from labelgen.labelling.annotator import Annotator
-from labelgen.labelling.backfill import Counts, InProcess, Job, backfill
+from labelgen.labelling.backfill import Counts, InProcess, Job, Progress, backfill
 from labelgen.labelling.export import _fingerprint
 
 
@@ -579,3 +581,67 @@ def test_files_that_cannot_be_cut_are_labelled_and_resumed(name: str, exported: 
     assert json.loads(rejected.read_text())["row"] == 21
     put(records)
     assert label() == Counts(len(records) - 20, 20, 0, 0)
+
+
+# -- progress --------------------------------------------------------------------------------------------------------------------
+
+
+class ReadsAhead:
+    """Stands for an annotator: it reads all dialogues that it is given before it labels the first."""
+
+    source, unusable_recordings, cache = "model", 0, {}  # type: ignore[var-annotated]
+
+    def stream(self, dialogues: Iterable[Dialogue], reject: Any) -> Iterator[Dialogue]:
+        return (dialogue.model_copy(update={"labels": []}) for dialogue in list(dialogues))
+
+
+class Updates(Progress):
+    """Keeps what is shown."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.shown: list[tuple[int, float]] = []  # dialogues that are done, and the share of the bytes
+
+    def show(self, counts: Counts, byte: int) -> None:
+        super().show(counts, byte)
+        assert 0 <= byte <= self._size
+        self.shown.append((counts.labelled + counts.skipped, byte / self._size))
+
+
+@pytest.mark.parametrize("shard_rows", [7, 2000])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.jsonl.gz", "a.json.gz", "a.parquet"])
+def test_the_bar_shows_what_is_labelled(name: str, shard_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every format, for several fragments, and if some or all dialogues have labels. It is full when the last shard is written."""
+    monkeypatch.setattr(shards, "FRAGMENT_BYTES", 5000)
+    monkeypatch.setattr(shards, "FRAGMENT_ROWS", 90)
+    random = Random(0)
+    dialogues = [Dialogue(id=f"{k:03}", turns=[Turn(request=random.randbytes(40).hex())]) for k in range(400)]
+    for half, file in ((dialogues[:200], tmp_path / name), (dialogues[200:], tmp_path / f"b{name[1:]}")):
+        lines = [dialogue.model_dump_json(exclude_defaults=True) for dialogue in half]
+        content = (f"[{','.join(lines)}]" if ".json" in name and "jsonl" not in name else "\n".join(lines) + "\n").encode()
+        file.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        if name == "a.parquet":
+            write(half, file)
+    files, output = [UPath(tmp_path / f"{letter}{name[1:]}") for letter in "ab"], tmp_path / "out"
+    output.mkdir()
+    annotator: Any = ReadsAhead()
+    job = Job("export", str(output), "cpu", {}, "fp32", shard_rows)
+    for deleted in (False, True, False):
+        for shard in sorted(output.glob("*.parquet"))[1 : 3 if deleted else 0]:
+            shard.unlink()
+        index = shards.Output(str(output)).index(output.glob("*.parquet"))  # type: ignore[arg-type]
+        with Updates(sum(file.stat().st_size for file in files)) as progress, monkeypatch.context() as patched:
+            real = shards.Output.save
+
+            def save(self: shards.Output, shard: str, content: bytes, real: Any = real, progress: Updates = progress) -> None:
+                assert max((share for _, share in progress.shown), default=0) < 1, "the bar is full before the last shard is written"
+                real(self, shard, content)
+
+            patched.setattr(shards.Output, "save", save)
+            counts = InProcess().run(job, annotator, index, files, progress)
+        assert counts.labelled + counts.skipped == 400
+        assert progress.shown[-1] == (400, 1.0)
+        before = [share for done, share in progress.shown if done < 400]
+        assert all(share < 1 for share in before)
+        assert all(abs(share - done / 400) < 0.03 for done, share in progress.shown), progress.shown
+        assert [share for _, share in progress.shown] == sorted(share for _, share in progress.shown)
