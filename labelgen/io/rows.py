@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from upath import UPath
 
-from labelgen.io.formats import BYTE_ORDER_MARK, Format, Kind, format_of, open_decompressed
-from labelgen.io.json_values import JSONValues
+from labelgen.io.formats import BYTE_ORDER_MARK, CHUNK, MAX_ROW, Format, Kind, format_of, open_decompressed
+from labelgen.io.json_values import NOT_UTF8, JSONValues, Unusable, reason_of, too_large
 from labelgen.io.paths import naming_file
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
 UNREADABLE = (ValueError, OverflowError, KeyError)  # of pyarrow, for values that Python cannot hold; KeyError: an unknown time zone
-NOT_UTF8 = "not UTF-8; save the file as UTF-8"
 
 
 @dataclass
@@ -91,37 +90,58 @@ def rows(
             case Format(_, True):
                 yield from _whole(file, file_format, position, _json_lines)
             case _:
-                with file.open("rb") as lines:
-                    yield from _lines_between(lines, start, stop, position)
+                with open_decompressed(file, is_gzip=False) as opened:
+                    yield from _lines_between(opened.content, start, stop, position)
 
 
-def _lines_between(lines: BinaryIO, start: int, stop: int | None, position: Position) -> Iterator[NumberedRow]:
+def _lines_between(content: BinaryIO, start: int, stop: int | None, position: Position) -> Iterator[NumberedRow]:
     """The lines of JSON Lines that begin in bytes [start, stop)."""
-    if start:  # skip the rest of a line that began before
-        lines.seek(start - 1)
-        start += len(lines.readline()) - 1
-    position.byte = start
-    for line in lines:
-        if stop is not None and position.byte >= stop:
-            return
-        first = not position.byte
-        position.row, position.byte = position.row + 1, position.byte + len(line)
-        if (row := _row_of_line(line, first)) is not None:
+    position.byte = max(start - 1, 0)
+    content.seek(position.byte)
+    is_begun = start > 0  # by a line before the fragment, whose rest is skipped
+    while is_begun and (stop is None or position.byte < stop) and (rest := content.readline(CHUNK)):
+        position.byte += len(rest)
+        is_begun = not rest.endswith(b"\n")
+    lines = _lines(content)
+    while (stop is None or position.byte < stop) and (line := next(lines, None)) is not None:
+        is_first = not position.byte
+        position.row, position.byte = position.row + 1, position.byte + line.size
+        if (row := _row_of_line(line, is_first)) is not None:
             yield NumberedRow(position.row, row)
 
 
-def _row_of_line(line: bytes, first: bool) -> Row | str | None:
+class Line(NamedTuple):
+    """A line with its end, and its size in bytes. None: it is too large."""
+
+    content: bytes | None
+    size: int
+
+
+def _lines(content: BinaryIO) -> Iterator[Line]:
+    """The lines of a file. Those larger than MAX_ROW are skipped."""
+    while line := content.readline(MAX_ROW + 1):
+        size = len(line)
+        if size <= MAX_ROW:
+            yield Line(line, size)
+            continue
+        while not line.endswith(b"\n") and (line := content.readline(CHUNK)):
+            size += len(line)
+        yield Line(None, size)
+
+
+def _row_of_line(line: Line, is_first: bool) -> Row | str | None:
     """The row of a line, or the reason why it cannot be read. None: the line is blank."""
-    if first:
-        line = line.removeprefix(BYTE_ORDER_MARK)
-    if not line.strip():
+    if line.content is None:
+        return too_large(line.size)
+    content = line.content.removeprefix(BYTE_ORDER_MARK) if is_first else line.content
+    if not content.strip():
         return None
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         return f"{NOT_UTF8} ({error.reason} at byte {error.start})"
     except (ValueError, RecursionError) as error:
-        return f"not JSON ({error}); one JSON object a line"
+        return f"not JSON ({reason_of(error)}); one JSON object a line"
     return _object_or_reason(row)
 
 
@@ -129,14 +149,19 @@ def _object_or_reason(row: Any) -> Row | str:
     return row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
 
 
-def _whole(
-    file: UPath, file_format: Format, position: Position, read: Callable[[BinaryIO], Iterator[Row | str | None]]
-) -> Iterator[NumberedRow]:
-    """The rows of a file that cannot be read in fragments. `read` yields them, and None for a row that is empty."""
+class Stored(NamedTuple):
+    """A row, the reason why it cannot be read, or None for a blank line; and the bytes of the content up to its end."""
+
+    row: Row | str | None
+    byte: int
+
+
+def _whole(file: UPath, file_format: Format, position: Position, read: Callable[[BinaryIO], Iterator[Stored]]) -> Iterator[NumberedRow]:
+    """The rows of a file that cannot be read in fragments."""
     with open_decompressed(file, file_format.is_gzip) as opened:
         try:
-            for row in read(opened.content):
-                position.row, position.byte = position.row + 1, opened.raw.tell()
+            for row, byte in read(opened.content):
+                position.row, position.byte = position.row + 1, opened.stored(byte)
                 if row is not None:
                     yield NumberedRow(position.row, row)
         except (EOFError, zlib.error, OSError) as error:
@@ -146,19 +171,24 @@ def _whole(
             yield NumberedRow(position.row + 1, problem)
 
 
-def _json_lines(content: BinaryIO) -> Iterator[Row | str | None]:
-    for number, line in enumerate(content):
-        yield _row_of_line(line, first=not number)
+def _json_lines(content: BinaryIO) -> Iterator[Stored]:
+    byte = 0
+    for line in _lines(content):
+        row = _row_of_line(line, is_first=not byte)
+        byte += line.size
+        yield Stored(row, byte)
 
 
-def _json_values(content: BinaryIO) -> Iterator[Row | str | None]:
-    """The elements of an array, or values that follow one another. An error ends the reading, because the next row may begin anywhere."""
-    values = JSONValues(content)
+def _json_values(content: BinaryIO) -> Iterator[Stored]:
+    """The elements of an array, or values that follow one another, until it is in doubt where the next one begins."""
+    values, count = JSONValues(content), 0
     try:
         for value in values:
-            yield _object_or_reason(value) if values.is_utf8 else NOT_UTF8
-    except (ValueError, RecursionError) as error:
-        yield f"not JSON ({error}); correct it. Nothing is read from here to the end of the file"
+            count += 1
+            yield Stored(value.reason if isinstance(value, Unusable) else _object_or_reason(value), values.byte)
+    except ValueError as error:
+        problem = f"not JSON ({error}); correct it. Elements before it: {count:,}. Nothing is read from here to the end of the file"
+        yield Stored(problem, values.byte)
 
 
 def _parquet_rows(file: UPath, start: int, stop: int | None, position: Position, columns: Sequence[str] | None) -> Iterator[NumberedRow]:

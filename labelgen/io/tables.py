@@ -9,12 +9,12 @@ import logging
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from upath import UPath
 
-from labelgen.io.formats import Format, Kind, format_of, has_ending, open_decompressed, read_head
+from labelgen.io.formats import CHUNK, MAX_ROW, Format, Kind, format_of, has_ending, open_decompressed, read_head
 from labelgen.io.paths import naming_file
 from labelgen.io.rows import NumberedRow, Row, raise_unless_damaged, rows
 
@@ -23,6 +23,7 @@ TEXT_SUFFIXES = (".csv", ".tsv")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".parquet")  # that are read of a folder
 NAMED = 1000  # rows of JSON, of which one has each column
 MAX_CELL = 16 * 2**20  # characters of a CSV cell; Python's own limit is 131,072
+LINE_TOO_LONG = "a line has more than"
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 NOT_DECODED = re.compile("[\udc80-\udcff]")  # how Python decodes bytes that do not fit the encoding
 SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # a first line that names the delimiter to Excel
@@ -169,6 +170,8 @@ class _CSVReader:
 
 def _problem_of(error: csv.Error) -> str:
     remedy = "quote cells that hold the delimiter, line ends or quotation marks, and double the latter"
+    if LINE_TOO_LONG in str(error):
+        remedy = "look for line ends that are missing"
     if "field limit" in str(error):
         remedy = f"shorten the cell to {MAX_CELL:,} characters, and look for a quotation mark that is never closed"
     return f"not CSV ({error}); {remedy}"
@@ -183,9 +186,31 @@ def _open_text(content: BinaryIO, encoding: str) -> io.TextIOWrapper:
 
 
 def _cells_of_lines(text: io.TextIOWrapper, delimiter: str) -> Iterator[list[str]]:
-    """The cells of each line of CSV, without the line in which Excel names the delimiter."""
-    first = text.readline()
-    return csv.reader(chain([] if SEPARATOR.fullmatch(first) else [first], text), delimiter=delimiter, strict=True)
+    """The cells of each line of CSV. csv.Error: a line is not CSV; the next one can be read."""
+    return csv.reader(_Lines(text), delimiter=delimiter, strict=True)
+
+
+class _Lines:
+    """The lines of a text, without the line in which Excel names the delimiter. csv.Error: a line is too long; it is skipped."""
+
+    def __init__(self, text: io.TextIOWrapper) -> None:
+        self._text, self._is_first = text, True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_ROW)
+        is_separator, self._is_first = self._is_first and SEPARATOR.fullmatch(line), False
+        if is_separator:
+            return next(self)
+        if len(line) == MAX_ROW:
+            while line and not line.endswith(("\n", "\r")):
+                line = self._text.readline(CHUNK)
+            raise csv.Error(f"{LINE_TOO_LONG} {MAX_ROW:,} characters")
+        if not line:
+            raise StopIteration
+        return line
 
 
 # -- recognition -----------------------------------------------------------------------------------------------------------------

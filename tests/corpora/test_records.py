@@ -9,7 +9,7 @@ import pytest
 from labelgen.corpora import Corpus
 from labelgen.corpora.records import Records
 from labelgen.dialogue import Dialogue, RecordError, Turn
-from labelgen.io.files import write
+from labelgen.io.files import DUPLICATE_ID, write
 
 
 def test_records_reads_files_and_folders_of_both_formats(tmp_path: Path) -> None:
@@ -28,3 +28,12 @@ def test_bad_rows_go_to_reject(tmp_path: Path) -> None:
     assert [(error.dialogue_id, error.field) for error in errors] == [("a", "turns")]
     with pytest.raises(RecordError):
         list(corpus.read())
+
+
+def test_ids_are_compared_exactly(tmp_path: Path) -> None:
+    """They are texts: a number is refused, and space counts."""
+    file = tmp_path / "logs.jsonl"
+    file.write_text("".join(f'{{"id": {name}, "turns": [{{}}]}}\n' for name in ('"1"', "1", '"1 "', '"1"')))
+    errors: list[RecordError] = []
+    assert [dialogue.id for dialogue in Records(str(file)).read(errors.append)] == ["1", "1 "]
+    assert [(error.row, error.dialogue_id, error.problem) for error in errors] == [(2, "1", "it must be text"), (4, "1", DUPLICATE_ID)]

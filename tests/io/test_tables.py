@@ -23,8 +23,9 @@ def table_rows(file: Path, *columns: str, encoding: str | None = None) -> list[N
 def test_csv_rows_that_do_not_fit_are_reported_and_reading_continues(tmp_path: Path, line: bytes, problem: str | None) -> None:
     file = tmp_path / "a.csv"
     file.write_bytes(b'\xef\xbb\xbfid,text\r\n1,"a, ""b""\r\nc"\r\n' + line + b"\r\n\r\n2,\xc3\xa9\r\n")
-    first, second, third = table_rows(file)
-    assert (first, third) == ((1, {"id": "1", "text": 'a, "b"\r\nc'}), (3, {"id": "2", "text": "é"}))
+    first, second, blank, third = table_rows(file)
+    assert (first, third) == ((1, {"id": "1", "text": 'a, "b"\r\nc'}), (4, {"id": "2", "text": "é"}))
+    assert blank == (3, {"id": "", "text": ""})
     assert second[0] == 2
     assert second[1] == {"id": "3", "text": "\0"} if problem is None else problem in second[1]
 
@@ -120,3 +121,16 @@ def test_compressed_tables_are_read_and_damaged_ones_give_a_reason(tmp_path: Pat
     (tmp_path / "a.csv.gz").write_bytes(content[:-100])
     *read, (number, reason) = table_rows(tmp_path / "a.csv.gz")
     assert number == len(read) + 1 and isinstance(reason, str) and "cut short" in reason
+
+
+def test_lines_that_are_too_long_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelgen.io.tables.MAX_ROW", 1000)
+    monkeypatch.setattr("labelgen.io.tables.CHUNK", 99)
+    (tmp_path / "a.csv").write_text(f"sep=,\nid,text\n1,x\n2,{'x' * 5000}\n3,{'x' * 996}\n4,{'x' * 997}\n5,y\n")
+    found = table_rows(tmp_path / "a.csv")
+    assert [number if isinstance(row, str) else row["id"] for number, row in found] == ["1", 2, "3", 4, "5"]
+    assert "a line has more than 1,000 characters); look for line ends that are missing" in str(found[1].row)
+    (tmp_path / "a.csv").write_text(f"{'x' * 5000}\nid,text\n1,x\n")
+    ((number, problem),) = table_rows(tmp_path / "a.csv")
+    assert number == 0 and "the column names: not CSV (a line has more than" in str(problem)
+    assert TableFile(UPath(tmp_path / "a.csv"), ["id"]).names() is None
