@@ -1,7 +1,8 @@
 """Your own logs in labelgen's record: a file of JSON or Parquet, or a folder of them. `labelgen schema` prints the record.
 
 JSON is one dialogue per line, or one array of dialogues, in files that end in .jsonl, .ndjson or .json, also compressed (.gz). The content
-of a file decides how it is read.
+of a file decides how it is read. An unknown field of JSON costs its dialogue. An unknown column of Parquet, which every row has, is not
+read, and the log names it. A line or an element larger than 64 MiB is rejected.
 """
 
 from __future__ import annotations
