@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,13 +183,14 @@ def main() -> None:
         return
     import hydra
 
+    from labelgen.command_line import check_settings, settings_of
     from labelgen.sweep import checked_words
 
     try:
         words = checked_words(_with_key(POSITIONAL[verb], sys.argv[2:]) if verb in POSITIONAL else sys.argv[2:])
+        check_settings(settings_of(words), CONF, partial(load_config, verb))
     except ValueError as error:
         sys.exit(printable(f"labelgen: {error}"))
-    _refuse_missing_groups(verb, words)
     sys.argv = [f"labelgen {verb}", *words]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)(_job)()
@@ -205,21 +207,6 @@ def _with_key(key: str, words: list[str]) -> list[str]:
         if not word.startswith("-") and ("=" not in word or Path(word).exists()):
             return [*words[:k], override(key, word), *words[k + 1 :]]
     return words
-
-
-def _refuse_missing_groups(verb: str, words: list[str]) -> None:
-    """Ends the command with one sentence if a group that needs an option has none. Hydra reports any other error."""
-    from hydra.errors import HydraException
-
-    groups = re.findall(r"^  - (\w+): \?\?\?$", (CONF / f"{verb}.yaml").read_text("utf-8"), re.MULTILINE)
-    if all(any(word.startswith(f"{group}=") for word in words) for group in groups):
-        return
-    try:
-        load_config(verb, *(word for word in words if "=" in word and not word.startswith("-")))
-    except ValueError as error:
-        sys.exit(printable(f"labelgen: {error}"))
-    except HydraException:
-        pass
 
 
 def _job(config: DictConfig) -> float | None:
@@ -276,7 +263,20 @@ def _fixable(error: Exception) -> str | None:
     cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key} is needed; give {cause.full_key}=..."
-    return error_message(cause) if isinstance(cause, ValueError | OSError | InstantiationException | OmegaConfBaseException) else None
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
+    if isinstance(cause, TypeError) and (added := _added(str(cause))):
+        return f"{added}: there is no such setting; leave it out"
+    return error_message(cause) if isinstance(cause, ValueError | OSError | InstantiationException) else None
+
+
+def _added(message: str) -> str | None:
+    """The setting that was added with + and that an object does not take, by the message of a TypeError. None: it is another error."""
+    from hydra.core.hydra_config import HydraConfig
+
+    found = re.search(r"unexpected keyword argument '(\w+)'", message)
+    keys = (word.partition("=")[0] for word in HydraConfig.get().overrides.task if word.startswith("+"))
+    return next((key for key in keys if found and key.endswith(f".{found[1]}")), None)
 
 
 def _refuse_relaunching(config: DictConfig) -> None:

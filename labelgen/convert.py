@@ -10,6 +10,7 @@ from labelgen.corpora import Corpus, path_of
 from labelgen.io.files import REJECTED_STATUS, RejectedFile, write
 from labelgen.io.paths import REJECTED_SUFFIX, check_output
 from labelgen.io.progress import progress
+from labelgen.io.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,6 @@ def convert(corpus: Corpus, output: str) -> Converted:
     if first is None:
         raise ValueError("no usable dialogue; " + (rejected.summary() if rejected.count else f"{corpus!r} holds none"))
     count = write(progress(chain([first], dialogues), "reading", "dialogue"), output, reject=rejected)
-    log.info("wrote %d dialogues to %s", count, output)
+    log.info("wrote %s to %s", counted(count, "dialogue"), output)
     rejected.log()
     return Converted(count, rejected.count)

@@ -64,21 +64,22 @@ def checked_words(words: Sequence[str]) -> list[str]:
     ValueError: a setting cannot be parsed, or has several values outside of a sweep.
     """
     words = [re.sub(r"(?<=[=,\[])~(?=/|$)", str(Path.home()), word) if "=" in word else word for word in words]
-    parsed = {place: _parsed(word) for place, word in enumerate(words) if "=" in word and not word.startswith("-")}
-    varied = {override.key_or_group for override in parsed.values() if override.is_sweep_override()}
-    if parsed and {"-m", "--multirun"} & {*words}:
-        fixed = {"output", *(override.key_or_group for override in parsed.values())} - varied
+    settings = {place: parsed(word) for place, word in enumerate(words) if "=" in word and not word.startswith("-")}
+    varied = {override.key_or_group for override in settings.values() if override.is_sweep_override()}
+    if settings and {"-m", "--multirun"} & {*words}:
+        fixed = {"output", *(override.key_or_group for override in settings.values())} - varied
         words = [
             f"++{word}" if word.partition(".")[0] in varied - {word.partition("=")[0]} else word for word in words
         ]  # of a varied group
-        words.insert(min(parsed), f"hydra.job.config.override_dirname.exclude_keys=[{','.join(sorted(fixed))}]")
-    elif several := next((override.input_line for override in parsed.values() if override.is_sweep_override()), None):
+        words.insert(min(settings), f"hydra.job.config.override_dirname.exclude_keys=[{','.join(sorted(fixed))}]")
+    elif several := next((override.input_line for override in settings.values() if override.is_sweep_override()), None):
         key, _, value = str(several).partition("=")
         raise ValueError(f"{several}: the comma separates values; add -m to run each, or quote the value: '{key}=\"{value}\"'")
     return words
 
 
-def _parsed(word: str) -> Override:
+def parsed(word: str) -> Override:
+    """A setting of the command line. ValueError: it cannot be parsed."""
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import re
 import shlex
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from labelgen import config, read, write
-from labelgen.corpora.recognition import foreign, guess_columns, guess_speakers, override, recognise
+from labelgen.corpora.recognition import foreign, guess_columns, guess_speakers, output_name, override, recognise
 from labelgen.corpora.simulated import Simulated
 from labelgen.dialogue import Dialogue, RecordError, Turn, Vote
 from labelgen.inspection import inspect
@@ -73,7 +74,7 @@ def test_chats_are_counted_and_converted_by_the_command(capsys: pytest.CaptureFi
     report = inspected(write_lines("my chats, new=1.jsonl", rows), capsys)
     assert report.startswith("my chats, new=1.jsonl: chat messages (")
     assert re.search(r"dialogues +4 with 7 turns, at most 3 each\n", report)
-    assert re.search(r"one-sided +1 turns without a response\n", report)
+    assert re.search(r"one-sided +1 turn without a response\n", report)
     assert re.search(r"parts +text 13, image_url 1\n", report)
     assert re.search(r"left out +parts of type image_url 1\n", report)
     assert re.search(r"unusable +1 row\n +row 5, field messages: not a list", report)
@@ -245,6 +246,55 @@ def test_records_give_their_annotations_and_the_next_commands(capsys: pytest.Cap
     config.load_config(*shlex.split(line.partition("labelgen")[2]))
 
 
+def test_features_count_the_turns_that_have_them(capsys: pytest.CaptureFixture[str]) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "book", "arguments": "{}"}}]}
+    rows = [{"id": "a", "messages": [CHAT[0], call]}, *({"id": str(k), "messages": CHAT} for k in range(3))]
+    assert re.search(r"features +tool 1, tool_calls 1 \(turns with a value\)\n", inspected(write_lines("c.jsonl", rows), capsys))
+    assert re.search(r"features +none\n", inspected(write_lines("c.jsonl", rows[1:]), capsys)), "no turn has a call"
+
+
+def test_no_two_files_get_the_same_output() -> None:
+    here = Path.cwd()
+    names = ["a.jsonl", "a.json", "a.csv", "a.records.jsonl", "b/a.jsonl", "a.jsonl.gz", "/x/y/a.jsonl", "s3://b/c.jsonl"]
+    found = [output_name(name) for name in names]
+    assert len({*found}) == len(names)
+    assert not any(name == output for name, output in zip(names, found, strict=True))
+    assert found[0] == output_name(str(here / "a.jsonl")) == "a.records.jsonl"
+    assert output_name(".") == "logs.records.jsonl"
+
+
+@pytest.mark.parametrize("splits", [None, ["train"], ["train", "test"]])
+def test_a_saved_dataset_gets_its_command(
+    splits: list[str] | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    dataset = datasets.Dataset.from_list([{"id": str(k), "messages": CHAT} for k in range(2)])
+    (datasets.DatasetDict(dict.fromkeys(splits, dataset)) if splits else dataset).save_to_disk("saved")
+    capsys.readouterr()
+    report = inspected("saved", capsys)
+    is_split = bool(splits) and len(splits) > 1
+    assert report.startswith(
+        "saved: a dataset of Hugging Face, split train (2 files," if is_split else "saved: a dataset of Hugging Face ("
+    )
+    assert ("corpus.split=train" in report.splitlines()[-1]) == ("the other splits: test" in report) == is_split
+    assert [dialogue.id for dialogue in records_by_the_command(report, monkeypatch)] == ["0", "1"]
+
+
+def test_a_folder_counts_what_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("logs").mkdir()
+    write_table("logs/a.csv", MESSAGES)
+    write_lines("logs/b.jsonl", [{"messages": CHAT}])
+    assert inspected("logs", capsys).startswith("logs: a table with one row per message (")
+    assert "2 files" not in inspected("logs", capsys)
+
+
+def test_a_compressed_table_is_read(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    Path("m.tsv.gz").write_bytes(gzip.compress(Path(write_table("m.tsv", MESSAGES, "\t")).read_bytes()))
+    assert "CSV with tabs between the columns, in utf-8, compressed with gzip)" in inspected("m.tsv.gz", capsys)
+    assert not caplog.records, "the report has it"
+
+
 def test_a_limit_is_stated(capsys: pytest.CaptureFixture[str]) -> None:
     name = write_lines("c.jsonl", [{"id": str(k), "messages": CHAT} for k in range(5)])
     assert "2 with 2 turns, at most 1 each (the first 2; limit=null reads all)" in inspected(name, capsys, limit=2)
@@ -275,16 +325,28 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys: pytest.C
     [
         ("none.jsonl", '{"foo": 1}\n', "no format that is known (the columns: 'foo')"),
         ("none.csv", "a,b\n1,2\n", "no format that is known (the columns: 'a', 'b')"),
-        ("empty.jsonl", "", "it has no rows"),
+        ("blank.jsonl", "\n", "it has no rows"),
+        ("empty.jsonl", "", "the file is empty"),
+        ("empty", "", "the file is empty"),
+        ("p.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not text, but an image"),
+        ("png.jsonl", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not text, but an image"),
+        ("p.pdf", b"%PDF-1.4\n%\xe2\xe3\n", "not text, but an image, a document"),
+        ("m.xlsx", b"PK\x03\x04\x14\0", "a zip archive, as Excel's workbooks are; save"),
+        (
+            "a/b-c",
+            None,
+            "no such file or folder; if it is a dataset on huggingface.co: labelgen convert corpus=hugging_face corpus.path=a/b-c ",
+        ),
+        ("absent/a.jsonl", None, "no such file"),
         ("bad.jsonl", '{"messages": [{"role": "user"}]}\n', "no dialogue is usable; the first reason: row 1, field messages.0"),
         ("absent.jsonl", None, "no such file or folder"),
     ],
 )
 def test_a_file_that_cannot_be_used_gets_one_sentence_and_status_1(
-    name: str, content: str | None, reason: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, content: str | bytes | None, reason: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if content is not None:
-        Path(name).write_text(content, "utf-8")
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert labelgen(monkeypatch, "inspect", name) == 1
     said = capsys.readouterr().out.strip()
     assert said.startswith(f"labelgen: {name}: ")

@@ -30,6 +30,7 @@ ORDER = [  # a part imports parts that stand before it, and of its own folder wi
     "labelling",
     "evaluation",
     "sweep",
+    "command_line",
     "config",
     "convert",
     "inspection",
@@ -38,8 +39,8 @@ ORDER = [  # a part imports parts that stand before it, and of its own folder wi
 SYSTEMS = {"simulation"}  # siblings of the core, which does not import them, but for the corpus that the simulation makes
 TORCH_FREE = ["dialogue", "io", "corpora", "simulation", "inputs.audio", "inputs.features", "labelling.shards", "config", "inspection"]
 ONLY_IN = {  # packages that have one home
-    "hydra": {"config", "sweep"},
-    "omegaconf": {"config", "sweep"},
+    "hydra": {"command_line", "config", "sweep"},
+    "omegaconf": {"command_line", "config", "sweep"},
     "pytorch_lightning": {"training"},
     "wandb": set(),
 }

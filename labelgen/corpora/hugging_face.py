@@ -29,10 +29,9 @@ from labelgen.corpora.table import Table
 from labelgen.dialogue import Dialogue, Reject
 from labelgen.io.files import convert_rows, record_columns, unique_dialogues
 from labelgen.io.hugging_face import import_datasets, record_of
-from labelgen.io.paths import error_reason
+from labelgen.io.paths import error_reason, is_saved_dataset
 from labelgen.io.rows import NumberedRow, Row
 
-SAVED = ("state.json", "dataset_dict.json")  # in a folder of save_to_disk
 SAMPLE = 200  # rows that show what a dataset is
 
 
@@ -129,7 +128,7 @@ def load(corpus: HuggingFace) -> Any:
     """The dataset as an IterableDataset. ValueError: it cannot be loaded, or it has several splits."""
     datasets = import_datasets()
     path, others = Path(corpus.path), {"name": corpus.name, "revision": corpus.revision}
-    is_saved = any((path / file).is_file() for file in SAVED)
+    is_saved = is_saved_dataset(corpus.path)
     if is_saved and (given := [key for key, value in others.items() if value is not None]):
         raise ValueError(f"{corpus.path}: {' and '.join(given)} cannot be set for a folder of save_to_disk")
     try:

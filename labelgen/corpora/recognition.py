@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from labelgen.corpora import parse_time
@@ -75,8 +75,17 @@ class Recognised(NamedTuple):
     def command(self, path: str) -> str:
         """The command that turns a file or folder into records, for a shell."""
         words = ["labelgen", "convert", f"corpus={self.corpus}", *overrides("corpus", {"path": path, **self.settings})]
-        name = re.sub(r"\W+", "_", PurePath(path).name.split(".")[0]).strip("_") or "logs"
-        return shlex.join([*words, override("output", f"{name}.records.jsonl")])
+        return shlex.join([*words, override("output", output_name(path))])
+
+
+def output_name(path: str) -> str:
+    """A file in the working directory for the records of a file or folder. Other files and endings give other names."""
+    place = PurePath(path)
+    if place.is_absolute():
+        here = Path.cwd()
+        place = place.relative_to(here) if place.is_relative_to(here) else PurePath(*place.parts[-2:])
+    name = re.sub(r"[^\w.]+", "_", "_".join(place.parts).removesuffix(".jsonl")).strip("_.")
+    return f"{name or 'logs'}.records.jsonl"
 
 
 def recognise(rows: Sequence[Row]) -> Recognised | None:

@@ -20,6 +20,7 @@ from labelgen.evaluation.intervals import Interval, interval
 from labelgen.io.files import RejectedFile
 from labelgen.io.paths import naming_file
 from labelgen.io.progress import progress
+from labelgen.io.wording import counted
 from labelgen.labelling.export import load, task_classes
 from labelgen.metrics import Figure, Floats, Prediction, Result, selection_score
 from labelgen.tasks import Task, align_annotations
@@ -86,7 +87,7 @@ def evaluate(
     with naming_file(folder):
         write_statistics(folder / "statistics.npz", [dialogue.id for dialogue in dialogues], scores.statistics)
         (folder / "metrics.json").write_text(json.dumps(report, indent=1), "utf-8")
-    _print(table(scored, scores, baselines, f"{len(dialogues)} dialogues of {corpus!r}"))
+    _print(table(scored, scores, baselines, f"{counted(len(dialogues), 'dialogue')} of {corpus!r}"))
     return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in scored.items())
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from labelgen.dialogue import Dialogue
 from labelgen.io.paths import error_reason
 from labelgen.io.progress import progress
+from labelgen.io.wording import counted
 
 log = logging.getLogger(__name__)
 PROTOCOLS = ("file", "s3", "gs", "az", "abfs", "https")  # that a log may name; some others of fsspec run code
@@ -193,12 +194,12 @@ class Recordings:
             if frames is None or uri in self._kept:
                 continue
             if frames.nbytes > self._free_bytes:
-                log.info("%d of %d recordings are kept in memory; the others are read each time", len(self._kept), len(wanted))
+                log.info("recordings kept in memory: %d of %d; the others are read each time", len(self._kept), len(wanted))
                 break
             self._kept[uri] = frames
             self._free_bytes -= frames.nbytes
         if self._unusable:
-            log.warning("%d recordings could not be used; their turns are read without audio", self.unusable)
+            log.warning("%s could not be used; their turns are read without audio", counted(self.unusable, "recording"))
 
     def __call__(self, dialogues: Iterable[Dialogue]) -> list[Recording]:
         """The recordings that can be used, shortest first."""

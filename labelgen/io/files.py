@@ -24,6 +24,7 @@ from labelgen.io.lock import locked
 from labelgen.io.offsets import MisplacedSlots
 from labelgen.io.paths import OUTPUT_SUFFIXES, list_record_files, local_path, naming_file
 from labelgen.io.rows import NumberedRow, Position, Row, raise_unless_damaged, rows
+from labelgen.io.wording import counted
 
 log = logging.getLogger(__name__)
 Convert = Callable[[Row, str, int], Row]
@@ -232,15 +233,19 @@ class RejectedFile:
         """Logs how many records are not usable, where the reasons are, and the first of them. Nothing, if all are usable."""
         if not self.count:
             return
-        counted = f"{self.count} records were" if self.count > 1 else "1 record was"
-        log.warning("%s not usable; reasons in %s%s", counted, self.path, ", such as" if self.first else "")
-        for error in self.first:
-            log.warning("  %s", error)
+        log_reasons(f"{counted(self.count, 'record was', 'records were')} not usable", self.path, self.first)
 
 
 def reasons_in(path: str | os.PathLike[str] | UPath, first: Sequence[RecordError]) -> str:
     """Where the reasons are, and the first of them, each on a line of its own."""
     return "\n  ".join([f"reasons in {path}, such as", *map(str, first)])
+
+
+def log_reasons(problem: str, path: str | os.PathLike[str] | UPath, first: Sequence[RecordError]) -> None:
+    """Logs the problem, where the reasons are, and the first of them, each in a line of its own."""
+    log.warning("%s; reasons in %s, such as", problem, path)
+    for error in first:
+        log.warning("  %s", error)
 
 
 def write(dialogues: Iterable[Dialogue], path: str | os.PathLike[str], rows_per_group: int = 1000, reject: Reject | None = None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,12 @@ from fsspec.utils import glob_translate
 from upath import UPath
 
 from labelgen.io.formats import Kind, format_of, has_ending
+from labelgen.io.wording import counted
 
 log = logging.getLogger(__name__)
 RECORD_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")  # that are read, also with .gz; a file's content says what it is
 OUTPUT_SUFFIXES = (".jsonl", ".parquet")  # that are written
+SAVED_DATASET = ("state.json", "dataset_dict.json")  # in a folder of save_to_disk
 LOCAL_PROTOCOLS = ("", "file", "local")  # those of files on a disk
 REJECTED_SUFFIX = ".rejected.jsonl"
 AnyPath = TypeVar("AnyPath", Path, UPath)
@@ -84,8 +87,17 @@ def error_message(error: BaseException) -> str:
 
 def list_record_files(path: str | os.PathLike[str]) -> list[UPath]:
     """The files of records that a path names. ValueError if there are none."""
-    remedy = "labelgen reads records as JSON (.jsonl, .ndjson, .json, also .gz) and .parquet; `labelgen schema` prints the record"
+    command = f"labelgen inspect {shlex.quote(str(path))}"
+    remedy = f"records are JSON (.jsonl, .ndjson, .json, also .gz) or .parquet; `{command}` prints the command that converts other files"
+    if is_saved_dataset(path):
+        convert = f"labelgen convert corpus=hugging_face corpus.path={shlex.quote(str(path))} output=RECORDS.jsonl"
+        raise ValueError(f"{path}: a dataset of Hugging Face, as save_to_disk writes it; convert it first: {convert}")
     return list_files(path, RECORD_SUFFIXES, remedy)
+
+
+def is_saved_dataset(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder that `save_to_disk` of Hugging Face's `datasets` wrote."""
+    return any(Path(path, name).is_file() for name in SAVED_DATASET)
 
 
 def list_files(
@@ -116,7 +128,8 @@ def list_files(
     wanted = [file for file in visible if has_ending(file.name, suffixes) or found.files == named]
     if not wanted:
         linked = f"; linked folders are not read, such as {found.linked[0]}: name it" if found.linked else ""
-        raise ValueError(f"{path}: the folder holds {' and '.join(f'no {suffix}' for suffix in suffixes)} file{linked}")
+        others = f"; {remedy}" if visible else ""
+        raise ValueError(f"{path}: the folder holds no {', '.join(suffixes)} file{linked}{others}")
     for file in wanted:
         plain_file(file)
     if found.broken:
@@ -159,11 +172,13 @@ def _log_ignored(
 ) -> None:
     """Says which files of a folder are not read."""
     if others:
-        log.warning("%s: %d files are ignored, such as %s; %s", path, len(others), others[0].name, remedy)
+        log.warning("%s: %s ignored, such as %s; %s", path, counted(len(others), "file is", "files are"), others[0].name, remedy)
     if hidden:
-        log.info("%s: %d files are ignored whose name or folder begins with . or _, such as %s", path, len(hidden), hidden[0].name)
+        files = counted(len(hidden), "file is", "files are")
+        log.info("%s: %s ignored whose name or folder begins with . or _, such as %s", path, files, hidden[0].name)
     if linked:
-        log.warning("%s: %d linked folders are not read, such as %s; name them, or a pattern ('FOLDER/*')", path, len(linked), linked[0])
+        folders = counted(len(linked), "linked folder is", "linked folders are")
+        log.warning("%s: %s not read, such as %s; name them, or a pattern ('FOLDER/*')", path, folders, linked[0])
 
 
 def plain_file(file: AnyPath) -> AnyPath:

@@ -19,6 +19,7 @@ from rich.cells import cell_len, get_character_cell_size
 
 from labelgen.dialogue import PARTS, Dialogue, Label, Part
 from labelgen.io.display import BOLD, DIM, DISPLAYS, LINE, UNDERLINE, YELLOW, Display, annotations_as_labels
+from labelgen.io.wording import counted
 
 HUES = (210, 30, 145, 285, 0, 180, 55, 325)  # of goals, in order; the terminal has its own
 ANSI_GOALS = (34, 33, 32, 35, 36, 94, 93, 92, 95, 96)
@@ -134,7 +135,7 @@ def _line(label: Label) -> str:
 
 def _title(dialogue: Dialogue) -> str:
     user = f" · user {dialogue.user}" if dialogue.user else ""
-    return clean(f"{dialogue.id}{user} · {len(dialogue.turns)} turn{'s' if len(dialogue.turns) > 1 else ''}")
+    return clean(f"{dialogue.id}{user} · {counted(len(dialogue.turns), 'turn')}")
 
 
 # -- text ------------------------------------------------------------------------------------------------------------------------

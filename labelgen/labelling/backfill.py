@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import chain, islice
@@ -26,13 +26,14 @@ from upath import UPath
 
 from labelgen import __version__
 from labelgen.dialogue import Dialogue, RecordError, Reject
-from labelgen.io.files import DUPLICATE_ID, REJECTED_STATUS, NumberedDialogue, SeenIds, read, reasons_in
+from labelgen.io.files import DUPLICATE_ID, REJECTED_STATUS, NumberedDialogue, SeenIds, log_reasons, read, reasons_in
 from labelgen.io.paths import RECORD_SUFFIXES, absolute, list_record_files, local_path, would_read
 from labelgen.io.progress import LogInterval, on_terminal
 from labelgen.io.rows import Position
+from labelgen.io.wording import counted
 from labelgen.labelling.annotator import Annotator, Precision, agreement
 from labelgen.labelling.export import load, task_classes
-from labelgen.labelling.shards import REJECTED, RESUME, Fragment, LabelledIndex, Output, Provenance, Shard, fragments, read_fragment
+from labelgen.labelling.shards import RESUME, Fragment, LabelledIndex, Output, Provenance, Shard, fragments, read_fragment
 
 log = logging.getLogger(__name__)
 SHARD_CHARACTERS = 20_000_000  # a shard with more characters of records is full, however few dialogues it holds
@@ -145,22 +146,18 @@ def backfill(
     job = Job(export, output, device, dict(tasks or {}), precision, shard_rows)
     engine = engine or InProcess()
     annotator = (job if engine.in_process else job._replace(device="cpu")).annotator()
-    size = sum(file.stat().st_size for file in files)
+    size, sources = sum(file.stat().st_size for file in files), {str(file) for file in files}
     with target.claim(job.provenance(annotator), job.settings()) as shards, Progress(size) as progress:
         index = target.index(shards)
         if precision != "fp32":
             _check_precision_once(job, annotator, index, target, input, least_agreement)
         counts = engine.run(job, annotator, index, files, progress)
         (target.folder / PASSED).unlink(missing_ok=True)
-        target.delete_stale_rejected({str(file) for file in files})
+        target.delete_stale_rejected(sources)
     if not counts.labelled + counts.skipped:
-        reason = (
-            reasons_in(target.folder / REJECTED, target.first_rejected({str(file) for file in files}))
-            if counts.rejected
-            else "it holds no record"
-        )
+        reason = reasons_in(target.rejected_path(), target.first_rejected(sources)) if counts.rejected else "it holds no record"
         raise ValueError(f"{input}: no usable dialogue; {reason}")
-    _report(counts, target, annotator)
+    _report(counts, target, annotator, sources)
     return counts
 
 
@@ -201,7 +198,7 @@ def check_precision(job: Job, annotator: Annotator, sample: Sequence[Dialogue], 
     both = rounded.keys() & exact.keys()
     shares = agreement([rounded[name] for name in both], [exact[name] for name in both])
     description = ", ".join(f"{task} {share:.3f}" for task, share in shares.items())
-    log.info("%s labels agree with those of fp32 on the first %d new dialogues: %s", job.precision, len(sample), description)
+    log.info("%s labels agree with those of fp32 on the first %s: %s", job.precision, counted(len(sample), "new dialogue"), description)
     if low := [task for task, share in shares.items() if not share >= least]:
         remedy = f"use fp32, or least_agreement={floor(100 * min(shares.values())) / 100:.2f} if that is good enough"
         raise ValueError(
@@ -209,15 +206,17 @@ def check_precision(job: Job, annotator: Annotator, sample: Sequence[Dialogue], 
         )
 
 
-def _report(counts: Counts, target: Output, annotator: Annotator) -> None:
+def _report(counts: Counts, target: Output, annotator: Annotator, sources: Collection[str]) -> None:
     usable = counts.labelled + counts.skipped
     skipped = f" and skipped {counts.skipped:,} that earlier runs had labelled" if counts.skipped else ""
     share = usable / (usable + counts.rejected)
-    log.info("labelled %s dialogues%s in %s with model %s", f"{counts.labelled:,}", skipped, target.folder, annotator.source)
+    log.info("labelled %s%s in %s with model %s", counted(counts.labelled, "dialogue"), skipped, target.folder, annotator.source)
     if counts.rejected:
-        log.warning("%s rows were rejected (%s accepted); reasons in %s", f"{counts.rejected:,}", f"{share:.2%}", target.folder / REJECTED)
+        problem = f"{counted(counts.rejected, 'row was', 'rows were')} rejected ({share:.2%} accepted)"
+        log_reasons(problem, target.rejected_path(), target.first_rejected(sources))
     if counts.recordings:
-        log.warning("%d recordings could not be read; their turns were labelled from their words alone", counts.recordings)
+        recordings = counted(counts.recordings, "recording")
+        log.warning("%s could not be read; their turns were labelled from their words alone", recordings)
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -238,7 +237,7 @@ class Progress(AbstractContextManager["Progress"]):
         now = time.monotonic()
         usable = counts.labelled + counts.skipped
         rate = counts.labelled / max(now - self._start, 1e-9)
-        description = f"{usable:,} dialogues, {rate:.1f}/s, {usable / max(usable + counts.rejected, 1):.2%} accepted"
+        description = f"{counted(usable, 'dialogue')}, {rate:.1f}/s, {usable / max(usable + counts.rejected, 1):.2%} accepted"
         self._bar.set_description_str(description, refresh=False)
         self._bar.update(byte - self._byte)
         self._byte = byte

@@ -12,6 +12,7 @@ import numpy as np
 from upath import UPath
 
 from labelgen.io.paths import error_message
+from labelgen.io.wording import counted
 from labelgen.labelling.annotator import Annotator
 from labelgen.labelling.backfill import Counts, FragmentLabeler, Job, Progress
 from labelgen.labelling.shards import RESUME, Fragment, LabelledIndex, fragments, scan
@@ -43,7 +44,7 @@ class OnRay:
             logging.getLogger(name).setLevel(logging.ERROR)  # it logs its plans, and that it shows no bars
         ray.data.DataContext.get_current().enable_progress_bars = False
         to_label = [fragment for file in files for fragment in fragments(file)]
-        log.info("reading the ids of %d files, in %d fragments; then labelling starts", len(files), len(to_label))
+        log.info("reading the ids of %s, in %s; then labelling starts", counted(len(files), "file"), counted(len(to_label), "fragment"))
         try:
             return self._label(job, index, self._tasks(to_label), progress)
         except ray.exceptions.RayError as error:

@@ -262,6 +262,11 @@ class Output:
             else:
                 (self.folder / name).unlink(missing_ok=True)
 
+    def rejected_path(self) -> UPath:
+        """The file of rejected rows, or the folder if there are several."""
+        files = list(self.folder.glob(f"{REJECTED}/*{REJECTED_SUFFIX}"))
+        return files[0] if len(files) == 1 else self.folder / REJECTED
+
     def first_rejected(self, sources: Collection[str]) -> list[RecordError]:
         """The first rejected rows of these files of the input, with their reasons."""
         files = sorted(self.folder.glob(f"{REJECTED}/*{REJECTED_SUFFIX}"), key=str)

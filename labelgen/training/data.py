@@ -21,6 +21,7 @@ from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import Batch, Collator, EncodeTarget, TextEncoder, labelled
 from labelgen.inputs.features import Features, FeatureSpace
 from labelgen.io.files import RejectedFile
+from labelgen.io.wording import counted
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task, align_annotations
 from labelgen.training.cache import FrozenStates
@@ -40,7 +41,9 @@ def pack(weights: Sequence[int], budget: int, order: Sequence[int], world: int =
     same number of steps. ValueError if there are fewer items than ranks.
     """
     if len(weights) < world:
-        raise ValueError(f"{len(weights)} dialogues cannot be divided among {world} processes; use fewer devices or more dialogues")
+        raise ValueError(
+            f"{counted(len(weights), 'dialogue')} cannot be divided among {world} processes; use fewer devices or more dialogues"
+        )
     rounds = min(-(-sum(weights) // (budget * world)), len(weights) // world)
     batches: list[list[int]] = [[] for _ in range(max(1, rounds) * world)]
     heap = [(0, k) for k in range(len(batches))]
@@ -207,7 +210,6 @@ class DialogueData(pl.LightningDataModule):
     def _read(self) -> None:
         rejected = RejectedFile(self.output / "rejected.jsonl")
         dialogues = list(self.corpus.read(rejected))
-        rejected.log()
         held_out = [hash_fraction(dialogue.id, f"valid {self.seed}") < self.valid_fraction for dialogue in dialogues]
         self.valid = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if out]
         rest = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if not out]
@@ -215,6 +217,7 @@ class DialogueData(pl.LightningDataModule):
         if not self.train:
             reasons = f"; {rejected.summary()}" if rejected.count else ""
             raise ValueError(f"no dialogue to train on: {len(dialogues)} read, {rejected.count} rejected{reasons}")
+        rejected.log()
         self._fingerprint = {
             "train_dialogues": len(self.train),
             "valid_dialogues": len(self.valid),
@@ -231,7 +234,9 @@ class DialogueData(pl.LightningDataModule):
         if unlabelled := sorted(fitted.keys() - self.tasks.keys()):
             log.warning("left out, no training dialogue is annotated for it: %s", ", ".join(unlabelled))
         self.features = self.configured_features.fit(self.train)
-        used = [f"{name} ({len(values)} values)" for name, values in self.features.categorical.items()] + list(self.features.numerical)
+        used = [f"{name} ({counted(len(values), 'value')})" for name, values in self.features.categorical.items()] + list(
+            self.features.numerical
+        )
         named = {*self.configured_features.categorical, *self.configured_features.numerical}
         unused = sorted(named - self.features.categorical.keys() - self.features.numerical.keys())
         log.info("features: %s%s", ", ".join(used) or "none", f"; not in the data: {', '.join(unused)}" if unused else "")

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from labelgen.inputs.batch import Batch
+from labelgen.io.wording import counted
 from labelgen.metrics import Result, selection_score
 from labelgen.model.encoder import Encoder
 from labelgen.network import Network
@@ -84,7 +85,7 @@ class Labeler(Learner):
             return
         self._scored = scored
         self.scored = {name: f"valid/{name}/{self.network.tasks[name].score}" for name in scored if scores[name].higher_is_better}
-        named = ", ".join(f"{name} ({self.network.tasks[name].score}, {scores[name].positives:,} positives)" for name in scored)
+        named = ", ".join(f"{name} ({self.network.tasks[name].score}, {counted(scores[name].positives, 'positive')})" for name in scored)
         unscored = ", ".join(name for name in scores if name not in scored)
         why = f"; not of {unscored}: the validation dialogues hold no positive label of them" if unscored else ""
         if scored:

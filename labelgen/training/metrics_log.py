@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from labelgen.io.paths import naming_file
+from labelgen.io.wording import counted
 
 log = logging.getLogger(__name__)
 FIRST = ("step", "epoch")  # columns; the others follow in the order in which they appear
@@ -29,7 +30,7 @@ def read_rows(file: Path) -> list[Row]:
     rows = [dict(zip(names, cells, strict=True)) for cells in table[1:] if len(cells) == len(names)]
     kept = [{name: value for name, value in row.items() if value} for row in rows if row.get("step", "").isdecimal()]
     if dropped := max(len(whole) - 1, 0) - len(kept) + bool(rest):
-        log.warning("%s: %d damaged rows are left out", file, dropped)
+        log.warning("%s: %s left out", file, counted(dropped, "damaged row is", "damaged rows are"))
     return kept
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from labelgen.dialogue import Dialogue, Label
 from labelgen.inputs.batch import IGNORE, Batch, EncodeTarget, Encoding
+from labelgen.io.wording import counted
 from labelgen.metrics import Accuracy, AveragePrecision, selection_score
 from labelgen.model.encoder import Encoder
 from labelgen.model.losses import Loss, info_nce, masked_cross_entropy
@@ -131,7 +132,9 @@ class SwappedResponses:
             raise ValueError(f"augment.source={source!r}: give one of {', '.join(get_args(Source))}")
         self.pool = ResponsePool(dialogues, common)
         if not self.pool.texts:
-            raise ValueError(f"no response to swap or select: {len(dialogues)} dialogues, {len(self.pool.common)} common responses")
+            raise ValueError(
+                f"no response to swap or select: {counted(len(dialogues), 'dialogue')}, {counted(len(self.pool.common), 'common response')}"
+            )
         self.swapped, self.masked, self.source, self.seed = swapped, masked, source, seed
         self.targets: Mapping[str, EncodeTarget] = {SWAPPED: swap_targets, MASKED: mask_targets}
 

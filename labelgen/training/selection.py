@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from labelgen.dialogue import Dialogue
+from labelgen.io.wording import counted
 from labelgen.tasks import Task
 from labelgen.training.data import annotated
 
@@ -87,9 +88,9 @@ class Choice(NamedTuple):
             return f"{what}, without a score: no dialogue was held out (data.valid_fraction)"
         if not validation.annotated:
             return f"{what}, without a score: none of the {validation.held_out} dialogues held out is annotated"
-        dialogues = f"{validation.annotated} validation dialogue{'s' if validation.annotated > 1 else ''}"
+        dialogues = counted(validation.annotated, "validation dialogue")
         score = "not validated" if self.score is None else f"{self.monitor} {self.score:.4f} on {dialogues}"
         if self.name == "best":
-            return f"{what}, {score}, the best of {self.validations} validations"
+            return f"{what}, {score}, the best of {counted(self.validations, 'validation')}"
         few = f", too few to choose by (min_valid_dialogues={validation.minimum})"
         return f"{what}, {score}{'' if validation.decides else few}"

@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 
 from labelgen import __version__
 from labelgen.io.progress import on_terminal
+from labelgen.io.wording import counted
 from labelgen.model.encoder import ARCHITECTURE, Encoder
 from labelgen.training.callbacks import CountSteps, DurableCheckpointIO, StopAtInterrupt, StopAtMaxSteps
 from labelgen.training.checkpoint import checkpoints, is_sound, read_checkpoint
@@ -83,7 +84,8 @@ def train(
     else:
         point.check_budget(fitter.max_epochs)
     metrics.start(point.step if point else 0)
-    log.info("training %s on %d dialogues, validating on %d, into %s", _size(learner), len(module.train), len(module.valid), output)
+    dialogues = counted(len(module.train), "dialogue")
+    log.info("training %s on %s, validating on %d, into %s", _size(learner), dialogues, len(module.valid), output)
     _fit(fitter, learner, module, point, resume)
     last = Path(output, "checkpoints", "last.ckpt")
     if callbacks.get("last") is None or not last.exists():  # no callback for it, or no step
@@ -111,7 +113,7 @@ def _set_default_budget(fitter: pl.Trainer, module: DialogueData, min_steps: int
     budget = default_budget(steps, min_steps)
     fitter.fit_loop.max_epochs, fitter.check_val_every_n_epoch = budget
     log.info(
-        "%d epochs of %d steps (trainer.max_epochs; min_steps=%d)%s", budget.max_epochs, steps, min_steps,
+        "%s of %s (trainer.max_epochs; min_steps=%d)%s", counted(budget.max_epochs, "epoch"), counted(steps, "step"), min_steps,
         f", validating after every {budget.check_val_every_n_epoch}th" if budget.check_val_every_n_epoch > 1 else "",
     )  # fmt: skip
 
@@ -177,7 +179,8 @@ def _fit(fitter: pl.Trainer, learner: Learner, module: DialogueData, point: Resu
         raise (SystemExit(TERMINATED) if terminated else KeyboardInterrupt) from None
     for callback in fitter.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, pl.callbacks.EarlyStopping) and callback.stopped_epoch:
-            log.info("stopped early: no better %s in %d validations (early_stopping.patience)", callback.monitor, callback.patience)
+            validations = counted(callback.patience, "validation")
+            log.info("stopped early: no better %s in %s (early_stopping.patience)", callback.monitor, validations)
 
 
 def advice(fitter: pl.Trainer, config: Mapping[str, Any] | None, resume: str | None) -> str:

@@ -208,7 +208,7 @@ def test_pipes_sockets_and_devices_are_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id")
-    for path, parsed in ((tmp_path / "a.csv", "labelgen schema"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
+    for path, parsed in ((tmp_path / "a.csv", "labelgen inspect"), (tmp_path / "b.jsonl", "no such"), (tmp_path, "holds no")):
         with pytest.raises(ValueError, match=parsed):
             list(read(path))
     with pytest.raises(ValueError, match=r"\.parquet"):

@@ -438,7 +438,7 @@ def test_a_folder_says_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapt
         (tmp_path / name).write_text("")
     (folder / "more").symlink_to(other)
     assert [file.name for file in list_files(folder, (".jsonl", ".ndjson", ".json"), "")] == ["a.jsonl", "b.JSON", "c.ndjson.gz"]
-    for words in ("1 files are ignored, such as notes.txt", "begins with . or _, such as _draft.jsonl", "1 linked folders are not read"):
+    for words in ("1 file is ignored, such as notes.txt", "begins with . or _, such as _draft.jsonl", "1 linked folder is not read"):
         assert words in caplog.text
     caplog.clear()
     assert len(list_files(f"{folder}/*", (".jsonl", ".ndjson", ".json"), "")) == 4, "a pattern names the linked folder"

@@ -92,9 +92,17 @@ def test_again_does_nothing(exported: Path, logs: Path, in_peace: Path, caplog: 
     with caplog.at_level("WARNING"):
         assert backfill(str(exported), str(logs), str(in_peace), shard_rows=7) == Counts(0, 60, 4, 0)
     assert {file: file.stat().st_mtime_ns for file in in_peace.glob("*.parquet")} == before
-    (parsed,) = [record.message for record in caplog.records if "rejected" in record.message]
-    assert parsed.startswith("4 rows were rejected (93.75% accepted)")
-    assert Path(parsed.split("reasons in ")[1]).is_dir()
+    (parsed, *reasons) = [record.message for record in caplog.records if record.name.endswith(("backfill", "files"))]
+    assert parsed == f"4 rows were rejected (93.75% accepted); reasons in {in_peace}/_rejected, such as"
+    assert [reason.split(", ")[1] for reason in reasons] == ["row 11", "row 32", "row 33"], "the first three"
+
+
+def test_one_rejected_row_names_its_file(exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "logs.jsonl").write_text('{"id": "a", "turns": [{"request": "hi"}]}\nbroken\n', "utf-8")
+    assert backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out")).exit_status == 3
+    (file,) = (tmp_path / "out" / "_rejected").iterdir()
+    assert f"1 row was rejected (50.00% accepted); reasons in {file}, such as" in caplog.text
+    assert "logs.jsonl, row 2, field 'record': not JSON" in caplog.text
 
 
 def test_new_rows_are_added_and_changed_ones_told(exported: Path, logs: Path, tmp_path: Path) -> None:
@@ -284,7 +292,9 @@ def test_the_reasons_are_those_of_the_input(exported: Path, tmp_path: Path) -> N
 
 def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
-    with pytest.raises(ValueError, match=r"no usable dialogue; reasons in .*_rejected, such as\n  .*logs\.jsonl, row 1, .*a JSON int"):
+    with pytest.raises(
+        ValueError, match=r"no usable dialogue; reasons in .*_rejected/logs.*\.jsonl, such as\n  .*logs\.jsonl, row 1, .*a JSON int"
+    ):
         backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
     (tmp_path / "logs.jsonl").write_text("", "utf-8")
     for path in (str(tmp_path / "logs.jsonl"), tmp_path / "logs.jsonl"):

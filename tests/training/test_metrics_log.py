@@ -65,7 +65,7 @@ def test_garbage_is_left_out_with_a_warning(metrics: MetricsLog, garbage: str, c
     with caplog.at_level(logging.WARNING):
         again = MetricsLog(metrics.file)
         again.start(5)
-    assert "1 damaged rows are left out" in caplog.text
+    assert "1 damaged row is left out" in caplog.text
     assert read_rows(metrics.file) == before
     again.log_metrics({"epoch": 0, "loss": 3.0}, 2)
     assert read_rows(metrics.file)[-1] == {"step": "2", "epoch": "0", "loss": "3.0"}
