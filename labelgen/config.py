@@ -122,12 +122,16 @@ def _kept(file: Path, text: str) -> Iterator[None]:
         raise
 
 
+def _is_first_rank() -> bool:
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps other runs out of a folder until this one ends, however it ends. Of several ranks only the first locks."""
     from labelgen.io.lock import locked
 
-    if any(os.environ.get(name, "0") != "0" for name in RANKS):
+    if not _is_first_rank():
         yield
         return
     lock = folder / LOCK
@@ -225,9 +229,22 @@ def _job(config: DictConfig) -> float | None:
         if (message := _fixable(error)) and not os.environ.get("HYDRA_FULL_ERROR"):
             sys.exit(printable(f"labelgen: {message}"))
         raise
-    if status := getattr(result, "exit_status", 0):
+    if status := _exit_status(result, config):
         sys.exit(status)
     return result if isinstance(result, float) else None
+
+
+def _exit_status(result: Any, config: DictConfig) -> int:
+    """0, or 3 if rows were rejected. A result that is a score cannot say so: then OUTPUT/rejected.jsonl exists, as each run replaces it.
+
+    Of several ranks only the first exits with 3: launchers take another status than 0 for a crash, and end the other ranks.
+    """
+    from labelgen.io.files import REJECTED_STATUS
+    from labelgen.io.paths import REJECTED_FILE
+
+    if config.get("keep_config") and _is_first_rank() and Path(config.output, REJECTED_FILE).exists():
+        return REJECTED_STATUS
+    return int(getattr(result, "exit_status", 0))
 
 
 def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
@@ -246,7 +263,7 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
         log.error("the job failed; the sweep continues", exc_info=message is None)
         (folder / FAILED).write_text(f"{message or repr(error)}\n", "utf-8")
         return WORST
-    if getattr(result, "exit_status", 0):
+    if _exit_status(result, config):
         (folder / FAILED).write_text(f"{ROWS_REJECTED}\n", "utf-8")
     else:
         (folder / FAILED).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,17 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 from labelgen.corpora import Corpus
-from labelgen.dialogue import Dialogue
+from labelgen.dialogue import Dialogue, RecordError
 from labelgen.evaluation.baselines import BASELINES, Baselines
 from labelgen.evaluation.intervals import Interval, interval
 from labelgen.io.files import RejectedFile
-from labelgen.io.paths import naming_file
+from labelgen.io.paths import REJECTED_FILE, naming_file
 from labelgen.io.progress import progress
 from labelgen.io.wording import counted
 from labelgen.labelling.export import load, task_classes
 from labelgen.metrics import Figure, Floats, Prediction, Result, selection_score
 from labelgen.tasks import Task, align_annotations
 
+log = logging.getLogger(__name__)
 Intervals = dict[str, Interval]  # "task/metric" -> figure with its interval
 
 
@@ -64,7 +66,7 @@ def evaluate(
     annotator = load(export, task_classes(tasks or {}), device)
     scored = annotator.network.tasks
     folder = Path(output)
-    rejected = RejectedFile(folder / "rejected.jsonl")
+    rejected = RejectedFile(folder / REJECTED_FILE)
     dialogues = list(corpus.read(rejected))[:limit]
     if not dialogues:
         raise ValueError("no dialogue to evaluate on; " + (rejected.summary() if rejected.count else f"{corpus!r} holds none"))
@@ -88,6 +90,7 @@ def evaluate(
         write_statistics(folder / "statistics.npz", [dialogue.id for dialogue in dialogues], scores.statistics)
         (folder / "metrics.json").write_text(json.dumps(report, indent=1), "utf-8")
     _print(table(scored, scores, baselines, f"{counted(len(dialogues), 'dialogue')} of {corpus!r}"))
+    rejected.log()  # again, below the table
     return selection_score(result(scores.metrics[f"{name}/{task.score}"], task.metrics()[task.score]) for name, task in scored.items())
 
 
@@ -99,7 +102,10 @@ def _check_labelled(scores: Scores, tasks: Mapping[str, Task], corpus: Corpus) -
 
 def _score_baselines(tasks: Mapping[str, Task], dialogues: Sequence[Dialogue], reference: Corpus | None) -> dict[str, Scores]:
     """The scores of each trivial prediction. There are none without a reference that can be read."""
-    training = list(reference.read(lambda error: None)) if reference else []
+    unusable: list[RecordError] = []
+    training = list(reference.read(unusable.append)) if reference else []
+    if unusable:
+        log.warning("reference: %s not usable; the first: %s", counted(len(unusable), "record is", "records are"), unusable[0])
     trivial = {kind: Baselines(kind, tasks, training) for kind in BASELINES if training}
     return {name: score(baseline.tasks, baseline.predict(dialogues)) for name, baseline in trivial.items()}
 

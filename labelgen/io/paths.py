@@ -24,6 +24,7 @@ OUTPUT_SUFFIXES = (".jsonl", ".parquet")  # that are written
 SAVED_DATASET = ("state.json", "dataset_dict.json")  # in a folder of save_to_disk
 LOCAL_PROTOCOLS = ("", "file", "local")  # those of files on a disk
 REJECTED_SUFFIX = ".rejected.jsonl"
+REJECTED_FILE = "rejected.jsonl"  # in the output folder of `train`, `pretrain` and `evaluate`, if rows were rejected
 AnyPath = TypeVar("AnyPath", Path, UPath)
 
 

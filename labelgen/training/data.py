@@ -21,6 +21,7 @@ from labelgen.dialogue import PARTS, Dialogue
 from labelgen.inputs.batch import Batch, Collator, EncodeTarget, TextEncoder, labelled
 from labelgen.inputs.features import Features, FeatureSpace
 from labelgen.io.files import RejectedFile
+from labelgen.io.paths import REJECTED_FILE
 from labelgen.io.wording import counted
 from labelgen.model.encoder import Encoder
 from labelgen.tasks import Task, align_annotations
@@ -161,11 +162,12 @@ class DialogueData(pl.LightningDataModule):
 
     The model depends on the data. Therefore `train` calls `setup`, builds the model and calls `attach`. Then the trainer calls
     `prepare_data` (in one process; it computes the states of frozen layers) and `setup` again (in each process; it makes the collator).
-    The first `setup` sets `train` and `valid` (dialogues), `tasks` (with label spaces) and `features`.
+    The first `setup` sets `train` and `valid` (dialogues), `rejected`, `tasks` (with label spaces) and `features`.
     """
 
     train: list[Dialogue]
     valid: list[Dialogue]
+    rejected: RejectedFile
     tasks: dict[str, Task]
     features: FeatureSpace
 
@@ -208,7 +210,7 @@ class DialogueData(pl.LightningDataModule):
             self._collator = self._make_collator(self._encoder)
 
     def _read(self) -> None:
-        rejected = RejectedFile(self.output / "rejected.jsonl")
+        self.rejected = rejected = RejectedFile(self.output / REJECTED_FILE)
         dialogues = list(self.corpus.read(rejected))
         held_out = [hash_fraction(dialogue.id, f"valid {self.seed}") < self.valid_fraction for dialogue in dialogues]
         self.valid = [dialogue for dialogue, out in zip(dialogues, held_out, strict=True) if out]

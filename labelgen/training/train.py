@@ -90,7 +90,9 @@ def train(
     last = Path(output, "checkpoints", "last.ckpt")
     if callbacks.get("last") is None or not last.exists():  # no callback for it, or no step
         fitter.save_checkpoint(last)
-    return _finish(fitter, output, learner, validation, bool(module.tasks))
+    score = _finish(fitter, output, learner, validation, bool(module.tasks))
+    module.rejected.log()  # again: what was logged before training is out of sight
+    return score
 
 
 def _size(learner: Learner) -> str:

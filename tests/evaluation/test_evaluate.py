@@ -1,6 +1,7 @@
 """Figures are those of the metrics over what the export says; slices are those that the corpus names."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,3 +138,13 @@ def test_device_and_limit_are_keys_of_the_command(exported: Path, dialogues: lis
     assert json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["dialogues"] == 3
     with pytest.raises(Exception, match="device='nowhere' cannot be used"):  # hydra wraps it
         labelgen.run(labelgen.load_config("evaluate", *given, "device=nowhere"))
+
+
+def test_unusable_records_of_the_reference_are_counted(
+    exported: Path, dialogues: list[Dialogue], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labelgen.write(dialogues, tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").write_text((tmp_path / "a.jsonl").read_text("utf-8") + "broken\n", "utf-8")
+    evaluate(str(exported), Records(str(tmp_path / "a.jsonl")), str(tmp_path / "out"), Records(str(tmp_path / "b.jsonl")))
+    assert re.search(r"reference: 1 record is not usable; the first: .*b\.jsonl, row 13, ", caplog.text)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["rejected"] == 0
