@@ -1,7 +1,7 @@
 """MultiDoGO (Peskov et al. 2019, https://aclanthology.org/D19-1460): customers' turns of six domains, with intents and slots.
 
-Where to get it: github.com/awslabs/multi-domain-goal-oriented-dialogues-dataset, licence CDLA-Permissive-1.0
-(LICENSE.txt; an older README says Apache-2.0). `root` is the clone, with
+Where to get it: github.com/awslabs/multi-domain-goal-oriented-dialogues-dataset. A version of its README says Apache-2.0, others who use it
+say CDLA-Permissive-1.0; the LICENSE.txt of your clone decides. `root` is the clone, with
 `data/paper_splits/splits_annotated_at_turn_level/DOMAIN/SPLIT.tsv` for the domains airline, fastfood, finance, insurance, media and
 software and the splits train, dev and test. `domain` chooses one; null: all six. The columns are conversationId, turnNumber, utteranceId,
 utterance, slot-labels and intent. Fields that hold a tab or a line break are in double quotes, as in CSV. (A reference conversion cuts them
@@ -39,7 +39,7 @@ DOMAINS = ("airline", "fastfood", "finance", "insurance", "media", "software")
 SPLITS = ("train", "dev", "test")
 FOLDER = "data/paper_splits/splits_annotated_at_turn_level"
 COLUMNS = ["conversationId", "turnNumber", "utteranceId", "utterance", "slot-labels", "intent"]
-PUBLISHER = "github.com/awslabs/multi-domain-goal-oriented-dialogues-dataset (CDLA-Permissive-1.0)"
+PUBLISHER = "github.com/awslabs/multi-domain-goal-oriented-dialogues-dataset"
 INTENT_SEPARATOR = "<div>"
 
 
