@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PATHS = {"path", "root", "input", "output", "export", "checkpoint"}  # settings that name one file or folder
 NUMBERS = {"limit", "trainer.max_epochs", "ray.workers"}  # whose default is null
 OTHER_TYPES = {"trainer.devices", "trainer.deterministic"}  # that take words too
+OWN_FOLDER = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "hydra.searchpath")  # settings of a user's own yaml
 PROBLEMS = {  # the beginning of Hydra's message -> the problem and its remedy
     r"Could not override '(\S+)'": "{0}: this command has no such group; put + in front to add it",
     r"Could not delete '(\S+)'": "~{0}: this command has no such group",
@@ -28,7 +29,7 @@ PROBLEMS = {  # the beginning of Hydra's message -> the problem and its remedy
 }
 
 
-def settings_of(words: Sequence[str]) -> list[str]:
+def _settings(words: Sequence[str]) -> list[str]:
     """The words that are settings (key=value, ~key). ValueError: another word is neither a setting nor an option of Hydra."""
     parser = get_args_parser()
     parser.exit_on_error = False
@@ -50,9 +51,13 @@ def settings_of(words: Sequence[str]) -> list[str]:
 def check_settings(words: Sequence[str], conf: Path, compose: Callable[..., DictConfig]) -> None:
     """Checks the settings of a command against its defaults. `compose` makes these, from settings that choose groups.
 
-    ValueError: there is no such key, group or option, or the value is of another type.
+    ValueError: there is no such key, group or option, or the value is of another type. A command with a user's own folder of yaml files is
+    left to Hydra, because its keys and options are in that folder.
     """
-    overrides = [override for override in map(parsed, words) if not override.key_or_group.startswith("hydra")]
+    if any(word.startswith(OWN_FOLDER) for word in words):
+        return
+    settings = _settings(words)
+    overrides = [override for override in map(parsed, settings) if not override.key_or_group.startswith("hydra")]
     groups = [override for override in overrides if (conf / override.key_or_group).is_dir()]
     for override in groups:
         _check_options(override, conf)
@@ -62,7 +67,7 @@ def check_settings(words: Sequence[str], conf: Path, compose: Callable[..., Dict
         raise ValueError(_sentence(str(error))) from None
     for override in overrides:
         if override not in groups:
-            _check_key(override, defaults, words)
+            _check_key(override, defaults, settings)
 
 
 def _one(override: Override) -> str:

@@ -187,12 +187,12 @@ def main() -> None:
         return
     import hydra
 
-    from labelgen.command_line import check_settings, settings_of
+    from labelgen.command_line import check_settings
     from labelgen.sweep import checked_words
 
     try:
         words = checked_words(_with_key(POSITIONAL[verb], sys.argv[2:]) if verb in POSITIONAL else sys.argv[2:])
-        check_settings(settings_of(words), CONF, partial(load_config, verb))
+        check_settings(words, CONF, partial(load_config, verb))
     except ValueError as error:
         sys.exit(printable(f"labelgen: {error}"))
     sys.argv = [f"labelgen {verb}", *words]

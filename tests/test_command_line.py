@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from labelgen.command_line import check_settings, settings_of
+from labelgen.command_line import check_settings
 from labelgen.config import CONF, POSITIONAL, load_config, main, verbs
 from labelgen.sweep import checked_words
 
 
 def check(command: str) -> None:
     verb, *words = shlex.split(command)
-    check_settings(settings_of(checked_words(words)), CONF, partial(load_config, verb))
+    check_settings(checked_words(words), CONF, partial(load_config, verb))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_rejected_rows_do_not_stop_a_sweep(folder: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["convert", "corpus=simulated", "seed=1,2", "-m"], "output is needed"),
+        (["convert", "corpus=simulated", "corpus.seed=1,2", "-m"], "output is needed"),
         (["convert", "corpus=simulated", "corpus.seed=1,2", "output=s3://a/b.jsonl", "-m"], "a sweep .* local folder"),
         (["convert", "corpus=jsonl", "corpus.path=a,b.jsonl", "output=x.jsonl"], r"add -m .* 'corpus.path=\"a,b.jsonl\"'"),
         (["convert", "corpus=jsonl", "corpus.path=a=b.jsonl(", "output=x.jsonl"], r"quote the value: 'corpus.path=\"a=b.jsonl\(\"'"),

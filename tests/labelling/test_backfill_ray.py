@@ -1,6 +1,7 @@
 """Ray's workers write what one process writes. A worker that dies is replaced, and Ray continues what another engine began."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,13 +58,14 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster(once: Path) -> Iterator[None]:
     """Two cores of this machine, and workers that find the module `mortal`. One start for all tests."""
     (once.parent / "mortal.py").write_text(MORTAL.format(driver=os.getpid(), once=str(once)), "utf-8")
-    save = shards.Output.save
+    save, terminate = shards.Output.save, signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(once.parent))
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(once.parent), os.environ.get("PYTHONPATH")))))
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False, _system_config=PATIENT)
         yield
         ray.shutdown()
+    signal.signal(signal.SIGTERM, terminate)  # Ray leaves its own handler there
     shards.Output.save = save  # type: ignore[method-assign]
     sys.modules.pop("mortal", None)
 

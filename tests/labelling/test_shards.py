@@ -245,5 +245,5 @@ def test_a_row_of_chat_messages_is_rejected_with_the_command_that_converts_it(tm
     errors: list[RecordError] = []
     (fragment,) = fragments(UPath(file))
     assert list(read_fragment(fragment, 0, Position(), errors.append)) == []
-    command = f"labelgen convert corpus=chat_messages corpus.path={file} output=chats.records.jsonl"
+    command = f"labelgen convert corpus=chat_messages corpus.path={file} output={tmp_path.name}_chats.records.jsonl"
     assert errors[0].problem == f"chat messages, not a record of labelgen; convert the file first: {command}"

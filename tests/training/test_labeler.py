@@ -132,7 +132,7 @@ def test_annotations_alone_decide_which_tasks_are_scored(
     assert silent[0] == alarm[0] == 0.0, "without a positive label neither silence nor a false alarm is scored"
     assert "valid/score is 0: the validation dialogues hold no positive label of intent" in caplog.text
     assert score_of(make_encoder, collate, ["a", "b"], "f1", ["rare", "b"])[0] == 0.0, "a missed positive counts as 0"
-    assert "valid/score is the mean of intent (f1, 1 positives)" in caplog.text
+    assert "valid/score is the mean of intent (f1, 1 positive)" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["goal_segmentation", "goal_evaluation", "intent", "slot", "defect"])
