@@ -134,12 +134,13 @@ class Sample:
         self.layout = f", {self.format}"
         numbered = TableFile(file, self._names()).rows() if self.is_text else rows(file)
         self.rows: list[Row] = []
-        self.problem = "it has no rows"
+        problem = ""
         for number, row in islice(numbered, SAMPLE):
-            if isinstance(row, str):
-                self.problem = f"row {number} is {row}"
-            else:
+            if not isinstance(row, str):
                 self.rows.append(row)
+            elif not problem:
+                problem = f"row {number}: {row}" if number else row
+        self.problem = problem or "it has no rows"
 
     def _names(self) -> list[str]:
         table = TableFile(self.file, [])

@@ -227,6 +227,25 @@ def test_who_speaks_is_read_from_words_or_said_to_be_a_guess() -> None:
     assert guess.notes == ["who speaks is a guess for 'Anna' (user), 'Carl' (ignore)"]
 
 
+def test_a_prompt_is_no_response_of_a_system(capsys: pytest.CaptureFixture[str]) -> None:
+    """`system` answers in some data: there it speaks after the user. Before the user it is the prompt."""
+    prompt, request = {"role": "system", "content": "Be kind."}, CHAT[0]
+    report = inspected(write_lines("prompts.jsonl", [{"messages": [prompt, request]}] * 2), capsys)
+    assert "corpus.roles" not in report and "note" not in report
+    report = inspected(write_lines("answers.jsonl", [{"messages": [prompt, request]}, {"messages": [request, prompt]}]), capsys)
+    assert report.splitlines()[-1].count("'corpus.roles={system: assistant}'") == 1
+    assert "who speaks is a guess for 'system' (assistant)\n" in report
+
+
+def test_rows_before_the_first_that_is_known_do_not_hide_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+    header = {"_export": "1.0"}
+    report = inspected(write_lines("chats.jsonl", [header, header, {"messages": CHAT}]), capsys)
+    assert report.startswith("chats.jsonl: chat messages (") and re.search(r"unusable +2 rows\n +row 1, field messages: no chat", report)
+    write([Dialogue(id="a", turns=[Turn(request="hi")])], "records.jsonl")
+    Path("records.jsonl").write_text(json.dumps(header) + "\n" + Path("records.jsonl").read_text())
+    assert inspected("records.jsonl", capsys).startswith("records.jsonl: records (")
+
+
 def test_records_give_their_annotations_and_the_next_commands(capsys: pytest.CaptureFixture[str]) -> None:
     dialogues = list(Simulated(num_dialogues=3).read())
     dialogues[0].turns[0].votes.append(Vote(question="satisfaction", value=4))
@@ -326,6 +345,8 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(capsys: pytest.C
         ("none.jsonl", '{"foo": 1}\n', "no format that is known (the columns: 'foo')"),
         ("none.csv", "a,b\n1,2\n", "no format that is known (the columns: 'a', 'b')"),
         ("blank.jsonl", "\n", "it has no rows"),
+        ("lists.json", json.dumps([CHAT, [], 3]), "lists.json: row 1: a JSON array, not an object"),
+        ("twice.csv", "text,text\na,b\n", "twice.csv: the column names: two have the name 'text'; rename one"),
         ("empty.jsonl", "", "the file is empty"),
         ("empty", "", "the file is empty"),
         ("p.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not text, but an image"),

@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from labelgen.dialogue import Dialogue, RecordError, Reject, UTCDatetime, parse, problem_of, reject_or_raise
+from labelgen.io.json_values import type_of
 from labelgen.io.paths import plain_file
 
 __all__ = [
@@ -71,7 +72,7 @@ def read_rows(file: Path, remedy: str) -> list[Any]:
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise ValueError(f"{file}: not UTF-8 JSON ({error}); {remedy}") from None
     if not isinstance(rows, list):
-        raise ValueError(f"{file}: a JSON {type(rows).__name__}, not a list of dialogues; {remedy}")
+        raise ValueError(f"{file}: a JSON {type_of(rows)}, not a list of dialogues; {remedy}")
     return rows
 
 

@@ -120,7 +120,7 @@ class Unwrapped:
 def list_of_rows(row: Row) -> str | None:
     """The one column of a row that holds a list of rows in formats of chats. None: there is none, or the row is a chat itself."""
     lists = [name for name, value in row.items() if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value)]
-    if len(lists) != 1 or not all(_is_known(item) for item in row[lists[0]]):
+    if len(lists) != 1 or not all(is_known(item) for item in row[lists[0]]):
         return None
     itself = format_of_rows(row) is not None or any(known.fits(row) for name, known in FORMATS.items() if name != "sharegpt")
     return None if itself else lists[0]
@@ -132,7 +132,8 @@ def items_of(row: Row) -> Sequence[Row]:
     return [row] if name is None else row[name]
 
 
-def _is_known(row: Row) -> bool:
+def is_known(row: Row) -> bool:
+    """Whether a row has a format of chats."""
     return format_of_rows(row) is not None or any(known.fits(row) for known in FORMATS.values())
 
 

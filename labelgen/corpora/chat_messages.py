@@ -48,7 +48,8 @@ What is left out (images, recordings within the row, encrypted reasoning, ...) i
 
 Where several rows make a conversation, files are read twice, and a dialogue comes when its last row is read: memory holds the conversations
 that overlap in the files, and about 100 bytes for each of all. Inputs mostly repeat the conversation so far, and each message is kept
-once. Calls of a model are preferred to the spans of agents around them. `metadata["spans"]` has the other fields of the rows.
+once. Within a trace, calls of a model are preferred to the spans of agents around them. `metadata["spans"]` has the other fields of the
+rows.
 
 Nothing is labelled. No format defines feedback on a message: a `rating` or `feedback` goes to `other`. Licence: yours.
 """

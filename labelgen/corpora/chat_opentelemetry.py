@@ -18,16 +18,18 @@ from typing import Any
 
 from labelgen.corpora.chat_fields import at_path
 from labelgen.corpora.chat_formats import Located, MessageReader, decoded_chat, to_messages, unread_of
-from labelgen.corpora.chat_parts import WITHOUT_TYPE, as_json, first_of, from_json
+from labelgen.corpora.chat_parts import WITHOUT_TYPE, FieldError, as_json, first_of, from_json
 from labelgen.corpora.chat_spans import Merged, Span, SpanRow, in_time, merge, objects, start_of
 from labelgen.io.rows import Row
 
 ATTRIBUTES = ("attributes", "SpanAttributes", "span_attributes", "LogAttributes", "log_attributes")
-CONVERSATIONS = ("gen_ai.conversation.id", "session.id", "trace_id", "traceId", "context.trace_id", "TraceId")
+TRACES = ("trace_id", "traceId", "context.trace_id", "TraceId")
+CONVERSATIONS = ("gen_ai.conversation.id", "session.id", *TRACES)
 SPAN_IDS = ("span_id", "spanId", "SpanId", "context.span_id")
 INPUT, OUTPUT, INSTRUCTIONS = "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"
 PROMPT, COMPLETION = "gen_ai.prompt", "gen_ai.completion"
 NUMBERED = re.compile(rf"({re.escape(PROMPT)}|{re.escape(COMPLETION)})\.(\d+)\.(.+)")
+LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")  # how its JSON text begins
 CHOICE = "gen_ai.choice"
 ROLE_OF_EVENT = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")} | {CHOICE: "assistant"}
 EVENT_NAMES = ("event.name", "eventName", "event_name", "EventName", "name")
@@ -95,9 +97,12 @@ def read_opentelemetry(row: Row, reader: MessageReader) -> Span:
     span = Span(start_of(row), str(at_path(row, "gen_ai.operation.name") or ""))
     user = first_of(row, ("user.id", "enduser.id"))
     span.user = None if user is None else str(user)
+    trace = next((value for key in TRACES if (value := at_path(row, key)) not in (None, "")), None)
+    span.trace = None if trace is None else str(trace)
     span.is_root = span.operation not in ("execute_tool", "embeddings")
     identity = next((value for key in SPAN_IDS if (value := at_path(row, key)) not in (None, "")), None)
     span.identity = None if identity is None else str(identity)
+    _check_whole(row)
     if instructions := from_json(at_path(row, INSTRUCTIONS)):
         span.system = reader.read([Located(INSTRUCTIONS, {"role": "system", "content": instructions}, made=True)])
     read = {INSTRUCTIONS}
@@ -116,6 +121,14 @@ def read_opentelemetry(row: Row, reader: MessageReader) -> Span:
         read |= _read_attributes(span, row, reader)
     span.rest |= {key: as_json(value) for key, value in row.items() if key not in read and value not in (None, "")}
     return span
+
+
+def _check_whole(row: Row) -> None:
+    """FieldError: an attribute holds the beginning of a list of messages, as JSON text that was cut short."""
+    for name in (INPUT, OUTPUT, INSTRUCTIONS):
+        value = at_path(row, name)
+        if isinstance(value, str) and LIST_OF_OBJECTS.match(value) and from_json(value) is value:
+            raise FieldError(name, "JSON text that is not whole; was it cut at the limit of an attribute's length?")
 
 
 def _read_attributes(span: Span, row: Row, reader: MessageReader) -> set[str]:
@@ -180,7 +193,7 @@ def add_event(span: Span, event: Row, where: str, reader: MessageReader) -> None
         body = {key: event[key] for key in EVENT_FIELDS if event.get(key) is not None}
     fields = dict(body) if isinstance(body, Mapping) else {"content": body}
     if name == CHOICE:
-        if int(fields.pop("index", 0)):
+        if fields.pop("index", 0) not in (None, 0, "0"):
             span.left_out["choices after the first"] += 1
             return
         inner = from_json(fields.pop("message", None))
@@ -217,7 +230,7 @@ def merge_opentelemetry(spans: Sequence[Span]) -> Merged:
         number, answered = number + (answered and bool(event.inputs)), bool(event.outputs)
         identity = event.identity if event.identity is not None else f"call {number}"
         if identity not in calls:
-            calls[identity] = Span(event.start)
+            calls[identity] = Span(event.start, trace=event.trace)
             gathered.append(calls[identity])
         call = calls[identity]
         call.left_out += event.left_out

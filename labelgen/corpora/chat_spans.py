@@ -48,6 +48,7 @@ class Span:
     start: datetime | None = None
     operation: str = ""
     is_root: bool = True
+    trace: str | None = None
     identity: str | None = None
     is_event: bool = False
     user: str | None = None
@@ -88,18 +89,17 @@ class SpanFormat(NamedTuple):
 def merge(spans: Sequence[Span]) -> Merged:
     """The messages of a conversation, each once.
 
-    Calls of a model are preferred to spans of agents and other operations around them, and roots to spans within them. In order of
-    time, each input is compared with the messages so far: an end of these that begins the input is what the input repeats. An input that
-    agrees with at least their first two messages, and then differs, replaces what follows.
+    Within a trace, calls of a model are preferred to spans of agents and other operations around them, and roots to spans within them. In
+    order of time, each input is compared with the messages so far: an end of these that begins the input is what the input repeats. An
+    input that agrees with at least their first two messages, and then differs, replaces what follows.
     """
     left_out: Counter[str] = sum((span.left_out for span in spans), Counter())
     used = [span for span in spans if span.inputs or span.outputs]
     left_out["spans without messages"] += len(spans) - len(used)
     for preferred in (lambda span: span.operation in INFERENCE, lambda span: span.is_root):
-        chosen = [span for span in used if preferred(span)]
-        if chosen and len(chosen) < len(used):
-            left_out.update(f"spans of type {span.operation or 'unknown'}" for span in used if not preferred(span))
-            used = chosen
+        traces = {span.trace for span in used if preferred(span)}
+        left_out.update(f"spans of type {span.operation or 'unknown'}" for span in used if span.trace in traces and not preferred(span))
+        used = [span for span in used if span.trace not in traces or preferred(span)]
     messages: list[Message] = []
     keys: list[WordsKey] = []  # of the messages
     system: dict[WordsKey, Message] = {}
@@ -176,8 +176,9 @@ def start_of(row: Row) -> datetime | None:
     value = row[name]
     try:
         return parse_time(int(value) / 1e9) if name in NANOSECONDS else parse_time(value)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise FieldError(name, f"{str(value)[:40]!r} is not a time ({error}); leave the span out") from None
+    except (OverflowError, TypeError, ValueError):
+        written = "nanoseconds since 1970" if name in NANOSECONDS else "ISO 8601 or seconds since 1970"
+        raise FieldError(name, f"{str(value)[:40]!r} is not a time; write {written}, or leave the span out") from None
 
 
 def objects(value: Any) -> list[Row]:
@@ -211,6 +212,7 @@ def read_langfuse(row: Row, reader: MessageReader) -> Span:
         span.left_out["fields with several values in repeated messages"] += add_fields(span.inputs, span.outputs, found)
         span.outputs = span.outputs[found.repeated :]
     span.user = next((str(row[name]) for name in ("user_id", "userId") if row.get(name) not in (None, "")), None)
+    span.trace = next((str(row[name]) for name in ("trace_id", "traceId", "id") if row.get(name) not in (None, "")), None)
     span.is_root = not first_of(row, ("parent_observation_id", "parentObservationId"))
     span.rest = {key: as_json(value) for key, value in row.items() if key not in ("input", "output") and value not in (None, "")}
     for name, value in (("input", given), ("output", output)):

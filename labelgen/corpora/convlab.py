@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import Raw, convert_each, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Reject
+from labelgen.io.json_values import type_of
 from labelgen.io.paths import error_reason
 
 WHERE = "github.com/ConvLab/ConvLab-3 has data/unified_datasets/NAME/data.zip; give it, or the folder with dialogues.json, as `root`"
@@ -62,7 +63,7 @@ class ConvLab:
         source = f"{self.root}, dialogues.json"
         rows = load(Path(self.root), "dialogues.json")
         if not isinstance(rows, list):
-            raise ValueError(f"{source}: a JSON {type(rows).__name__}, not a list of dialogues; unpack the release again")
+            raise ValueError(f"{source}: a JSON {type_of(rows)}, not a list of dialogues; unpack the release again")
         splits = {str(row.get("data_split")) for row in rows if isinstance(row, dict)}
         if self.split not in splits:
             raise ValueError(f"{source}: no split {self.split!r}; there are {', '.join(sorted(splits)) or 'no dialogues'}")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from labelgen.corpora import parse_time
 from labelgen.corpora.chat_fields import ROLES, WORDS, at_path
 from labelgen.corpora.chat_formats import FORMATS, candidates
-from labelgen.corpora.chat_groups import format_of_rows, items_of
+from labelgen.corpora.chat_groups import format_of_rows, is_known, items_of
 from labelgen.corpora.chat_parts import from_json
 from labelgen.corpora.table import BOOLEANS, missing
 from labelgen.dialogue import Turn
@@ -91,6 +91,7 @@ def output_name(path: str) -> str:
 def recognise(rows: Sequence[Row]) -> Recognised | None:
     """What the rows of a file are, judged by the first ones. None: not known."""
     rows = [row for row in rows if isinstance(row, Mapping)]
+    rows = rows[next((k for k, row in enumerate(rows) if is_record(row) or is_known(row)), 0) :]  # a header of another kind may come first
     if not rows:
         return None
     if is_record(rows[0]):
@@ -154,8 +155,11 @@ def _recognise_messages(rows: Sequence[Row], column: str, description: str) -> R
     unknown = [value for value in values if value.lower() not in ROLES]
     known = {ROLES[value.lower()] for value in values if value.lower() in ROLES}
     guess = guess_speakers(unknown, known)
-    if "assistant" not in {*known, *guess.roles.values()}:  # in some data, the system is what answers
-        guess.roles.update((value, "assistant") for value in values if value.lower() == "system")
+    if "assistant" not in {*known, *guess.roles.values()}:  # in some data, the system is what answers; the prompt comes first
+        later = {str(at_path(message, role)): "assistant" for chat in lists for message in chat[1:] if isinstance(message, Mapping)}
+        answering = {value: "assistant" for value in later if value.lower() == "system"}
+        guess.roles.update(answering)
+        guess.notes.extend(f"who speaks is a guess for {value!r} (assistant)" for value in answering)
     settings: dict[str, Any] = {}
     if column not in ("messages", "conversations"):
         settings["messages"] = column

@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 
 from labelgen.corpora import Exchange, Raw, convert_each, is_user, pair_utterances
 from labelgen.dialogue import Dialogue, Outcome, RecordError, Reject, reject_or_raise
+from labelgen.io.json_values import type_of
 from labelgen.io.paths import plain_file
 
 NONE = "NONE"
@@ -113,7 +114,7 @@ def _dialogues(file: Path, reject: Reject | None) -> list[Raw]:
         rows = json.loads(plain_file(file).read_text(encoding="utf-8"))
         if isinstance(rows, list):
             return rows
-        problem = f"a JSON {type(rows).__name__}, not a list of dialogues"
+        problem = f"a JSON {type_of(rows)}, not a list of dialogues"
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         problem = f"not UTF-8 JSON ({error})"
     reject_or_raise(RecordError(str(file), 0, None, "file", f"{problem}; unpack the release again"), reject)

@@ -21,6 +21,7 @@ GZIP_BITS = 31  # zlib's number for gzip
 MOST_REACHED = 1000
 PARQUET, GZIP, ZIP = b"PAR1", b"\x1f\x8b", b"PK\x03\x04"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+JSON_IN_UTF_16 = tuple(text.encode(f"utf-16-{order}") for text in ("[", "{", "\ufeff[", "\ufeff{") for order in ("le", "be"))
 
 
 class Kind(Enum):
@@ -49,7 +50,7 @@ class Format(NamedTuple):
 
 
 def format_of(file: UPath) -> Format:
-    """The format of a file. An empty or damaged file has the format of its ending."""
+    """The format of a file. An empty or damaged file has the format of its ending. ValueError: it is JSON in UTF-16."""
     with file.open("rb") as raw:
         is_gzip = raw.read(len(GZIP)) == GZIP
     head = read_head(file, is_gzip)
@@ -57,6 +58,8 @@ def format_of(file: UPath) -> Format:
         return Format(Kind.PARQUET, is_gzip)
     if head.startswith(ZIP):
         return Format(Kind.ZIP, is_gzip)
+    if head.startswith(JSON_IN_UTF_16):
+        raise ValueError(f"{file}: JSON in UTF-16; save the file as UTF-8")
     kind = _kind_of_text(head.removeprefix(BYTE_ORDER_MARK).lstrip(), is_cut=len(head) >= HEAD)
     if kind is Kind.TEXT and has_ending(file.name, (".parquet",)):
         return Format(Kind.PARQUET, is_gzip)

@@ -188,6 +188,12 @@ class JSONValues:
         return f"{problem} at character {self._before + at + 1:,}"
 
 
+def type_of(value: Any) -> str:
+    """JSON's name for the type of a value."""
+    names = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return names.get(type(value), "object")
+
+
 def reason_of(error: Exception) -> str:
     """Why the json module does not read a text."""
     if isinstance(error, json.JSONDecodeError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 from upath import UPath
 
 from labelgen.io.formats import BYTE_ORDER_MARK, CHUNK, MAX_ROW, Format, Kind, format_of, open_decompressed
-from labelgen.io.json_values import NOT_UTF8, JSONValues, Unusable, reason_of, too_large
+from labelgen.io.json_values import NOT_UTF8, JSONValues, Unusable, reason_of, too_large, type_of
 from labelgen.io.paths import naming_file
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _row_of_line(line: Line, is_first: bool) -> Row | str | None:
 
 
 def _object_or_reason(row: Any) -> Row | str:
-    return row if isinstance(row, dict) else f"a JSON {type(row).__name__}, not an object"
+    return row if isinstance(row, dict) else f"a JSON {type_of(row)}, not an object"
 
 
 class Stored(NamedTuple):

@@ -376,6 +376,35 @@ def test_spans_of_agents_around_the_calls_are_left_out_and_counted(tmp_path: Pat
     assert words(only(tmp_path, *agents)) == [("Weather?", "Rain."), ("Thanks", "Bye.")], "but read where they are all there is"
 
 
+def test_calls_are_preferred_within_their_trace(tmp_path: Path) -> None:
+    """What only the span of an agent holds in another trace of the conversation is read."""
+    agents = [span("a", 0, HISTORY[:1], HISTORY[3:4], "invoke_agent"), span("a", 2, HISTORY[4:5], HISTORY[5:], "invoke_agent")]
+    corpus = corpus_of(tmp_path, *({**row, "trace_id": "1"} for row in (agents[0], *full_history("a")[:2])), {**agents[1], "trace_id": "2"})
+    (dialogue,) = corpus.read()
+    expect_weather(dialogue)
+    assert corpus.summary.left_out == {"spans of type invoke_agent": 1}
+    row = {"sessionId": "s", "timestamp": "2024-05-01T12:00:00Z", "input": "Hi", "output": "Hello!"}
+    traces = [{**row, "id": "t1"}, {**row, "id": "t2", "timestamp": "2024-05-01T12:00:01Z", "input": "Thanks", "output": "Bye."}]
+    corpus = corpus_of(tmp_path, *traces, {**row, "id": "o", "traceId": "t1", "type": "GENERATION"})
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Hello!"), ("Thanks", "Bye.")]
+
+
+@pytest.mark.parametrize("name", ["gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions"])
+def test_messages_that_were_cut_short_are_not_words(name: str, tmp_path: Path) -> None:
+    row = span("a", 0, HISTORY[:1], HISTORY[3:4])
+    row["attributes"]["gen_ai.system_instructions"] = json.dumps([{"type": "text", "content": "Be kind."}])
+    expected = only(tmp_path, row)
+    assert words(expected) == [("Weather?", "Rain.")]
+    whole = row["attributes"][name]
+    row["attributes"][name] = whole[:-9]
+    with pytest.raises(RecordError, match="JSON text that is not whole; was it cut at the limit of an attribute's length") as raised:
+        only(tmp_path, row)
+    assert raised.value.field == name
+    row["attributes"][name] = "a text"
+    assert only(tmp_path, row).id == "a"
+
+
 def test_a_response_that_was_generated_again_replaces_the_first(tmp_path: Path) -> None:
     rows = [*full_history("a"), span("a", 3, HISTORY[:5], [said("assistant", "See you.")])]
     corpus = corpus_of(tmp_path, *rows)
@@ -857,6 +886,25 @@ def test_events_of_a_span_in_other_rows(tmp_path: Path) -> None:
     (dialogue,) = corpus.read()
     assert words(dialogue) == [("Weather?", "Rain.")]
     assert corpus.summary.left_out == {"events of a span that has the messages itself": 3}
+
+
+@pytest.mark.parametrize(("index", "is_read"), [(None, True), ("0", True), (0, True), (1, False), ("second", False)])
+def test_the_first_choice_is_the_one_with_the_index_0_or_none(index: Any, is_read: bool, tmp_path: Path) -> None:
+    ask = {"event_name": "gen_ai.user.message", "trace_id": "t", "body": {"content": "Hi"}}
+    choice = {"event_name": "gen_ai.choice", "trace_id": "t", "body": {"index": index, "message": HELLO}}
+    corpus = corpus_of(tmp_path, ask, choice)
+    (dialogue,) = corpus.read()
+    assert words(dialogue) == [("Hi", "Hello!" if is_read else None)]
+    assert corpus.summary.left_out == ({} if is_read else {"choices after the first": 1})
+
+
+@pytest.mark.parametrize("name", ["timestamp", "timeUnixNano"])
+def test_a_time_that_is_none_is_named_once(name: str, tmp_path: Path) -> None:
+    row = {"event_name": "gen_ai.user.message", "trace_id": "t", name: "soon", "body": {"content": "Hi"}}
+    with pytest.raises(RecordError) as raised:
+        only(tmp_path, row)
+    assert raised.value.field == name
+    assert raised.value.problem.count("'soon' is not a time") == 1 and "invalid literal" not in raised.value.problem
 
 
 def test_parts_of_events_without_types(tmp_path: Path) -> None:

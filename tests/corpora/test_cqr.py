@@ -112,7 +112,7 @@ def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
     for split in ("train", "test"):
         with pytest.raises(ValueError, match=r"0 files named .*github\.com/alexa/.*MIT-0"):
             list(CQR(str(tmp_path), split).read())
-    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
+    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON object, not a list")]:
         (tmp_path / "modified_kvret_dev_public.no_mturk_ids").write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             list(CQR(str(tmp_path), "dev").read())

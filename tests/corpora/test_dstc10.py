@@ -99,7 +99,7 @@ def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no such file.*github\.com/alexa/alexa-with-dstc10-track2-dataset \(Apache-2\.0\)"):
         list(DSTC10(str(tmp_path)).read())
     corpus = published(tmp_path)
-    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
+    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON object, not a list")]:
         (tmp_path / "val" / "logs.json").write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             list(corpus.read())

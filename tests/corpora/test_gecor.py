@@ -89,7 +89,7 @@ def test_malformed_dialogues_are_rejected_and_reading_continues(tmp_path: Path, 
 def test_what_is_not_the_corpus_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no CamRest676.*github\.com/terryqj0107/GECOR"):
         list(GECOR(str(tmp_path)).read())
-    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON dict, not a list")]:
+    for content, message in [("[{", "not UTF-8 JSON"), ("{}", "a JSON object, not a list")]:
         (tmp_path / FILE).write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             list(GECOR(str(tmp_path)).read())

@@ -62,7 +62,24 @@ def test_parquet_is_read_under_every_name(name: str, tmp_path: Path) -> None:
 def test_rows_that_are_arrays_are_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('[{"role": "user"}]\n[{"role": "user"}]\n')
     assert format_of(UPath(tmp_path / "a.jsonl")).kind is Kind.JSON_LINES
-    assert [row for _, row in rows(UPath(tmp_path / "a.jsonl"))] == ["a JSON list, not an object"] * 2
+    assert [row for _, row in rows(UPath(tmp_path / "a.jsonl"))] == ["a JSON array, not an object"] * 2
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [("null", "null"), ("true", "boolean"), ("3", "number"), ("0.5", "number"), ('"x"', "string"), ("[]", "array")]
+)
+def test_values_that_are_no_objects_are_named_as_in_json(value: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{LINES}{value}\n")
+    assert [row for _, row in rows(UPath(tmp_path / "a.jsonl")) if isinstance(row, str)] == [f"a JSON {name}, not an object"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a"])
+@pytest.mark.parametrize("text", [LINES, json.dumps(ROWS)])
+def test_json_in_utf_16_is_refused_in_one_sentence(text: str, name: str, encoding: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match=f"{name}: JSON in UTF-16; save the file as UTF-8"):
+        list(read(tmp_path / name))
 
 
 CUT = [
@@ -100,6 +117,7 @@ def test_broken_first_lines_cost_those_lines_alone(first: str, second: str, tmp_
         ('{"id": "a", "turns": [\n{"request": "x"}\n]}', Kind.JSON_VALUES),
         ('{"id": "a",\n"turns": []}\n{"id": "b",\n"turns": []}', Kind.JSON_VALUES),
         ('{\n"id": "a",\n"x": oops}', Kind.JSON_VALUES),
+        ('{\n"id": oops,\n"turns": [\n{"request": "x"}\n]}', Kind.JSON_VALUES),
         ('{"id": "a"} {"id": "b"}\n[1]\n[2]', Kind.JSON_LINES),
         ('{"id": "a"', Kind.JSON_LINES),
         ('{"id": oops}\n[1]\n[2]', Kind.JSON_LINES),
@@ -125,7 +143,7 @@ def test_an_array_is_recognised_wherever_its_head_is_cut(head: int, tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "numbers", "reason"),
     [
-        ('[{"id": "a", "turns": [{}]}, 3, {"id": "b", "turns": [{}]}]', [2], "a JSON int, not an object"),
+        ('[{"id": "a", "turns": [{}]}, 3, {"id": "b", "turns": [{}]}]', [2], "a JSON number, not an object"),
         ('[{"id": "a", "turns": [{}]},\n{"id": "b", "turns": [{}]}', [3], "the array has no end at character 56"),
         ('[{"id": "a", "turns": [{}]}, {"id": "b", "turns": [{}]}, {"id": oops}]' + " " * 100, [3], "not JSON .*at character"),
         ('[{"id": "a", "turns": [{}]}, {"id": "b", "turns": [{}]}, {"id": "' + "c" * 100, [3], "Unterminated string"),
@@ -183,7 +201,7 @@ def test_a_bad_element_costs_that_element_alone(
         assert [error.row for error in errors] == [2] and re.search(reason, errors[0].problem), errors
 
 
-@pytest.mark.parametrize("bad", ['"x"y"', '{"a": [1}', '"x', "'it, then'", '"a", "b', '"\\', ")", "[1"])
+@pytest.mark.parametrize("bad", ['"x"y"', '{"a": [1}', '"x', "'it, then'", 'it"s, then"', '"x" y', '"a", "b', '"\\', ")", "[1"])
 def test_an_element_whose_end_is_in_doubt_ends_the_reading(bad: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(f'[{GOOD % "a"}, {GOOD % "b"}, {{"id": {bad}}}, {GOOD % "c"}, {GOOD % "d"}]')
     errors: list[RecordError] = []
@@ -192,6 +210,18 @@ def test_an_element_whose_end_is_in_doubt_ends_the_reading(bad: str, tmp_path: P
     assert error.row == 3
     assert "where this value ends is not clear" in error.problem or "expected , or ]" in error.problem
     assert "Elements before it: 2. Nothing is read from here to the end of the file" in error.problem
+
+
+@pytest.mark.parametrize("element", [":", "[[[[x]]]]"])
+def test_an_element_that_is_a_separator_or_far_too_deep_ends_the_reading(
+    element: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labelgen.io.json_values.DEEPEST", 3)
+    (tmp_path / "a.json").write_text(f"[{GOOD % 'a'}, {element}, {GOOD % 'b'}]")
+    errors: list[RecordError] = []
+    assert [dialogue.id for dialogue in read(tmp_path / "a.json", errors.append)] == ["a"]
+    (error,) = errors
+    assert error.row == 2 and "where this value ends is not clear" in error.problem
 
 
 def test_elements_that_are_missing_are_counted(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_the_reasons_are_those_of_the_input(exported: Path, tmp_path: Path) -> N
 def test_nothing_usable_is_an_error(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "logs.jsonl").write_text("[1]\n", "utf-8")
     with pytest.raises(
-        ValueError, match=r"no usable dialogue; reasons in .*_rejected/logs.*\.jsonl, such as\n  .*logs\.jsonl, row 1, .*a JSON int"
+        ValueError, match=r"no usable dialogue; reasons in .*_rejected/logs.*\.jsonl, such as\n  .*logs\.jsonl, row 1, .*a JSON number"
     ):
         backfill(str(exported), str(tmp_path / "logs.jsonl"), str(tmp_path / "out"))
     (tmp_path / "logs.jsonl").write_text("", "utf-8")
