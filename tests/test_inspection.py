@@ -227,6 +227,15 @@ def test_who_speaks_is_read_from_words_or_said_to_be_a_guess() -> None:
     assert guess.notes == ["who speaks is a guess for 'Anna' (user), 'Carl' (ignore)"]
 
 
+def test_columns_of_lists_do_not_hide_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    spoken = [("a", "customer", "hello to you"), ("a", "agent", "good morning"), ("b", "customer", "a table")]
+    rows = [{"session": chat, "role": who, "text": text, "embedding": [0.5], "extra": {"k": 1}} for chat, who, text in spoken]
+    report = inspected(write_lines("table.jsonl", rows), capsys)
+    assert report.startswith("table.jsonl: a table with one row per message (")
+    assert re.search(r"note +columns that are not read: embedding, extra\n", report)
+    assert len(records_by_the_command(report, monkeypatch)) == 2
+
+
 def test_a_prompt_is_no_response_of_a_system(capsys: pytest.CaptureFixture[str]) -> None:
     """`system` answers in some data: there it speaks after the user. Before the user it is the prompt."""
     prompt, request = {"role": "system", "content": "Be kind."}, CHAT[0]

@@ -18,6 +18,7 @@ Labelled: records keep their annotations. Tables and chats: see their pages. Lic
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,9 @@ class HuggingFace:
         found = Recognised("records", "jsonl") if is_record(sample[0]) else recognise(sample)
         if found is None or found.corpus == "table":
             columns = ", ".join(map(repr, sample[0]))
-            remedy = " ".join(overrides("corpus", found.settings)) if found else "corpus.messages=COLUMN, or corpus.columns={dialogue: ...}"
+            remedy = (
+                shlex.join(overrides("corpus", found.settings)) if found else "corpus.messages=COLUMN, or corpus.columns={dialogue: ...}"
+            )
             raise ValueError(
                 f"{source}: {found.description if found else 'no format that is known'} (the columns: {columns}); set {remedy}"
             )

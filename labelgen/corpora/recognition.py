@@ -217,11 +217,12 @@ def role_of(value: str) -> str | None:
 
 
 def recognise_table(rows: Sequence[Row], sure: bool = False) -> Recognised | None:
-    """A table whose columns have common names. `sure`: only if rows of a dialogue follow one another."""
-    if any(isinstance(value, Mapping | list) for row in rows for value in row.values()):
+    """A table whose columns have common names. `sure`: only if all cells are plain, and rows of a dialogue follow one another."""
+    nested = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, Mapping | list))
+    if sure and nested:
         return None
     filled = [row for row in rows if not all(map(missing, row.values()))]
-    cells = {name: [row.get(name) for row in filled] for name in rows[0] if name}
+    cells = {name: [row.get(name) for row in filled] for name in rows[0] if name and name not in nested}
     columns = guess_columns(cells)
     if "dialogue" not in columns or (sure and not _repeats(cells[columns["dialogue"]])):
         return None
@@ -235,7 +236,7 @@ def recognise_table(rows: Sequence[Row], sure: bool = False) -> Recognised | Non
         }
     if plain(columns["dialogue"]) not in COLUMNS["dialogue"]:
         notes = [*notes, f"that {columns['dialogue']!r} is the column of the dialogue's id is a guess"]
-    unread = [name for name in cells if name not in columns.values()]
+    unread = [name for name in (*cells, *nested) if name not in columns.values()]
     if unread:
         notes = [*notes, f"columns that are not read: {', '.join(unread)}"]
     shape = "message" if "speaker" in columns else "turn"

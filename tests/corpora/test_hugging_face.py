@@ -162,7 +162,7 @@ def test_columns_that_are_not_there_or_not_named(tmp_path: Path) -> None:
     path = saved(LINES, tmp_path / "data")
     with pytest.raises(ValueError, match=r"no column 'call'; there are 'chat', 'who', 'words'"):
         HuggingFace(path, columns={**COLUMNS, "dialogue": "call"}, speakers=SPEAKERS).read()
-    with pytest.raises(ValueError, match=re.escape("set corpus.columns={dialogue: chat, speaker: who, text: words} corpus.speakers=")):
+    with pytest.raises(ValueError, match=re.escape("set 'corpus.columns={dialogue: chat, speaker: who, text: words}' 'corpus.speakers=")):
         HuggingFace(path).read()
     with pytest.raises(ValueError, match=r"no format that is known \(the columns: 'n'\); set corpus\.messages=COLUMN"):
         HuggingFace(saved([{"n": 1}], tmp_path / "numbers")).read()

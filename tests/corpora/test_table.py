@@ -49,6 +49,19 @@ def read(corpus: Table) -> tuple[list[Dialogue], list[RecordError]]:
     return list(corpus.read(errors.append)), errors
 
 
+def test_the_user_gives_the_time_of_a_turn_and_a_judgement_alone_is_a_response(tmp_path: Path) -> None:
+    lines = [
+        {"session": 1, "who": "caller", "words": "hi", "at": "2024-05-01T12:00:00Z", "bad": ""},
+        {"session": 1, "who": "bot", "words": "hello", "at": "2024-05-01T12:00:09Z", "bad": ""},
+        {"session": 1, "who": "bot", "words": "", "at": "2024-05-01T12:00:20Z", "bad": "true"},
+    ]
+    columns = {key: column for key, column in MESSAGE.items() if key != "intent"}
+    noon = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    second = Turn(timestamp=noon.replace(second=20), defect=True)
+    dialogue = Dialogue(id="1", turns=[Turn(request="hi", response="hello", timestamp=noon), second])
+    assert read(table(tmp_path / "a.csv", lines, columns)) == ([dialogue], [])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_row_a_turn(tmp_path: Path, ending: str) -> None:
     noon = datetime(2024, 5, 1, 12, tzinfo=UTC)

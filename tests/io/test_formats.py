@@ -27,7 +27,7 @@ from labelgen.io.files import read, write
 from labelgen.io.formats import HEAD, GzipReader, Kind, format_of
 from labelgen.io.json_values import JSONValues
 from labelgen.io.paths import list_files
-from labelgen.io.rows import Position, rows
+from labelgen.io.rows import Position, raise_unless_damaged, rows
 
 ROWS: list[dict[str, Any]] = [{"id": f"{k}", "turns": [{"request": 'où 😀 [{"', "response": "}]"}]} for k in range(3)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -210,6 +210,23 @@ def test_an_element_whose_end_is_in_doubt_ends_the_reading(bad: str, tmp_path: P
     assert error.row == 3
     assert "where this value ends is not clear" in error.problem or "expected , or ]" in error.problem
     assert "Elements before it: 2. Nothing is read from here to the end of the file" in error.problem
+
+
+@pytest.mark.parametrize("before", range(12))
+def test_what_a_bad_element_escapes_may_be_read_later(before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backslash at the end of what is read escapes the first character of what follows."""
+    monkeypatch.setattr("labelgen.io.json_values.CHUNK", 3)
+    bad = '{"x": oops, "t": "' + "x" * before + '\\"\\\\\\"]}"}'
+    (tmp_path / "a.json").write_text(f"[{GOOD % 'a'}, {bad}, {GOOD % 'b'}]")
+    errors: list[RecordError] = []
+    assert [dialogue.id for dialogue in read(tmp_path / "a.json", errors.append)] == ["a", "b"]
+    assert [error.row for error in errors] == [2]
+
+
+def test_a_disk_that_fails_is_not_a_damaged_file() -> None:
+    raise_unless_damaged(OSError("Couldn't deserialize thrift"))
+    with pytest.raises(OSError, match="Input/output error"):
+        raise_unless_damaged(OSError(5, "Input/output error"))
 
 
 @pytest.mark.parametrize("element", [":", "[[[[x]]]]"])

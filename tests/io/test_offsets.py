@@ -22,6 +22,7 @@ def turn(text: str, start: int, end: int) -> Turn:
 
 
 def test_offsets_in_utf16_are_counted_with_an_example(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert "'Lisbon 😀😀 Porto n' for 'Lisbon 😀😀 Porto'" in logged(tmp_path, caplog, turn("Lisbon 😀😀 Porto now", 0, 17))
     text = "😀 Lisbon now"
     words = "counted UTF-16 units: 2, such as 'isbon ' for 'Lisbon' (dialogue 'a', request of turn 0); offsets count Unicode code points"
     assert words in logged(tmp_path, caplog, turn(text, 3, 9), turn("😀😀 to Rome today", 8, 12), turn("no emoji", 0, 2))

@@ -134,3 +134,8 @@ def test_lines_that_are_too_long_are_skipped(tmp_path: Path, monkeypatch: pytest
     ((number, problem),) = table_rows(tmp_path / "a.csv")
     assert number == 0 and "the column names: not CSV (a line has more than" in str(problem)
     assert TableFile(UPath(tmp_path / "a.csv"), ["id"]).names() is None
+
+
+def test_the_line_for_excel_names_any_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=^\nid^text\n1^a, b; c\n")
+    assert table_rows(tmp_path / "a.csv") == [(1, {"id": "1", "text": "a, b; c"})]
