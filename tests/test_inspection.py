@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import logging
 import re
 import shlex
 import sys
@@ -321,6 +322,7 @@ def test_a_compressed_table_is_read(capsys: pytest.CaptureFixture[str], caplog: 
     Path("m.tsv.gz").write_bytes(gzip.compress(Path(write_table("m.tsv", MESSAGES, "\t")).read_bytes()))
     assert "CSV with tabs between the columns, in utf-8, compressed with gzip)" in inspected("m.tsv.gz", capsys)
     assert not caplog.records, "the report has it"
+    assert logging.getLogger("labelgen.io.tables").level == logging.NOTSET, "it is silent only while the report is made"
 
 
 def test_a_limit_is_stated(capsys: pytest.CaptureFixture[str]) -> None:

@@ -307,7 +307,7 @@ class FragmentLabeler:
                 for counts, share in self._label_chunk(fragment, number, chunk, is_first_use, rejected):
                     counts = total.plus(counts)._replace(rejected=rejected.count)
                     yield Step(counts, read + int(share * of_chunk), rows_before + position.row)
-                total, read = counts._replace(rejected=0), read + of_chunk
+                total, read = counts, read + of_chunk
         total = Counts(total.labelled, total.skipped, rejected.count, self.annotator.unusable_recordings - unusable)
         yield Step(total, fragment.size, rows_before + position.row)
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -655,3 +656,43 @@ def test_the_bar_shows_what_is_labelled(name: str, shard_rows: int, tmp_path: Pa
         assert all(share < 1 for share in before)
         assert all(abs(share - done / 400) < 0.03 for done, share in progress.shown), progress.shown
         assert [share for _, share in progress.shown] == sorted(share for _, share in progress.shown)
+
+
+def test_the_log_says_how_much_is_done_and_what_remains(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its rate is of this run alone, and its share never falls."""
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    caplog.set_level("INFO")
+    with Progress(1000) as progress:
+        for after, counts, byte in ((60.0, Counts(30, 10, 10), 250), (1.0, Counts(31, 10, 10), 260), (40.0, Counts(101, 10, 10), 200)):
+            now += after
+            progress.show(counts, byte)
+    assert caplog.messages == [
+        "labelling 25.0%: 40 dialogues, 0.5/s, 80.00% accepted, about 3 minutes to go",
+        "labelling 26.0%: 111 dialogues, 1.0/s, 91.74% accepted, about 5 minutes to go",
+    ]
+    monkeypatch.setattr("labelgen.labelling.backfill.on_terminal", lambda: True)
+    with Progress(1000) as progress:
+        now += 60
+        progress.show(Counts(30, 10, 10), 250)
+    assert len(caplog.messages) == 2, "a terminal has a bar"
+
+
+def test_recordings_that_cannot_be_read_are_counted_once(
+    logs: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a thread, too, where no signal can be handled."""
+
+    class Deaf(ReadsAhead):
+        def stream(self, dialogues: Iterable[Dialogue], reject: Any) -> Iterator[Dialogue]:
+            for dialogue in super().stream(dialogues, reject):
+                self.unusable_recordings += 1
+                yield dialogue
+
+    monkeypatch.setattr("labelgen.labelling.backfill.load", lambda *settings: Deaf())
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor() as threads:
+        counts = threads.submit(backfill, str(exported), str(logs), str(tmp_path / "out"), shard_rows=7).result()
+    assert counts == Counts(61, 0, 3, 61)
+    assert f"labelled 61 dialogues in {tmp_path / 'out'} with model model" in caplog.messages
+    assert caplog.messages[-1] == "61 recordings could not be read; their turns were labelled from their words alone"
