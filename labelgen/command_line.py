@@ -110,10 +110,13 @@ def _check_key(override: Override, defaults: DictConfig, words: Sequence[str]) -
         if "." not in key and not any(f"${{{key}}}" in word for word in words):
             raise ValueError(f"+{key}: no setting of this command{_meant(key, keys)}")
         return
-    holders = [key.rsplit(".", k)[0] for k in range(1, key.count(".") + 1)]
-    is_free = any(keys.get(holder, 0) == {} or keys.get(holder, 0) is None for holder in holders)
-    if key not in keys and not override.is_force_add() and not is_free:
-        raise ValueError(f"{key}: no such setting{_meant(key, keys)}; `--help` lists the settings")
+    if key not in keys and not override.is_force_add():
+        holder = key.rpartition(".")[0]
+        can_be_added = holder in keys and not keys[holder]  # {} or null
+        raise ValueError(
+            f"{key}: "
+            + ("put + in front to add it" if can_be_added else f"no such setting{_meant(key, keys)}; `--help` lists the settings")
+        )
     if not override.is_sweep_override():
         _check_value(key, override.value(), keys.get(key))
 

@@ -33,6 +33,9 @@ def check(command: str) -> None:
         ("train corpus=jsonl ~tasks@tasks.foo", r"~tasks@tasks\.foo: this command has no such group$"),
         ("convert corpus=jsonl +corpus=table", r"corpus is chosen already; leave out the \+$"),
         ("convert corpus=jsonl corpus.pth=a", r"corpus\.pth: no such setting \(did you mean corpus\.path\?\)"),
+        ("backfill export=e input=x output=y tasks.mine=my.Class", r"tasks\.mine: put \+ in front to add it$"),
+        ("convert corpus=chat_messages corpus.roles.customer=user", r"corpus\.roles\.customer: put \+ in front to add it$"),
+        ("convert corpus=jsonl cal=a", r"cal: no such setting; `--help`"),
         ("convert corpus=jsonl path=a", r"path: no such setting \(did you mean corpus\.path\?\)"),
         ("convert corpus=jsonl +corpus.path=a", r"\+corpus\.path: the setting exists; leave out the \+$"),
         ("train corpus=jsonl +ouput=x", r"\+ouput: no setting of this command \(did you mean output\?\)$"),
@@ -65,10 +68,10 @@ def test_an_error_is_one_sentence(command: str, sentence: str) -> None:
         "train corpus=jsonl,table corpus.path=a.jsonl output=x -m",
         "train corpus=jsonl 'lr=${seed}' hydra.job.chdir=false",
         "convert corpus=table 'corpus.columns={dialogue: a, text: b}' corpus.columns.speaker=c 'corpus.speakers={user: [a], bot: [b]}'",
-        "convert corpus=chat_messages corpus.roles.customer=user +size=3 'output=x${size}.jsonl'",
+        "convert corpus=chat_messages +corpus.roles.customer=user +size=3 'output=x${size}.jsonl'",
         "evaluate export=e corpus=jsonl corpus@reference=sgd reference.root=x limit=3",
         "backfill export=e input=x output=y backfill=ray ray.address=auto +tasks.mine=my.Class",
-        "convert corpus=jsonl --cfg job",
+        "convert corpus=jsonl ++corpus.own=1 --cfg job",
     ],
 )
 def test_what_is_right_passes(command: str) -> None:
