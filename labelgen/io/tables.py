@@ -17,6 +17,7 @@ from upath import UPath
 from labelgen.io.formats import CHUNK, MAX_ROW, Format, Kind, format_of, has_ending, open_decompressed, read_head
 from labelgen.io.paths import naming_file
 from labelgen.io.rows import NumberedRow, Row, raise_unless_damaged, rows
+from labelgen.io.wording import counted
 
 log = logging.getLogger(__name__)
 TEXT_SUFFIXES = (".csv", ".tsv")
@@ -159,7 +160,7 @@ class _CSVReader:
 
     def _problem_of_cells(self, cells: list[str], width: int) -> str | None:
         if len(cells) < width or _is_filled(cells[width:]):
-            return f"{len(cells)} cells under {width} column names; quote cells that hold the delimiter"
+            return f"{counted(len(cells), 'cell')} under {counted(width, 'column name')}; quote cells that hold the delimiter"
         if any(NOT_DECODED.search(cells[place]) for place in self._places.values()):
             return self._not_decoded()
         return None

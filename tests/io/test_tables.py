@@ -18,7 +18,7 @@ def table_rows(file: Path, *columns: str, encoding: str | None = None) -> list[N
 
 @pytest.mark.parametrize(
     ("line", "problem"),
-    [(b"3", "1 cells under 2"), (b'3,4,"x"', "3 cells"), (b'"3"x,4', "not CSV"), (b"\xff,4", "UTF-8"), (b"3,\0", None)],
+    [(b"3", "1 cell under 2"), (b'3,4,"x"', "3 cells"), (b'"3"x,4', "not CSV"), (b"\xff,4", "UTF-8"), (b"3,\0", None)],
 )
 def test_csv_rows_that_do_not_fit_are_reported_and_reading_continues(tmp_path: Path, line: bytes, problem: str | None) -> None:
     file = tmp_path / "a.csv"
